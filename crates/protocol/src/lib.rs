@@ -1,6 +1,6 @@
 //! The messages between a client (`fwbctl`, or any program) and `fwbroker.sys`.
 //!
-//! They travel over the FltMgr communication port `\FwBrokerPort`: one `FilterSendMessage` call is one request
+//! They travel over the Filter Manager communication port `\FwBrokerPort`: one `FilterSendMessage` call is one request
 //! (its input buffer) and one reply (its output buffer). Nothing is sent unasked, and no state of a message
 //! outlives its call, so a client may have many calls under way on one port, one per thread.
 //!

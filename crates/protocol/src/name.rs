@@ -53,6 +53,7 @@ impl<'a> Name<'a> {
     }
 
     /// The UTF-16 units in order.
+    #[must_use]
     pub fn units(self) -> impl ExactSizeIterator<Item = u16> + DoubleEndedIterator + Clone + 'a {
         let (pairs, _) = self.bytes.as_chunks::<2>();
         pairs.iter().map(|pair| u16::from_le_bytes(*pair))

@@ -78,14 +78,16 @@ reasons! {
     203 SessionClosing: "the session is being closed", "connect again";
     204 TooManySessions: "the driver serves as many clients as it can", "end another client and try again";
     205 TooManyHandles: "the session holds as many handles as it may", "close handles that are not needed; `fwbctl status` shows the limit";
-    206 NotAdministrator: "only administrators may talk to the driver", "run the command as administrator";
+    206 SessionBytesExceeded: "the session's requests take as much memory as they may", "wait for some of them to end, or read in smaller pieces";
+    207 TooManyJobs: "the session has as many images being staged as it may", "wait for some of them to be ready";
+    208 NotAdministrator: "only administrators may talk to the driver", "run the command as administrator";
 
     // Handles.
-    300 HandleInvalid: "the handle was never given out", "use the handle that open returned";
-    301 HandleClosed: "the handle has been closed already", "open the file again";
-    302 HandleOfOtherSession: "the handle belongs to another session", "open the file in this session";
-    303 HandleWrongType: "the handle stands for something that this request does not work on", "use the handle that open returned";
-    304 HandleRevoked: "an administrator has revoked the handle", "open the file again, or ask the administrator why";
+    // Closed, never given out and somebody else's are one reason: a client must not learn of others' handles.
+    300 HandleInvalid: "the handle is not an open handle of this session", "use the handle that open returned, in the same session, before it is closed";
+    301 HandleWrongType: "the handle stands for something that this request does not work on", "use the handle that open returned";
+    302 HandleBusy: "too many requests use the handle at once", "wait for some of them to end";
+    303 HandleRevoked: "an administrator has revoked the handle", "open the file again, or ask the administrator why";
 
     // Names.
     400 NameEmpty: "the file name is empty", "give the path of a file";
@@ -98,6 +100,8 @@ reasons! {
     407 NameOutsideRoots: "the file is not under an allowed root", "move it there, or add its folder to the registry value FirmwareRoots of the driver's Parameters key";
     408 NameBadCharacter: "the file name has a character that no file name can have", "check the spelling of the path";
     409 NameBadComponent: "the file name has an empty part, or one that ends with a dot or a space", "check the spelling of the path";
+    410 NameWildcard: "the file name has a wildcard character", "give the name of one file";
+    411 NameNoFile: "the path names a volume or a folder, not a file", "give the path of a file";
 
     // Files.
     500 FileNotFound: "there is no such file", "check the path";
@@ -117,6 +121,7 @@ reasons! {
     514 OffsetOverflow: "offset and length together are larger than any file", "read at a smaller offset";
     515 FileNotRegular: "the file is of a kind that cannot hold firmware", "give the path of a regular file";
     516 ReadEmpty: "a read of no bytes was asked for", "ask for at least one byte";
+    517 FileDeletePending: "the file is being deleted", "copy the file there again";
 
     // Staging.
     600 DigestRequired: "the policy demands the expected SHA-256 of the file", "stage it with --sha256";
@@ -129,6 +134,7 @@ reasons! {
     607 Cancelled: "the request was cancelled because its client went away or the driver stops", "try again";
     608 NoMemoryBelowAddress: "there is not enough memory below the highest physical address asked for", "ask for a higher address, or stage early after boot";
     609 TooManyImages: "as many images are staged as the driver can keep", "unstage images that are not needed";
+    610 OwnerBytesExceeded: "your staged images together would take more memory than one owner may", "unstage images that are not needed";
 
     // The driver as a whole.
     700 OutOfMemory: "the system is short of memory for the driver", "close programs or images and try again";
