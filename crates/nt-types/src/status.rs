@@ -1,0 +1,364 @@
+//! `NTSTATUS` as a type of its own.
+
+use core::fmt;
+
+/// An `NTSTATUS` value: severity in the top two bits, facility, code.
+///
+/// The constants drop the `STATUS_` prefix and keep the rest of the name, so that
+/// `STATUS_ACCESS_DENIED` is [`NtStatus::ACCESS_DENIED`]. Any 32-bit value is a valid status;
+/// the ones without a constant print as a number.
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[must_use]
+pub struct NtStatus(pub i32);
+
+impl NtStatus {
+    /// Status with the given bits, as headers print them (`0xC0000022`).
+    pub const fn from_bits(bits: u32) -> Self {
+        Self(bits.cast_signed())
+    }
+
+    /// The 32 bits of the status.
+    #[must_use]
+    pub const fn bits(self) -> u32 {
+        self.0.cast_unsigned()
+    }
+
+    /// `NT_SUCCESS`: true for success **and** informational severity.
+    ///
+    /// That includes `STATUS_TIMEOUT`, `STATUS_PENDING` and `STATUS_REPARSE`: where one of these
+    /// can come back, compare with [`NtStatus::SUCCESS`] instead.
+    #[must_use]
+    pub const fn is_success(self) -> bool {
+        self.0 >= 0
+    }
+
+    /// `NT_ERROR`: error severity (top two bits set).
+    #[must_use]
+    pub const fn is_error(self) -> bool {
+        self.bits() >> 30 == 3
+    }
+
+    /// `Ok(())` when [`is_success`](Self::is_success), the status itself otherwise.
+    ///
+    /// # Errors
+    /// The status, when its severity is warning or error.
+    pub const fn ok(self) -> Result<(), Self> {
+        if self.is_success() { Ok(()) } else { Err(self) }
+    }
+}
+
+/// Declares the constants and, from the same list, their names.
+macro_rules! statuses {
+    ($($(#[$doc:meta])* $name:ident = $bits:expr;)*) => {
+        impl NtStatus {
+            $(
+                #[doc = concat!("`STATUS_", stringify!($name), "`.")]
+                #[doc = ""]
+                $(#[$doc])*
+                pub const $name: Self = Self::from_bits($bits);
+            )*
+
+            /// The name in the headers (`"STATUS_ACCESS_DENIED"`), if this crate knows it.
+            #[must_use]
+            pub const fn name(self) -> Option<&'static str> {
+                match self {
+                    $(Self::$name => Some(concat!("STATUS_", stringify!($name))),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+statuses! {
+    /// The operation did what it was asked to do.
+    SUCCESS = 0x0000_0000;
+    /// A wait ended because the time was up. Success severity!
+    TIMEOUT = 0x0000_0102;
+    /// The operation goes on after the call returned. Success severity!
+    PENDING = 0x0000_0103;
+    /// The name has to be parsed again from its new start. Success severity!
+    REPARSE = 0x0000_0104;
+    /// An open succeeded while an oplock break is under way. Success severity!
+    OPLOCK_BREAK_IN_PROGRESS = 0x0000_0108;
+    /// An object of that name existed and was opened.
+    OBJECT_NAME_EXISTS = 0x4000_0000;
+    /// First touch of a guard page.
+    GUARD_PAGE_VIOLATION = 0x8000_0001;
+    /// An address that is not aligned for its access.
+    DATATYPE_MISALIGNMENT = 0x8000_0002;
+    /// The output did not fit; what fitted was written. Warning severity.
+    BUFFER_OVERFLOW = 0x8000_0005;
+    /// An enumeration is over.
+    NO_MORE_FILES = 0x8000_0006;
+    /// An enumeration is over.
+    NO_MORE_ENTRIES = 0x8000_001A;
+    /// The open met a symbolic link and was asked to stop there.
+    STOPPED_ON_SYMLINK = 0x8000_002D;
+    /// The operation failed, without a better status.
+    UNSUCCESSFUL = 0xC000_0001;
+    /// The operation is not implemented.
+    NOT_IMPLEMENTED = 0xC000_0002;
+    /// The information class is unknown.
+    INVALID_INFO_CLASS = 0xC000_0003;
+    /// A structure's length is not what its type demands.
+    INFO_LENGTH_MISMATCH = 0xC000_0004;
+    /// A memory access faulted.
+    ACCESS_VIOLATION = 0xC000_0005;
+    /// A page could not be read in.
+    IN_PAGE_ERROR = 0xC000_0006;
+    /// The handle names nothing, or nothing of the caller's.
+    INVALID_HANDLE = 0xC000_0008;
+    /// A parameter is not acceptable.
+    INVALID_PARAMETER = 0xC000_000D;
+    /// The device does not exist.
+    NO_SUCH_DEVICE = 0xC000_000E;
+    /// The file does not exist.
+    NO_SUCH_FILE = 0xC000_000F;
+    /// The request is not valid for the device.
+    INVALID_DEVICE_REQUEST = 0xC000_0010;
+    /// The read starts at or behind the end of the file.
+    END_OF_FILE = 0xC000_0011;
+    /// Not enough memory.
+    NO_MEMORY = 0xC000_0017;
+    /// The address is in use.
+    CONFLICTING_ADDRESSES = 0xC000_0018;
+    /// The file cannot back a section.
+    INVALID_FILE_FOR_SECTION = 0xC000_0020;
+    /// The caller has no right to do that.
+    ACCESS_DENIED = 0xC000_0022;
+    /// The output buffer cannot hold the result.
+    BUFFER_TOO_SMALL = 0xC000_0023;
+    /// The object is of another type.
+    OBJECT_TYPE_MISMATCH = 0xC000_0024;
+    /// The name is not well-formed.
+    OBJECT_NAME_INVALID = 0xC000_0033;
+    /// The last component of the name does not exist.
+    OBJECT_NAME_NOT_FOUND = 0xC000_0034;
+    /// An object of that name exists.
+    OBJECT_NAME_COLLISION = 0xC000_0035;
+    /// The port has no peer any more.
+    PORT_DISCONNECTED = 0xC000_0037;
+    /// A path component is not acceptable.
+    OBJECT_PATH_INVALID = 0xC000_0039;
+    /// A component before the last does not exist.
+    OBJECT_PATH_NOT_FOUND = 0xC000_003A;
+    /// The name lacks a separator where one has to be.
+    OBJECT_PATH_SYNTAX_BAD = 0xC000_003B;
+    /// Data are not what their check says.
+    DATA_ERROR = 0xC000_003E;
+    /// Data do not match their check sum.
+    CRC_ERROR = 0xC000_003F;
+    /// The section is larger than what it maps.
+    SECTION_TOO_BIG = 0xC000_0040;
+    /// The page protection is not valid.
+    INVALID_PAGE_PROTECTION = 0xC000_0045;
+    /// Another open conflicts with the access or the sharing asked for.
+    SHARING_VIOLATION = 0xC000_0043;
+    /// A quota is used up.
+    QUOTA_EXCEEDED = 0xC000_0044;
+    /// The thread is on its way out.
+    THREAD_IS_TERMINATING = 0xC000_004B;
+    /// A byte range is locked.
+    FILE_LOCK_CONFLICT = 0xC000_0054;
+    /// The file is being deleted.
+    DELETE_PENDING = 0xC000_0056;
+    /// The revision is not known.
+    UNKNOWN_REVISION = 0xC000_0058;
+    /// The revisions do not fit each other.
+    REVISION_MISMATCH = 0xC000_0059;
+    /// The token lacks a privilege.
+    PRIVILEGE_NOT_HELD = 0xC000_0061;
+    /// The image is not a program this system can run.
+    INVALID_IMAGE_FORMAT = 0xC000_007B;
+    /// A security descriptor is not valid.
+    INVALID_SECURITY_DESCR = 0xC000_0079;
+    /// The entry point does not exist.
+    PROCEDURE_NOT_FOUND = 0xC000_007A;
+    /// The address range is not valid.
+    INVALID_ADDRESS = 0xC000_0141;
+    /// A 32-bit value would overflow.
+    INTEGER_OVERFLOW = 0xC000_0095;
+    /// Not enough memory or other resources.
+    INSUFFICIENT_RESOURCES = 0xC000_009A;
+    /// The device is not ready.
+    DEVICE_NOT_READY = 0xC000_00A3;
+    /// The device is in a state that does not allow the request.
+    INVALID_DEVICE_STATE = 0xC000_0184;
+    /// The time for an I/O request is up.
+    IO_TIMEOUT = 0xC000_00B5;
+    /// The name denotes a directory.
+    FILE_IS_A_DIRECTORY = 0xC000_00BA;
+    /// The operation is not supported here.
+    NOT_SUPPORTED = 0xC000_00BB;
+    /// The oplock cannot be granted.
+    OPLOCK_NOT_GRANTED = 0xC000_00E2;
+    /// The parameters do not fit together.
+    INVALID_PARAMETER_MIX = 0xC000_0030;
+    /// The first parameter is not acceptable.
+    INVALID_PARAMETER_1 = 0xC000_00EF;
+    /// The second parameter is not acceptable.
+    INVALID_PARAMETER_2 = 0xC000_00F0;
+    /// The name denotes something that is not a directory.
+    NOT_A_DIRECTORY = 0xC000_0103;
+    /// The name is too long.
+    NAME_TOO_LONG = 0xC000_0106;
+    /// The image is already loaded.
+    IMAGE_ALREADY_LOADED = 0xC000_010E;
+    /// The operation was cancelled.
+    CANCELLED = 0xC000_0120;
+    /// The file could not be deleted.
+    CANNOT_DELETE = 0xC000_0121;
+    /// The file handle was closed already.
+    FILE_CLOSED = 0xC000_0128;
+    /// The driver's entry point does not exist.
+    DRIVER_ENTRYPOINT_NOT_FOUND = 0xC000_0263;
+    /// The driver's imports cannot be bound.
+    DRIVER_UNABLE_TO_LOAD = 0xC000_026C;
+    /// The device object given as a hint is not in the file's device stack.
+    INVALID_DEVICE_OBJECT_PARAMETER = 0xC000_0369;
+    /// The request would block and must not.
+    CANT_WAIT = 0xC000_00D8;
+    /// User memory cannot be read or written.
+    INVALID_USER_BUFFER = 0xC000_00E8;
+    /// The process is on its way out.
+    PROCESS_IS_TERMINATING = 0xC000_010A;
+    /// The caller holds as many open files or handles as it may.
+    TOO_MANY_OPENED_FILES = 0xC000_011F;
+    /// The pipe or port was broken by its peer.
+    PIPE_BROKEN = 0xC000_014B;
+    /// The registry data are damaged.
+    REGISTRY_CORRUPT = 0xC000_014C;
+    /// The object is in use.
+    DEVICE_BUSY = 0x8000_0011;
+    /// The file's state does not allow it.
+    FILE_INVALID = 0xC000_0098;
+    /// No such entry.
+    NOT_FOUND = 0xC000_0225;
+    /// The request has to be tried again.
+    RETRY = 0xC000_022D;
+    /// A value of this kind exists already.
+    DUPLICATE_OBJECTID = 0xC000_022A;
+    /// As many connections as allowed exist.
+    CONNECTION_COUNT_LIMIT = 0xC000_0246;
+    /// The volume was dismounted.
+    VOLUME_DISMOUNTED = 0xC000_026E;
+    /// The reparse point is not known to anybody.
+    IO_REPARSE_TAG_NOT_HANDLED = 0xC000_0279;
+    /// The reparse point has bad data.
+    IO_REPARSE_DATA_INVALID = 0xC000_0278;
+    /// A mount point leads away from the instance's volume.
+    MOUNT_POINT_NOT_RESOLVED = 0xC000_0368;
+    /// A hash is not the expected one.
+    INVALID_IMAGE_HASH = 0xC000_0428;
+    /// Refused by the administrator's policy.
+    ACCESS_DISABLED_BY_POLICY_DEFAULT = 0xC000_0361;
+    /// Content was refused by a driver's policy.
+    CONTENT_BLOCKED = 0xC000_0804;
+    /// Two volumes where one was expected.
+    NOT_SAME_DEVICE = 0xC000_00D4;
+    /// The file is larger than the limit.
+    FILE_TOO_LARGE = 0xC000_0904;
+    /// An oplock cannot be broken.
+    CANNOT_BREAK_OPLOCK = 0xC000_0909;
+    /// The operation is blocked because the other side is shutting down.
+    SHUTDOWN_IN_PROGRESS = 0xC000_02FE;
+    /// The filter has no handler for it.
+    FLT_NO_HANDLER_DEFINED = 0xC01C_0001;
+    /// The object has a context of this kind already.
+    FLT_CONTEXT_ALREADY_DEFINED = 0xC01C_0002;
+    /// An asynchronous request where only a synchronous one is allowed.
+    FLT_INVALID_ASYNCHRONOUS_REQUEST = 0xC01C_0003;
+    /// The fast path is refused.
+    FLT_DISALLOW_FAST_IO = 0xC01C_0004;
+    /// A name was asked for where none can be had.
+    FLT_INVALID_NAME_REQUEST = 0xC01C_0005;
+    /// The operation cannot be posted to a worker.
+    FLT_NOT_SAFE_TO_POST_OPERATION = 0xC01C_0006;
+    /// The filter manager is not up.
+    FLT_NOT_INITIALIZED = 0xC01C_0007;
+    /// The filter has not called FltStartFiltering.
+    FLT_FILTER_NOT_READY = 0xC01C_0008;
+    /// A post-operation has to clean up.
+    FLT_POST_OPERATION_CLEANUP = 0xC01C_0009;
+    /// The filter manager found itself in a bad state.
+    FLT_INTERNAL_ERROR = 0xC01C_000A;
+    /// The object is being torn down.
+    FLT_DELETING_OBJECT = 0xC01C_000B;
+    /// Memory that must come from non-paged pool.
+    FLT_MUST_BE_NONPAGED_POOL = 0xC01C_000C;
+    /// A registration lists the same thing twice.
+    FLT_DUPLICATE_ENTRY = 0xC01C_000D;
+    /// The callback data queue is disabled.
+    FLT_CBDQ_DISABLED = 0xC01C_000E;
+    /// The filter does not want to attach here.
+    FLT_DO_NOT_ATTACH = 0xC01C_000F;
+    /// The filter does not want to detach, or to be unloaded, now.
+    FLT_DO_NOT_DETACH = 0xC01C_0010;
+    /// Another instance has this altitude.
+    FLT_INSTANCE_ALTITUDE_COLLISION = 0xC01C_0011;
+    /// Another instance has this name.
+    FLT_INSTANCE_NAME_COLLISION = 0xC01C_0012;
+    /// No such filter.
+    FLT_FILTER_NOT_FOUND = 0xC01C_0013;
+    /// No such volume.
+    FLT_VOLUME_NOT_FOUND = 0xC01C_0014;
+    /// No such instance.
+    FLT_INSTANCE_NOT_FOUND = 0xC01C_0015;
+    /// No context registration fits the allocation.
+    FLT_CONTEXT_ALLOCATION_NOT_FOUND = 0xC01C_0016;
+    /// A context registration is not valid.
+    FLT_INVALID_CONTEXT_REGISTRATION = 0xC01C_0017;
+    /// The name is not in the cache and nothing else was allowed.
+    FLT_NAME_CACHE_MISS = 0xC01C_0018;
+    /// The volume has no device object.
+    FLT_NO_DEVICE_OBJECT = 0xC01C_0019;
+    /// The volume is mounted already.
+    FLT_VOLUME_ALREADY_MOUNTED = 0xC01C_001A;
+    /// The filter is enlisted in the transaction already.
+    FLT_ALREADY_ENLISTED = 0xC01C_001B;
+    /// The context is attached to another object.
+    FLT_CONTEXT_ALREADY_LINKED = 0xC01C_001C;
+    /// Nobody waits for this reply.
+    FLT_NO_WAITER_FOR_REPLY = 0xC01C_0020;
+}
+
+impl fmt::Debug for NtStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for NtStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(name) => write!(f, "{name} (0x{:08X})", self.bits()),
+            None => write!(f, "0x{:08X}", self.bits()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::NtStatus;
+    use std::string::ToString;
+
+    #[test]
+    fn a_timeout_counts_as_success_and_a_warning_does_not() {
+        assert!(NtStatus::TIMEOUT.is_success());
+        assert!(!NtStatus::BUFFER_OVERFLOW.is_success());
+        assert!(!NtStatus::BUFFER_OVERFLOW.is_error());
+        assert_eq!(NtStatus::ACCESS_DENIED.ok(), Err(NtStatus::ACCESS_DENIED));
+    }
+
+    #[test]
+    fn known_statuses_print_their_name_and_unknown_ones_their_bits() {
+        assert_eq!(
+            NtStatus::ACCESS_DENIED.to_string(),
+            "STATUS_ACCESS_DENIED (0xC0000022)"
+        );
+        assert_eq!(NtStatus::from_bits(0xE012_3456).to_string(), "0xE0123456");
+    }
+}
