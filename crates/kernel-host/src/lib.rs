@@ -1,1 +1,43 @@
-//! See Cargo.toml.
+//! Runs unmodified Windows kernel drivers (`.sys`, x64) inside a Linux process.
+//!
+//! A [`Machine`] is one simulated computer: volumes on host folders, a registry, processes with their
+//! own user memory, and loaded drivers. Driver code is the driver's own machine code, mapped, relocated and
+//! called at native speed; every import is bound to a function of this crate that does what the DDI's page
+//! documents, and checks what Driver Verifier would check.
+//!
+//! How a call flows:
+//!
+//! 1. A test (or the `kernel-host` command) asks the machine for something: load a driver, connect to a port.
+//! 2. The machine enters driver code on the current thread through [`thread::Thread::call_driver`], with the IRQL and
+//!    process context that the callback's page documents.
+//! 3. The driver calls an import. Its thunk (one per driver and import) notes who called from where, then jumps to the
+//!    export's function, which opens a [`ddi::Call`]: the one gate where IRQL is checked, the call is traced and findings
+//!    are attributed to the calling driver.
+//! 4. A broken rule is a [`finding::Finding`]: the machine stops, and whoever entered driver code gets the report.
+//!
+//! Many machines can live in one process, so that tests run in parallel: nothing here is global but what describes
+//! the host process itself (loaded images by address, simulated user address space).
+#![expect(
+    unsafe_code,
+    reason = "maps images, enters driver code and serves its imports, all through raw pointers"
+)]
+
+pub mod ddi;
+pub mod finding;
+pub mod leak;
+pub mod machine;
+pub mod process;
+pub mod thread;
+pub mod trace;
+
+mod cpu;
+mod flt;
+mod fs;
+mod image;
+mod ndis;
+mod nt;
+mod server;
+
+pub use finding::{Finding, Rule};
+pub use leak::{Leak, LeakKind, LeakReport};
+pub use machine::{Machine, MachineBuilder};

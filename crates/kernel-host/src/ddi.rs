@@ -1,0 +1,197 @@
+//! The gate between drivers and this crate: export tables, and the [`Call`] every export opens first.
+//!
+//! An export is an ordinary `extern "efiapi"` function. Loading a driver makes one thunk for each of its imports; the thunk
+//! writes a record (who calls, which export, return address, registers) into the current thread and jumps to
+//! the function, arguments untouched. The function's first act is [`Call::enter`], which takes that record. Attribution
+//! therefore survives tail calls in the driver, and host code that calls another export's inner function directly leaves no trace.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::cpu::registers::NonVolatile;
+use crate::finding::Rule;
+use crate::machine::{Driver, Inner};
+use crate::thread::Thread;
+
+mod table;
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub(crate) use table::exports;
+pub use table::{Export, Target};
+
+/// Who called which export from where; written by the import thunk.
+#[derive(Clone, Debug)]
+pub struct CallSite {
+    /// The calling driver.
+    pub driver: Arc<Driver>,
+    /// The export.
+    pub export: &'static Export,
+    /// Address in the driver to which the call returns.
+    pub return_address: usize,
+    /// Stack pointer at entry (points at the return address).
+    pub stack_pointer: usize,
+    /// The driver's registers at the call: where an exception raised by the export starts to unwind.
+    pub(crate) registers: NonVolatile,
+}
+
+impl CallSite {
+    pub(crate) fn new(driver: Arc<Driver>, export: &'static Export, registers: NonVolatile) -> Self {
+        Self {
+            driver,
+            export,
+            return_address: registers.rip as usize,
+            stack_pointer: registers.rsp as usize,
+            registers,
+        }
+    }
+
+    /// The driver's stack from here outwards, as `image!symbol+0xoffset`.
+    #[must_use]
+    pub fn stack(&self) -> Vec<String> {
+        crate::cpu::stack_from_call(&self.registers)
+    }
+}
+
+/// An open DDI call. Dropping it writes the trace entry.
+#[derive(Debug)]
+pub struct Call {
+    site: CallSite,
+    thread: Arc<Thread>,
+    started: Instant,
+    detail: std::cell::RefCell<String>,
+    bytes: std::cell::Cell<u64>,
+}
+
+impl Call {
+    /// Opens the call that the import thunk announced, and checks the export's IRQL rule.
+    ///
+    /// Must be the first thing that an export's function does. Does not return when the machine has stopped.
+    #[must_use]
+    pub fn enter() -> Self {
+        let thread = Thread::current();
+        let site = thread.take_call_site();
+        thread.leave_if_stopped();
+        let call = Self {
+            site,
+            thread,
+            started: Instant::now(),
+            detail: std::cell::RefCell::default(),
+            bytes: std::cell::Cell::default(),
+        };
+        let irql = call.thread.irql();
+        if irql > call.site.export.max_irql {
+            call.stop(
+                Rule::IrqlTooHigh,
+                format!("IRQL {irql}, the highest allowed is {}", call.site.export.max_irql),
+            );
+        }
+        call
+    }
+
+    /// The machine in which the call happens.
+    #[must_use]
+    pub fn machine(&self) -> &Arc<Inner> {
+        self.thread.machine()
+    }
+
+    /// The calling thread.
+    #[must_use]
+    pub fn thread(&self) -> &Arc<Thread> {
+        &self.thread
+    }
+
+    /// The calling driver.
+    #[must_use]
+    pub fn driver(&self) -> &Arc<Driver> {
+        &self.site.driver
+    }
+
+    /// The call's origin.
+    #[must_use]
+    pub fn site(&self) -> &CallSite {
+        &self.site
+    }
+
+    /// Adds what a reader of the trace wants to know, such as the file name.
+    pub fn detail(&self, text: impl Into<String>) {
+        *self.detail.borrow_mut() = text.into();
+    }
+
+    /// Notes how many bytes the call moved.
+    pub fn bytes(&self, count: u64) {
+        self.bytes.set(count);
+    }
+
+    /// Stops the machine: the driver broke `rule`. Does not return.
+    ///
+    /// Whatever the export holds (locks above all) stays held for ever: let go of what the report needs first.
+    pub fn stop(&self, rule: Rule, message: impl Into<String>) -> ! {
+        self.write_trace();
+        self.thread.stop(rule, message.into(), Some(&self.site))
+    }
+
+    fn write_trace(&self) {
+        self.machine().trace.record(
+            &self.site,
+            std::mem::take(&mut self.detail.borrow_mut()),
+            self.bytes.get(),
+            self.started.elapsed(),
+        );
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.write_trace();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::Bench;
+    use super::*;
+
+    static NOTHING: u64 = 0;
+    exports! { pub(super) TABLE in "ntoskrnl.exe":
+        TestAtMostApc(max 1) = at_most_apc;
+        data TestData = NOTHING;
+    }
+
+    extern "efiapi" fn at_most_apc() -> u32 {
+        let call = Call::enter();
+        call.detail("hello");
+        call.bytes(3);
+        7
+    }
+
+    #[test]
+    fn a_table_lists_functions_and_data() {
+        assert_eq!(TABLE[0].max_irql, 1);
+        assert!(matches!(TABLE[0].target, Target::Function(_)));
+        assert!(matches!(TABLE[1].target, Target::Data(address) if address == (&raw const NOTHING).cast()));
+    }
+
+    #[test]
+    fn a_call_is_traced_with_what_it_did() {
+        let bench = Bench::new();
+        assert_eq!(bench.call(&TABLE[0], || at_most_apc()).unwrap(), 7);
+        let entry = bench.machine().trace().pop().unwrap();
+        assert_eq!((entry.name, entry.detail.as_str(), entry.bytes), ("TestAtMostApc", "hello", 3));
+        assert_eq!(entry.driver, "test.sys");
+    }
+
+    #[test]
+    fn a_call_above_its_irql_stops_the_machine() {
+        let bench = Bench::new();
+        let stopped = bench
+            .call(&TABLE[0], || {
+                Thread::current().set_irql(2);
+                at_most_apc()
+            })
+            .unwrap_err();
+        assert_eq!(stopped.0.rule, Rule::IrqlTooHigh);
+        assert_eq!(stopped.0.call, "TestAtMostApc");
+        assert!(bench.run(|| at_most_apc()).is_err(), "a stopped machine runs nothing more");
+    }
+}

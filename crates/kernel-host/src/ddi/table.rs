@@ -1,0 +1,63 @@
+//! Export tables: which names drivers can import, and what stands behind each.
+
+/// One name that drivers can import.
+#[derive(Debug)]
+pub struct Export {
+    /// Image that exports it, as import tables spell it: `ntoskrnl.exe`, `fltmgr.sys`, `ndis.sys`.
+    pub module: &'static str,
+    /// Exported name.
+    pub name: &'static str,
+    /// What the name stands for.
+    pub target: Target,
+    /// Highest IRQL at which its page allows a call; 31 for none stated.
+    pub max_irql: u8,
+}
+
+/// What an exported name stands for.
+#[derive(Clone, Copy, Debug)]
+pub enum Target {
+    /// A function in the Microsoft x64 convention.
+    Function(*const ()),
+    /// A variable; the import slot gets its address.
+    Data(*const ()),
+}
+
+// SAFETY: the pointers name functions and statics of this process, valid for its whole life.
+unsafe impl Sync for Export {}
+// SAFETY: as above.
+unsafe impl Send for Export {}
+
+/// Declares an export table: `exports! { pub(crate) TABLE in "ntoskrnl.exe": ExFreePool(max 2) = ex_free_pool; ... data MmHighestUserAddress = STATIC; }`
+#[macro_export]
+#[doc(hidden)]
+macro_rules! __exports {
+    ($vis:vis $table:ident in $module:literal:
+        $($first:ident $($second:ident)? $((max $irql:expr))? = $target:path;)*
+    ) => {
+        $vis static $table: &[$crate::ddi::Export] =
+            &[$($crate::__export!($module; $first $($second)? $((max $irql))? = $target)),*];
+    };
+}
+
+#[macro_export]
+#[doc(hidden)]
+macro_rules! __export {
+    ($module:literal; data $name:ident = $target:path) => {
+        $crate::ddi::Export {
+            module: $module,
+            name: stringify!($name),
+            target: $crate::ddi::Target::Data((&raw const $target).cast()),
+            max_irql: 31,
+        }
+    };
+    ($module:literal; $name:ident (max $irql:expr) = $target:path) => {
+        $crate::ddi::Export {
+            module: $module,
+            name: stringify!($name),
+            target: $crate::ddi::Target::Function($target as *const ()),
+            max_irql: $irql,
+        }
+    };
+}
+
+pub(crate) use crate::__exports as exports;

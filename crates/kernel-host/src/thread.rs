@@ -1,0 +1,414 @@
+//! A simulated kernel thread: the state that NT keeps per thread, bound to the Linux thread that runs it.
+
+use std::cell::RefCell;
+use std::ffi::c_void;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use crate::ddi::CallSite;
+use crate::finding::{Finding, Rule, Stopped};
+use crate::machine::{Driver, Inner};
+use crate::process::Process;
+
+mod pcr;
+mod stack;
+
+pub(crate) use pcr::Pcr;
+use stack::KernelStack;
+
+/// Kernel-side state of one Linux thread in one machine.
+///
+/// Only the thread itself changes it; other threads may look, which is why the fields are atomic.
+#[derive(Debug)]
+pub struct Thread {
+    machine: Arc<Inner>,
+    id: u32,
+    object: Box<ThreadObject>,
+    irql: AtomicU8,
+    critical_regions: AtomicU32,
+    guarded_regions: AtomicU32,
+    process: Mutex<Option<Arc<Process>>>,
+    entries: Mutex<Vec<Entry>>,
+    /// Address of the saved stack pointer that leads out of driver code; zero outside.
+    way_out: AtomicUsize,
+}
+
+/// The bytes behind a `PKTHREAD`. Opaque to drivers, who only compare and pass on the address.
+#[repr(C, align(16))]
+#[derive(Debug)]
+struct ThreadObject([u8; 0x800]);
+
+/// One entry into driver code that has not returned yet.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    /// The driver entered.
+    pub(crate) driver: Arc<Driver>,
+    /// Documented name of the callback.
+    pub(crate) callback: &'static str,
+}
+
+/// What a callback has to leave as it found it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Levels {
+    irql: u8,
+    critical_regions: u32,
+    guarded_regions: u32,
+}
+
+thread_local! {
+    static CURRENT: RefCell<Option<Arc<Thread>>> = const { RefCell::new(None) };
+    /// Threads of machines that this Linux thread entered before, so that it keeps its identity while anyone holds it.
+    static KNOWN: RefCell<Vec<Weak<Thread>>> = const { RefCell::new(Vec::new()) };
+    /// A stack that is mapped already; callbacks are too frequent to map one each time.
+    static SPARE_STACK: RefCell<Option<KernelStack>> = const { RefCell::new(None) };
+}
+
+/// Puts the previous current thread back, also when a panic passes.
+struct Restore(Option<Arc<Thread>>);
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        make_current(self.0.take());
+    }
+}
+
+fn make_current(thread: Option<Arc<Thread>>) -> Option<Arc<Thread>> {
+    let object = thread.as_ref().map_or(std::ptr::null(), |thread| thread.object());
+    Pcr::of_this_linux_thread().set_current_thread(object);
+    CURRENT.replace(thread)
+}
+
+impl Thread {
+    /// The simulated thread of the calling Linux thread.
+    ///
+    /// # Panics
+    /// When the calling Linux thread is not inside [`Thread::enter`]: a bug in this crate.
+    #[must_use]
+    pub fn current() -> Arc<Self> {
+        Self::try_current().expect("this Linux thread entered no machine")
+    }
+
+    /// As [`Thread::current`], for code that also runs outside of machines.
+    #[must_use]
+    pub fn try_current() -> Option<Arc<Self>> {
+        CURRENT.with_borrow(Option::clone)
+    }
+
+    /// Runs `body` as a thread of `machine`. Every public operation of a machine starts with this.
+    ///
+    /// A Linux thread that is in the machine already stays the same simulated thread.
+    pub fn enter<R>(machine: &Arc<Inner>, body: impl FnOnce(&Arc<Self>) -> R) -> R {
+        crate::cpu::install_handlers();
+        let thread = Self::of(machine);
+        let _restore = Restore(make_current(Some(Arc::clone(&thread))));
+        body(&thread)
+    }
+
+    fn of(machine: &Arc<Inner>) -> Arc<Self> {
+        KNOWN.with_borrow_mut(|known| {
+            known.retain(|thread| thread.strong_count() > 0);
+            let found = known.iter().filter_map(Weak::upgrade);
+            if let Some(thread) = found.into_iter().find(|thread| Arc::ptr_eq(&thread.machine, machine)) {
+                return thread;
+            }
+            let thread = Arc::new(Self {
+                machine: Arc::clone(machine),
+                id: machine.next_thread_id(),
+                object: Box::new(ThreadObject([0; 0x800])),
+                irql: AtomicU8::new(0),
+                critical_regions: AtomicU32::new(0),
+                guarded_regions: AtomicU32::new(0),
+                process: Mutex::new(None),
+                entries: Mutex::new(Vec::new()),
+                way_out: AtomicUsize::new(0),
+            });
+            known.push(Arc::downgrade(&thread));
+            thread
+        })
+    }
+
+    /// The machine this thread belongs to.
+    #[must_use]
+    pub fn machine(&self) -> &Arc<Inner> {
+        &self.machine
+    }
+
+    /// Thread id: a multiple of four, unique in the machine.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// What `PsGetCurrentThread` returns.
+    #[must_use]
+    pub fn object(&self) -> *const c_void {
+        std::ptr::from_ref(self.object.as_ref()).cast()
+    }
+
+    /// Current IRQL (CR8).
+    #[must_use]
+    pub fn irql(&self) -> u8 {
+        self.irql.load(Ordering::Relaxed)
+    }
+
+    /// Sets the IRQL (the exports that raise or lower it check their own rules first).
+    pub fn set_irql(&self, irql: u8) {
+        self.irql.store(irql, Ordering::Relaxed);
+    }
+
+    /// How many critical regions (`KeEnterCriticalRegion`) the thread is in: normal kernel APCs are off when not zero.
+    #[must_use]
+    pub fn critical_regions(&self) -> u32 {
+        self.critical_regions.load(Ordering::Relaxed)
+    }
+
+    /// Sets the number of critical regions.
+    pub fn set_critical_regions(&self, count: u32) {
+        self.critical_regions.store(count, Ordering::Relaxed);
+    }
+
+    /// How many guarded regions (`KeEnterGuardedRegion`) the thread is in: all APCs are off when not zero.
+    #[must_use]
+    pub fn guarded_regions(&self) -> u32 {
+        self.guarded_regions.load(Ordering::Relaxed)
+    }
+
+    /// Sets the number of guarded regions.
+    pub fn set_guarded_regions(&self, count: u32) {
+        self.guarded_regions.store(count, Ordering::Relaxed);
+    }
+
+    /// The process whose user memory the thread sees; `None` is the system process.
+    #[must_use]
+    pub fn process(&self) -> Option<Arc<Process>> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes the process (thread start, `KeStackAttachProcess`); returns the one before.
+    pub fn set_process(&self, process: Option<Arc<Process>>) -> Option<Arc<Process>> {
+        let mut slot = self.process.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut slot, process)
+    }
+
+    /// Takes the record left by the import gate that jumped here.
+    ///
+    /// # Panics
+    /// When no gate did: host code called an export's outer function.
+    #[must_use]
+    pub fn take_call_site(&self) -> CallSite {
+        if let Some((binding, registers)) = Pcr::of_this_linux_thread().take_gate_record() {
+            // SAFETY: the gate was reached through a thunk of a loaded image, which owns its bindings and stays loaded
+            // while its code runs.
+            let binding = unsafe { &*binding };
+            let driver = binding.driver.upgrade().expect("a driver outlives the calls it makes");
+            return CallSite::new(driver, binding.export, registers);
+        }
+        self.call_site_without_gate()
+    }
+
+    #[cfg(not(test))]
+    #[expect(clippy::unused_self, reason = "the test build looks at the thread")]
+    fn call_site_without_gate(&self) -> ! {
+        panic!("an export's outer function was called by the host itself");
+    }
+
+    /// Unit tests call exports as plain functions.
+    #[cfg(test)]
+    fn call_site_without_gate(&self) -> CallSite {
+        let entry = self.entry().expect("tests call exports inside Bench::run");
+        crate::ddi::testing::call_site(entry.driver)
+    }
+
+    /// The innermost entry into driver code.
+    pub(crate) fn entry(&self) -> Option<Entry> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner).last().cloned()
+    }
+
+    /// Whether driver code is on this thread's stack.
+    #[must_use]
+    pub fn is_in_driver(&self) -> bool {
+        self.way_out.load(Ordering::Relaxed) != 0
+    }
+
+    /// Stops the machine on a finding and leaves driver code for whoever entered it. Does not return.
+    ///
+    /// Whatever the caller holds (locks above all) stays held for ever: let go of what the report needs first.
+    ///
+    /// # Panics
+    /// When called outside of driver code, where there is nothing to leave: use [`Inner::record`] there.
+    pub fn stop(&self, rule: Rule, message: String, site: Option<&CallSite>) -> ! {
+        self.machine.record(self.finding(rule, message, site));
+        self.leave()
+    }
+
+    /// Describes a broken rule at this thread's present place.
+    pub(crate) fn finding(&self, rule: Rule, message: String, site: Option<&CallSite>) -> Finding {
+        let entry = self.entry();
+        let call = match (site, &entry) {
+            (Some(site), _) => site.export.name.to_owned(),
+            (None, Some(entry)) => entry.callback.to_owned(),
+            (None, None) => String::new(),
+        };
+        let driver = site.map(|site| &site.driver).or(entry.as_ref().map(|entry| &entry.driver));
+        Finding {
+            rule,
+            message,
+            call,
+            driver: driver.map(|driver| driver.name.clone()).unwrap_or_default(),
+            irql: self.irql(),
+            stack: site.map(CallSite::stack).unwrap_or_default(),
+        }
+    }
+
+    /// Leaves driver code if the machine has stopped. Waits in the host call this whenever they wake up.
+    pub fn leave_if_stopped(&self) {
+        if self.is_in_driver() && self.machine.stopped().is_some() {
+            self.leave();
+        }
+    }
+
+    fn leave(&self) -> ! {
+        let slot = self.way_out.load(Ordering::Relaxed) as *const usize;
+        if slot.is_null() {
+            panic!("{:?}", self.machine.stopped());
+        }
+        // SAFETY: `way_out` is set exactly while this Linux thread runs on that stack.
+        unsafe { KernelStack::leave(slot) }
+    }
+
+    /// Runs driver code: `body` calls into `driver` for `callback` (its documented name), at `irql`.
+    ///
+    /// Checks on return that IRQL and APC state are as before. `Err` when the machine stopped meanwhile; where driver code
+    /// called the host that called this, a stop does not come back here but to the outermost caller.
+    pub fn call_driver<R>(
+        &self,
+        driver: &Arc<Driver>,
+        callback: &'static str,
+        irql: u8,
+        body: impl FnOnce() -> R,
+    ) -> Result<R, Stopped> {
+        if let Some(stopped) = self.machine.stopped() {
+            self.leave_if_stopped();
+            return Err(stopped);
+        }
+        let before = self.levels();
+        let depth = self.push_entry(Entry { driver: Arc::clone(driver), callback });
+        self.set_irql(irql);
+        let entered = self.levels();
+        let result = if self.is_in_driver() { Some(body()) } else { self.run_on_kernel_stack(body) };
+        let left = self.levels();
+        if result.is_some() && left != entered && self.machine.stopped().is_none() {
+            let (rule, message) = entered.broken_by(left);
+            self.machine.record(self.finding(rule, message, None));
+        }
+        self.leave_if_stopped();
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner).truncate(depth);
+        self.set_levels(before);
+        match (result, self.machine.stopped()) {
+            (_, Some(stopped)) => Err(stopped),
+            (Some(result), None) => Ok(result),
+            (None, None) => unreachable!("a kernel stack is only left after a finding"),
+        }
+    }
+
+    fn run_on_kernel_stack<R>(&self, body: impl FnOnce() -> R) -> Option<R> {
+        let current = Self::current();
+        assert!(std::ptr::eq(&raw const *current, self), "a thread runs driver code only for itself");
+        let mut stack = SPARE_STACK
+            .take()
+            .unwrap_or_else(|| KernelStack::new().expect("no memory for a kernel stack"));
+        self.way_out.store(stack.caller_slot() as usize, Ordering::Relaxed);
+        let result = stack.run(body);
+        self.way_out.store(0, Ordering::Relaxed);
+        if result.is_some() {
+            SPARE_STACK.set(Some(stack));
+        } else {
+            // Frames on it are abandoned, not dead: see stack.rs.
+            std::mem::forget(stack);
+            make_current(Some(current));
+        }
+        result
+    }
+
+    fn push_entry(&self, entry: Entry) -> usize {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.push(entry);
+        entries.len() - 1
+    }
+
+    fn levels(&self) -> Levels {
+        Levels {
+            irql: self.irql(),
+            critical_regions: self.critical_regions(),
+            guarded_regions: self.guarded_regions(),
+        }
+    }
+
+    fn set_levels(&self, levels: Levels) {
+        self.set_irql(levels.irql);
+        self.set_critical_regions(levels.critical_regions);
+        self.set_guarded_regions(levels.guarded_regions);
+    }
+}
+
+impl Levels {
+    fn broken_by(self, left: Self) -> (Rule, String) {
+        if self.irql != left.irql {
+            let message = format!("entered at IRQL {}, returned at IRQL {}", self.irql, left.irql);
+            return (Rule::IrqlChanged, message);
+        }
+        let message = format!(
+            "entered in {} critical and {} guarded regions, returned in {} and {}",
+            self.critical_regions, self.guarded_regions, left.critical_regions, left.guarded_regions
+        );
+        (Rule::BadState, message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ddi::testing::Bench;
+
+    #[test]
+    fn a_callback_that_returns_at_another_irql_is_found() {
+        let bench = Bench::new();
+        let stopped = bench.run(|| Thread::current().set_irql(2)).unwrap_err();
+        assert_eq!(stopped.0.rule, Rule::IrqlChanged);
+    }
+
+    #[test]
+    fn an_unbalanced_critical_region_is_found() {
+        let bench = Bench::new();
+        let stopped = bench.run(|| Thread::current().set_critical_regions(1)).unwrap_err();
+        assert_eq!(stopped.0.rule, Rule::BadState);
+    }
+
+    #[test]
+    fn a_stop_comes_back_to_the_outermost_caller() {
+        let bench = Bench::new();
+        let outcome = bench.run(|| {
+            let thread = Thread::current();
+            let inner = thread.call_driver(bench.driver(), "Inner", 2, || {
+                thread.stop(Rule::BadState, "on purpose".to_owned(), None)
+            });
+            unreachable!("{inner:?}")
+        });
+        let finding = outcome.map(|()| ()).unwrap_err().0;
+        assert_eq!((finding.rule, finding.call.as_str(), finding.irql), (Rule::BadState, "Inner", 2));
+        bench.enter(|thread| {
+            assert_eq!(thread.irql(), 0, "the thread is where it was before");
+            assert!(!thread.is_in_driver());
+        });
+    }
+
+    #[test]
+    fn two_machines_have_two_threads_on_one_linux_thread() {
+        let (one, two) = (Bench::new(), Bench::new());
+        one.enter(|outer| {
+            let object = outer.object();
+            two.enter(|inner| assert_ne!(inner.object(), object));
+            assert_eq!(Thread::current().object(), object);
+        });
+    }
+}
