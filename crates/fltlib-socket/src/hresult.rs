@@ -38,9 +38,9 @@ impl HResult {
         Self((0x8007_0000 | code as u32).cast_signed())
     }
 
-    /// What fltlib returns where FltMgr or a driver's callback ended with `status`.
+    /// What fltlib returns where the Filter Manager or a driver's callback ended with `status`.
     ///
-    /// Success of any kind is `S_OK`. FltMgr's own statuses (0xC01Cxxxx) keep their code in the filter facility
+    /// Success of any kind is `S_OK`. The Filter Manager's own statuses (0xC01Cxxxx) keep their code in the filter facility
     /// (0x801Fxxxx). Those with a Win32 error get it, like any status that leaves through Win32; the others are kept whole
     /// by `HRESULT_FROM_NT`, so that nothing is lost.
     pub const fn from_status(status: NtStatus) -> Self {
