@@ -88,6 +88,8 @@ reasons! {
     301 HandleWrongType: "the handle stands for something that this request does not work on", "use the handle that open returned";
     302 HandleBusy: "too many requests use the handle at once", "wait for some of them to end";
     303 HandleRevoked: "an administrator has revoked the handle", "open the file again, or ask the administrator why";
+    304 HandleClosed: "the handle has been closed already", "open the file again";
+    305 HandleOfOtherSession: "the handle belongs to another session", "open the file in this session";
 
     // Names.
     400 NameEmpty: "the file name is empty", "give the path of a file";
