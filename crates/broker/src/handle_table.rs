@@ -1,0 +1,249 @@
+//! The one table behind every handle.
+//!
+//! See the crate-private module `slot` for the life of an entry (`Free`, `Live`, `Closing`, `Reaping`, `Retired`) as a
+//! state machine; this module finds slots, hands them out and sees that what was claimed gets closed.
+//!
+//! - **Get** is an array look-up, one atomic addition and a comparison; no lock.
+//! - **Close** has one winner. The entry stays usable for those who have it pinned; the last of them runs the real close.
+//! - **The real close** ([`Reaper::close`]) runs at `PASSIVE_LEVEL`: at once where the thread is there already, else the slot is
+//!   pushed onto a list (which needs no memory: the link is part of the slot) and
+//!   [`drain`](HandleTable::drain) runs it later.
+//! - **Sessions**: an entry belongs to the session that opened it. Nobody else's handle or number reaches it.
+//! - **Enumeration** pins one entry at a time; nothing is ever stopped. What is opened and closed
+//!   meanwhile may or may not be seen; what lives throughout is seen exactly once.
+
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use crate::slab::{Claimed, OnClaim, Slab, Vacant};
+use crate::slot::Missed;
+use crate::{Closed, Entry, Error, Handle, HandleKey, Kind, LockContext, Pinned, Reaper, Session, Shared};
+
+/// A table of entries `E`, closed by `R`, with the free list under a lock of context `C`.
+///
+/// Usable at IRQL <= `DISPATCH_LEVEL`, except where a method says `PASSIVE_LEVEL`.
+pub struct HandleTable<E: Entry, R: Reaper<E>, C: LockContext> {
+    key: HandleKey,
+    reaper: R,
+    slab: Slab<Occupant<E>, C>,
+    closed_for_good: AtomicBool,
+}
+
+/// What a slot stores.
+pub(crate) struct Occupant<E> {
+    pub(crate) entry: E,
+    pub(crate) session: Shared<Session>,
+}
+
+/// Room for one entry in the table and in its session's quota, taken before the entry exists.
+///
+/// Opening a file is expensive and undoing it is error-prone, so the driver reserves first; after that
+/// [`fill`](Self::fill) cannot run out of anything. Dropped unfilled, the room is given back.
+pub struct Reservation<'a, E: Entry, R: Reaper<E>, C: LockContext> {
+    table: &'a HandleTable<E, R, C>,
+    session: Shared<Session>,
+    /// `None` once filled.
+    vacant: Option<Vacant<'a, Occupant<E>>>,
+}
+
+impl<E: Entry, R: Reaper<E>, C: LockContext> HandleTable<E, R, C> {
+    /// An empty table for at most `max_handles` entries. Allocates nothing.
+    pub const fn new(key: HandleKey, max_handles: u32, reaper: R) -> Self {
+        Self {
+            key,
+            reaper,
+            slab: Slab::new(max_handles),
+            closed_for_good: AtomicBool::new(false),
+        }
+    }
+
+    /// Takes room for an entry of `session`. `PASSIVE_LEVEL` (it may allocate).
+    ///
+    /// [`Error::SessionEnded`] (`STATUS_PORT_DISCONNECTED`), [`Error::SessionHandles`] or [`Error::TooManyHandles`]
+    /// (`STATUS_TOO_MANY_OPENED_FILES`), [`Error::OutOfMemory`] (`STATUS_INSUFFICIENT_RESOURCES`).
+    pub fn reserve(&self, session: &Shared<Session>) -> Result<Reservation<'_, E, R, C>, Error> {
+        if session.has_ended() || self.closed_for_good.load(Ordering::Acquire) {
+            return Err(Error::SessionEnded);
+        }
+        session.take_handle()?;
+        match self.slab.vacant() {
+            Ok(vacant) => Ok(Reservation { table: self, session: session.clone(), vacant: Some(vacant) }),
+            Err(error) => {
+                session.give_back_handle();
+                Err(error)
+            }
+        }
+    }
+
+    /// Finds the entry that `handle` stands for in `session`, and keeps it from being closed while the result lives.
+    ///
+    /// All errors have `STATUS_INVALID_HANDLE`, but differ in their reason: [`Error::HandleInvalid`] (never given out),
+    /// [`Error::HandleClosed`], [`Error::HandleOfOtherSession`]; or `STATUS_DEVICE_BUSY`, [`Error::HandleBusy`].
+    #[inline]
+    pub fn get(&self, session: &Shared<Session>, handle: Handle) -> Result<Pinned<'_, E, R, C>, Error> {
+        let pin = match self.slab.pin(self, handle.slot(), handle.check()) {
+            Ok(pin) => pin,
+            Err(why) => return Err(self.explain(why, handle)),
+        };
+        let pinned = Pinned::new(pin, handle);
+        // The kind is part of the handle but not of its check: a handle with another one was made up.
+        if handle.kind() != Some(pinned.kind()) {
+            return Err(Error::HandleInvalid);
+        }
+        if !Shared::ptr_eq(pinned.session(), session) {
+            return Err(Error::HandleOfOtherSession);
+        }
+        Ok(pinned)
+    }
+
+    /// As [`get`](Self::get), for an entry of one kind.
+    ///
+    /// [`Error::HandleWrongKind`] (`STATUS_OBJECT_TYPE_MISMATCH`) where the handle stands for something else.
+    #[inline]
+    pub fn get_kind(&self, session: &Shared<Session>, handle: Handle, kind: Kind) -> Result<Pinned<'_, E, R, C>, Error> {
+        let pinned = self.get(session, handle)?;
+        if pinned.kind() == kind { Ok(pinned) } else { Err(Error::HandleWrongKind) }
+    }
+
+    /// Closes a handle. The entry is closed when the last request that has it pinned lets go, often in this call.
+    ///
+    /// Errors as [`get`](Self::get); of several closers one succeeds and the others get [`Error::HandleClosed`].
+    pub fn close(&self, session: &Shared<Session>, handle: Handle) -> Result<(), Error> {
+        self.get(session, handle)?.close()
+    }
+
+    /// Ends `session` and closes all its handles. Requests that are running keep what they have pinned until they let
+    /// go; whatever they still try to add is closed at once. Returns how many handles this call closed.
+    ///
+    /// Calling it again does no harm, and is how a driver makes sure after its last request has gone.
+    pub fn end_session(&self, session: &Shared<Session>) -> usize {
+        session.end();
+        self.close_where(|pinned| Shared::ptr_eq(pinned.session(), session))
+    }
+
+    /// Refuses every further reservation and closes all handles of all sessions, for unload. Returns how many.
+    pub fn close_all(&self) -> usize {
+        self.closed_for_good.store(true, Ordering::SeqCst);
+        self.close_where(|_| true)
+    }
+
+    /// Runs the closes that threads above `PASSIVE_LEVEL` had to leave behind; how many. `PASSIVE_LEVEL`.
+    pub fn drain(&self) -> usize {
+        self.slab.take_deferred().fold(0, |count, claimed| {
+            self.reap(claimed);
+            count.saturating_add(1)
+        })
+    }
+
+    /// The live entries, one after the other, each pinned while the caller looks at it.
+    pub fn iter(&self) -> impl Iterator<Item = Pinned<'_, E, R, C>> {
+        self.iter_from(0)
+    }
+
+    /// As [`iter`](Self::iter), from `cursor` on: 0, or [`Pinned::next_cursor`] of the last entry that was seen.
+    pub fn iter_from(&self, cursor: u32) -> impl Iterator<Item = Pinned<'_, E, R, C>> {
+        (cursor..self.slab.end()).filter_map(|index| {
+            let (pin, check) = self.slab.pin_any(self, index)?;
+            let handle = Handle::new(check, pin.value().entry.kind(), index);
+            Some(Pinned::new(pin, handle))
+        })
+    }
+
+    /// How many entries there are, those included that are being opened or closed.
+    #[must_use]
+    pub fn len(&self) -> u32 {
+        self.slab.used()
+    }
+
+    /// Whether there are none: then every entry that was ever in the table has been closed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many slots have used up their generations and are out of service.
+    #[must_use]
+    pub fn retired_slots(&self) -> u32 {
+        self.slab.retired()
+    }
+
+    /// The reaper given to [`new`](Self::new).
+    pub const fn reaper(&self) -> &R {
+        &self.reaper
+    }
+
+    fn close_where(&self, wanted: impl Fn(&Pinned<'_, E, R, C>) -> bool) -> usize {
+        // An entry published behind our back is no loss: its `fill` adds it first and looks for the end of
+        // the session second, while we, ending first and sweeping second, touched its slot before.
+        self.iter().filter(wanted).fold(0, |count, pinned| count.saturating_add(usize::from(pinned.close().is_ok())))
+    }
+
+    /// Closes an entry that has been claimed, and gives its slot back. `PASSIVE_LEVEL`.
+    fn reap(&self, claimed: Claimed<'_, Occupant<E>>) {
+        let (index, check) = (claimed.index(), claimed.check());
+        let (Occupant { entry, session }, vacant) = claimed.take();
+        let handle = Handle::new(check, entry.kind(), index);
+        session.give_back_handle();
+        self.reaper.close(Closed { handle, session, entry });
+        // Last: while the slot counts as used, the driver knows that a close is still under way.
+        self.slab.give_back(vacant);
+    }
+
+    /// Why a handle did not fit, worked out only once it has not.
+    #[cold]
+    fn explain(&self, why: Missed, handle: Handle) -> Error {
+        match why {
+            Missed::Busy => Error::HandleBusy,
+            Missed::Closing => Error::HandleClosed,
+            Missed::Stale => {
+                let generation = self.key.generation(handle.slot(), handle.check());
+                let had = self.slab.generation(handle.slot());
+                if (1..=had).contains(&generation) { Error::HandleClosed } else { Error::HandleInvalid }
+            }
+        }
+    }
+}
+
+impl<E: Entry, R: Reaper<E>, C: LockContext> OnClaim<Occupant<E>> for HandleTable<E, R, C> {
+    fn on_claim(&self, claimed: Claimed<'_, Occupant<E>>) {
+        if self.reaper.can_close_here() {
+            self.reap(claimed);
+        } else {
+            self.slab.defer(claimed);
+            self.reaper.schedule_drain();
+        }
+    }
+}
+
+impl<E: Entry, R: Reaper<E>, C: LockContext> Reservation<'_, E, R, C> {
+    /// Puts `entry` into the reserved room and returns its handle.
+    ///
+    /// [`Error::SessionEnded`] (`STATUS_PORT_DISCONNECTED`) where the session ended since the reservation. The entry has then gone, or
+    /// will go, to the [`Reaper`] like any other: it is never the caller's to close.
+    pub fn fill(mut self, entry: E) -> Result<Handle, Error> {
+        let table = self.table;
+        let Some(mut vacant) = self.vacant.take() else {
+            // A reservation has its slot until it is filled, and that consumes it.
+            return Err(Error::OutOfMemory);
+        };
+        let check = table.key.check(vacant.index(), vacant.next_generation());
+        let handle = Handle::new(check, entry.kind(), vacant.index());
+        vacant.publish(check, Occupant { entry, session: self.session.clone() });
+        // Published first, looked second; `end_session` ends first and sweeps second. One of the two sees the other, and
+        // if both do, closing has one winner.
+        if self.session.has_ended() || table.closed_for_good.load(Ordering::SeqCst) {
+            // Already closed by the sweep is as good as closed by us.
+            let _ = table.close(&self.session, handle);
+            return Err(Error::SessionEnded);
+        }
+        Ok(handle)
+    }
+}
+
+impl<E: Entry, R: Reaper<E>, C: LockContext> Drop for Reservation<'_, E, R, C> {
+    fn drop(&mut self) {
+        if let Some(vacant) = self.vacant.take() {
+            self.session.give_back_handle();
+            self.table.slab.give_back(vacant);
+        }
+    }
+}

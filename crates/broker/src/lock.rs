@@ -1,0 +1,143 @@
+//! The one lock type of the project.
+
+use core::fmt;
+use core::marker::PhantomData;
+use core::ops::{Deref, DerefMut};
+
+use spin::mutex::{SpinMutex, SpinMutexGuard};
+use spin::relax::Spin;
+
+/// A spin lock whose holder runs at `DISPATCH_LEVEL`, hence the name: what it disables is
+/// everything that the IRQL disables (preemption, page faults, waits, calls that need `PASSIVE_LEVEL`).
+///
+/// A bare `spin` mutex is wrong in a kernel: its holder can be preempted, and everybody who wants
+/// the lock then burns whole time slices; and a holder interrupted by a DPC that wants the same lock waits forever.
+/// `C` raises the IRQL before the first attempt and puts it back after the release.
+///
+/// Contents must be non-paged, and so must every value dropped under the lock be droppable at `DISPATCH_LEVEL`.
+///
+/// Callers may be at any IRQL up to and including `DISPATCH_LEVEL`. The lock is not recursive.
+pub struct IrqlLock<T, C: LockContext> {
+    inner: SpinMutex<T, Spin>,
+    context: PhantomData<fn() -> C>,
+}
+
+/// How the current processor is kept to this thread while a lock is held.
+///
+/// The driver implements it with `KeRaiseIrql`/`KeLowerIrql`; tests with a counter that catches recursion.
+pub trait LockContext: 'static {
+    /// What [`leave`](Self::leave) needs to undo [`enter`](Self::enter): in the driver, the old `KIRQL`.
+    type Saved: Copy;
+
+    /// Raises the IRQL to `DISPATCH_LEVEL` (`KeRaiseIrqlToDpcLevel`) and returns what it was.
+    ///
+    /// Callable at IRQL <= `DISPATCH_LEVEL`.
+    fn enter() -> Self::Saved;
+
+    /// Restores the IRQL (`KeLowerIrql`). Locks are released in the reverse order of their acquisition.
+    fn leave(saved: Self::Saved);
+}
+
+/// Proof that the lock is held; releases it, then lowers the IRQL, on drop.
+///
+/// Bound to its thread: the IRQL belongs to the processor that raised it.
+pub struct IrqlGuard<'a, T, C: LockContext> {
+    // Fields drop in this order, and it matters: a lock released after the IRQL has gone down
+    // could be held by a thread that is no longer running.
+    inner: SpinMutexGuard<'a, T, Spin>,
+    _raised: Raised<C>,
+}
+
+/// The raised IRQL. Contains a raw pointer so that guards are neither `Send` nor `Sync`.
+struct Raised<C: LockContext> {
+    saved: C::Saved,
+    not_send: PhantomData<*mut ()>,
+}
+
+impl<C: LockContext> Raised<C> {
+    fn new() -> Self {
+        Self { saved: C::enter(), not_send: PhantomData }
+    }
+}
+
+impl<C: LockContext> Drop for Raised<C> {
+    fn drop(&mut self) {
+        C::leave(self.saved);
+    }
+}
+
+impl<T, C: LockContext> IrqlLock<T, C> {
+    /// A free lock around `value`.
+    pub const fn new(value: T) -> Self {
+        Self { inner: SpinMutex::new(value), context: PhantomData }
+    }
+
+    /// Raises the IRQL and spins until the lock is ours.
+    ///
+    /// Holders never wait, so the spin is bounded by the work that other processors do under the lock.
+    pub fn lock(&self) -> IrqlGuard<'_, T, C> {
+        let raised = Raised::new();
+        IrqlGuard { inner: self.inner.lock(), _raised: raised }
+    }
+
+    /// The contents, without locking: `&mut self` proves that nobody else is there.
+    pub fn get_mut(&mut self) -> &mut T {
+        self.inner.get_mut()
+    }
+}
+
+impl<T, C: LockContext> fmt::Debug for IrqlLock<T, C> {
+    // Not the contents: formatting them would need the lock, possibly by its holder.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("IrqlLock")
+    }
+}
+
+impl<T, C: LockContext> Deref for IrqlGuard<'_, T, C> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.inner
+    }
+}
+
+impl<T, C: LockContext> DerefMut for IrqlGuard<'_, T, C> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.inner
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{NoIrql, depth};
+
+    #[test]
+    fn context_is_entered_before_and_left_after_the_lock_is_held() {
+        static LOCK: IrqlLock<u32, NoIrql> = IrqlLock::new(1);
+        assert_eq!(depth(), 0);
+        {
+            let mut guard = LOCK.lock();
+            assert_eq!(depth(), 1);
+            *guard += 1;
+        }
+        assert_eq!(depth(), 0);
+        assert_eq!(*LOCK.lock(), 2);
+    }
+
+    #[test]
+    fn locked_increments_of_several_threads_all_count() {
+        static LOCK: IrqlLock<u32, NoIrql> = IrqlLock::new(0);
+        let rounds = if cfg!(miri) { 20 } else { 2000 };
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    for _ in 0..rounds {
+                        *LOCK.lock() += 1;
+                    }
+                });
+            }
+        });
+        assert_eq!(*LOCK.lock(), 3 * rounds);
+    }
+}

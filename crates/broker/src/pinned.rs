@@ -1,0 +1,75 @@
+//! An entry in use.
+
+use core::fmt;
+use core::ops::Deref;
+
+use crate::handle_table::Occupant;
+use crate::slab::Pin;
+use crate::{Entry, Error, Handle, HandleTable, Kind, LockContext, Reaper, Session, Shared};
+
+/// An entry of a [`HandleTable`] that cannot be closed under the caller: a close that comes meanwhile takes effect for
+/// others at once, and for the entry when the last `Pinned` is dropped.
+///
+/// That drop may run the real close, in place at `PASSIVE_LEVEL`, through the work item above it.
+pub struct Pinned<'a, E: Entry, R: Reaper<E>, C: LockContext> {
+    pin: Pin<'a, Occupant<E>, HandleTable<E, R, C>>,
+    handle: Handle,
+}
+
+impl<'a, E: Entry, R: Reaper<E>, C: LockContext> Pinned<'a, E, R, C> {
+    pub(crate) const fn new(pin: Pin<'a, Occupant<E>, HandleTable<E, R, C>>, handle: Handle) -> Self {
+        Self { pin, handle }
+    }
+
+    /// The entry's handle.
+    #[must_use]
+    pub const fn handle(&self) -> Handle {
+        self.handle
+    }
+
+    /// The session that the handle belongs to.
+    #[must_use]
+    pub fn session(&self) -> &Shared<Session> {
+        &self.pin.value().session
+    }
+
+    /// What the entry is.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.pin.value().entry.kind()
+    }
+
+    /// How many threads use the entry at this moment, this one included. For reports.
+    #[must_use]
+    pub fn pins(&self) -> u32 {
+        self.pin.pins()
+    }
+
+    /// Where an enumeration goes on after this entry; see [`HandleTable::iter_from`].
+    #[must_use]
+    pub const fn next_cursor(&self) -> u32 {
+        self.pin.index().saturating_add(1)
+    }
+
+    /// Closes the handle, whichever session it belongs to.
+    ///
+    /// [`Error::HandleClosed`] (`STATUS_INVALID_HANDLE`) where another closer was faster.
+    pub fn close(self) -> Result<(), Error> {
+        if self.pin.begin_close() { Ok(()) } else { Err(Error::HandleClosed) }
+    }
+}
+
+impl<E: Entry, R: Reaper<E>, C: LockContext> Deref for Pinned<'_, E, R, C> {
+    type Target = E;
+
+    #[inline]
+    fn deref(&self) -> &E {
+        &self.pin.value().entry
+    }
+}
+
+impl<E: Entry, R: Reaper<E>, C: LockContext> fmt::Debug for Pinned<'_, E, R, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Pinned").field(&self.handle).finish()
+    }
+}
