@@ -1,0 +1,51 @@
+//! The header that starts every versioned NDIS structure.
+
+use nt_types::assert_layout;
+
+/// `NDIS_OBJECT_HEADER`. DDI page: `objectheader/ns-objectheader-ndis_object_header`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NDIS_OBJECT_HEADER {
+    /// What the structure is: one of the `NDIS_OBJECT_TYPE_*` values.
+    pub Type: u8,
+    /// Revision of the structure, from 1.
+    pub Revision: u8,
+    /// Size of that revision in bytes.
+    pub Size: u16,
+}
+assert_layout!(NDIS_OBJECT_HEADER, 4, { Type: 0, Revision: 1, Size: 2 });
+
+impl NDIS_OBJECT_HEADER {
+    /// A header with these values.
+    #[must_use]
+    pub const fn new(kind: u8, revision: u8, size: u16) -> Self {
+        Self {
+            Type: kind,
+            Revision: revision,
+            Size: size,
+        }
+    }
+}
+
+/// Type of structures whose kind follows from their use.
+pub const NDIS_OBJECT_TYPE_DEFAULT: u8 = 0x80;
+/// Type of [`NDIS_MINIPORT_INIT_PARAMETERS`](super::NDIS_MINIPORT_INIT_PARAMETERS).
+pub const NDIS_OBJECT_TYPE_MINIPORT_INIT_PARAMETERS: u8 = 0x81;
+/// Type of [`NDIS_MINIPORT_DRIVER_CHARACTERISTICS`](super::NDIS_MINIPORT_DRIVER_CHARACTERISTICS).
+pub const NDIS_OBJECT_TYPE_MINIPORT_DRIVER_CHARACTERISTICS: u8 = 0x8A;
+/// Type of [`NDIS_OID_REQUEST`](super::NDIS_OID_REQUEST).
+pub const NDIS_OBJECT_TYPE_OID_REQUEST: u8 = 0x96;
+/// Type of [`NDIS_MINIPORT_ADAPTER_REGISTRATION_ATTRIBUTES`](super::NDIS_MINIPORT_ADAPTER_REGISTRATION_ATTRIBUTES).
+pub const NDIS_OBJECT_TYPE_MINIPORT_ADAPTER_REGISTRATION_ATTRIBUTES: u8 = 0x9E;
+/// Type of [`NDIS_MINIPORT_ADAPTER_GENERAL_ATTRIBUTES`](super::NDIS_MINIPORT_ADAPTER_GENERAL_ATTRIBUTES).
+pub const NDIS_OBJECT_TYPE_MINIPORT_ADAPTER_GENERAL_ATTRIBUTES: u8 = 0x9F;
+/// Type of the offload attributes.
+pub const NDIS_OBJECT_TYPE_MINIPORT_ADAPTER_OFFLOAD_ATTRIBUTES: u8 = 0xA0;
+/// Type of the native 802.11 attributes.
+pub const NDIS_OBJECT_TYPE_MINIPORT_ADAPTER_NATIVE_802_11_ATTRIBUTES: u8 = 0xA1;
+/// Type of the attributes that `MiniportAddDevice` may set.
+pub const NDIS_OBJECT_TYPE_MINIPORT_ADD_DEVICE_REGISTRATION_ATTRIBUTES: u8 = 0xA4;
+/// Type of [`NDIS_CONFIGURATION_OBJECT`](super::NDIS_CONFIGURATION_OBJECT).
+pub const NDIS_OBJECT_TYPE_CONFIGURATION_OBJECT: u8 = 0xA9;
+/// Type of the hardware-assist attributes.
+pub const NDIS_OBJECT_TYPE_MINIPORT_ADAPTER_HARDWARE_ASSIST_ATTRIBUTES: u8 = 0xAF;
