@@ -59,6 +59,7 @@ crate::assert_layout!(OBJECT_ATTRIBUTES, 48, {
 
 impl OBJECT_ATTRIBUTES {
     /// What `InitializeObjectAttributes` does, for an absolute name and the default security.
+    #[must_use]
     pub const fn new(name: *const UNICODE_STRING, flags: ObjectFlags) -> Self {
         Self {
             Length: size_of::<Self>() as u32,
@@ -89,6 +90,7 @@ crate::assert_layout!(IO_STATUS_BLOCK, 16, { Status: 0, Information: 8 });
 
 impl IO_STATUS_BLOCK {
     /// A block as a completed request leaves it.
+    #[must_use]
     pub const fn new(status: NtStatus, information: usize) -> Self {
         Self {
             Status: status,

@@ -230,6 +230,8 @@ statuses! {
     PIPE_BROKEN = 0xC000_014B;
     /// The registry data are damaged.
     REGISTRY_CORRUPT = 0xC000_014C;
+    /// The key was deleted while somebody had it open.
+    KEY_DELETED = 0xC000_017C;
     /// The object is in use.
     DEVICE_BUSY = 0x8000_0011;
     /// The file's state does not allow it.

@@ -72,7 +72,6 @@ macro_rules! utf16 {
 #[doc(hidden)]
 #[must_use]
 #[expect(
-    clippy::panic,
     clippy::indexing_slicing,
     clippy::arithmetic_side_effects,
     reason = "evaluated by the compiler only: a failure stops the build"
