@@ -1,0 +1,145 @@
+//! `ntoskrnl.exe`: the kernel's own services, as their DDI pages document them.
+//!
+//! One file per theme; each has its part of [`Nt`] and its own export table. [`ob`], [`handles`] and
+//! [`namespace`] are what the other subsystems (file systems, filter manager, NDIS) build their objects on.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use crate::ddi::{Call, Export};
+use crate::machine::Inner;
+use crate::process::{Process, SYSTEM_PROCESS_ID, Token};
+use crate::thread::Thread;
+
+pub(crate) mod arena;
+pub(crate) mod crt;
+mod debug;
+pub(crate) mod handles;
+pub mod hive;
+pub(crate) mod namespace;
+pub(crate) mod ob;
+mod ob_exports;
+pub(crate) mod parse;
+pub(crate) mod pool;
+mod pool_exports;
+pub(crate) mod raw;
+mod strings;
+pub(crate) mod unicode;
+
+use arena::Arena;
+use ob::{ObjectManager, ObjectRef};
+
+/// Kernel address space of one machine. Only reserved: memory is taken as it is used.
+const KERNEL_SPACE: usize = 1 << 37;
+
+/// Address space that freed kernel memory stays out of use for.
+const KERNEL_QUARANTINE: usize = 1 << 32;
+
+/// First process id after the system's.
+const FIRST_PROCESS_ID: u64 = 1000;
+
+/// State of the kernel's own subsystems.
+#[derive(Debug)]
+pub(crate) struct Nt {
+    arena: Arc<Arena>,
+    /// What the registry holds; packages are installed into it by [`crate::inf`]. The `Zw*Key` calls are exports over it.
+    hive: hive::Hive,
+    objects: Arc<ObjectManager>,
+    pool: pool::Pool,
+    debug_log: debug::DebugLog,
+    processes: Mutex<BTreeMap<u64, (Arc<Process>, ObjectRef)>>,
+    system: OnceLock<Arc<Process>>,
+    ids: AtomicU64,
+}
+
+impl Default for Nt {
+    fn default() -> Self {
+        let arena = Arena::reserve(None, KERNEL_SPACE, KERNEL_QUARANTINE);
+        let arena = Arc::new(arena.expect("Linux has 128 GiB of address space to reserve"));
+        Self {
+            objects: ObjectManager::new(Arc::clone(&arena)),
+            pool: pool::Pool::new(Arc::clone(&arena)),
+            debug_log: debug::DebugLog::default(),
+            arena,
+            hive: hive::Hive::default(),
+            processes: Mutex::default(),
+            system: OnceLock::new(),
+            ids: AtomicU64::new(FIRST_PROCESS_ID),
+        }
+    }
+}
+
+impl Nt {
+    /// Page-granular kernel memory.
+    pub(crate) fn arena(&self) -> &Arc<Arena> {
+        &self.arena
+    }
+
+    /// The registry.
+    pub(crate) fn hive(&self) -> &hive::Hive {
+        &self.hive
+    }
+
+    /// Kernel objects, handles and names.
+    pub(crate) fn objects(&self) -> &Arc<ObjectManager> {
+        &self.objects
+    }
+
+    /// Pool memory.
+    pub(crate) fn pool(&self) -> &pool::Pool {
+        &self.pool
+    }
+
+    /// What drivers printed.
+    fn debug_log(&self) -> &debug::DebugLog {
+        &self.debug_log
+    }
+
+    /// The process in which drivers' own threads run, and in which kernel handles live.
+    pub(crate) fn system_process(&self, machine: &Arc<Inner>) -> &Arc<Process> {
+        self.system.get_or_init(|| {
+            Process::create(machine, SYSTEM_PROCESS_ID, "System", Token::System)
+                .expect("a new machine has room for its system process")
+        })
+    }
+
+    /// The process whose user memory `thread` sees.
+    pub(crate) fn process_of(&self, thread: &Thread) -> Arc<Process> {
+        thread.process().unwrap_or_else(|| Arc::clone(self.system_process(thread.machine())))
+    }
+
+    /// A new process id: a multiple of four.
+    pub(crate) fn next_id(&self) -> u64 {
+        self.ids.fetch_add(4, Ordering::Relaxed)
+    }
+
+    /// The process with this id, while it has not exited.
+    pub(crate) fn process(&self, id: u64) -> Option<Arc<Process>> {
+        self.lock_processes().get(&id).map(|(process, _)| Arc::clone(process))
+    }
+
+    /// Keeps a process and its object until it exits.
+    pub(crate) fn keep_process(&self, process: &Arc<Process>, object: ObjectRef) {
+        self.lock_processes().insert(process.id(), (Arc::clone(process), object));
+    }
+
+    pub(crate) fn process_exited(&self, process: &Arc<Process>) {
+        let gone = self.lock_processes().remove(&process.id());
+        drop(gone);
+    }
+
+    fn lock_processes(&self) -> MutexGuard<'_, BTreeMap<u64, (Arc<Process>, ObjectRef)>> {
+        self.processes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The process in whose context a call happens.
+pub(crate) fn current_process(call: &Call) -> Arc<Process> {
+    call.machine().nt.process_of(call.thread())
+}
+
+/// What drivers can import from here.
+pub(crate) fn exports() -> impl Iterator<Item = &'static Export> {
+    [crt::EXPORTS, debug::EXPORTS, ob_exports::EXPORTS, pool_exports::EXPORTS, strings::EXPORTS].into_iter().flatten()
+}

@@ -1,0 +1,432 @@
+//! `Ob*` and `ZwClose`.
+
+use nt_types::{HANDLE, KPROCESSOR_MODE, NtStatus};
+
+use super::handles::{Opener, is_kernel_handle};
+use super::ob::ObjectRef;
+use super::raw::Raw;
+use super::{current_process, handles::Entry};
+use crate::ddi::{Call, exports};
+use crate::finding::Rule;
+
+exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
+    ObfReferenceObject(max 2) = obf_reference_object;
+    ObfReferenceObjectWithTag(max 2) = obf_reference_object_with_tag;
+    ObfDereferenceObject(max 2) = obf_dereference_object;
+    ObfDereferenceObjectWithTag(max 2) = obf_dereference_object_with_tag;
+    ObDereferenceObjectDeferDelete(max 2) = ob_dereference_object_defer_delete;
+    ObReferenceObjectByPointer(max 2) = ob_reference_object_by_pointer;
+    ObReferenceObjectByHandle(max 0) = ob_reference_object_by_handle;
+    ObReferenceObjectByHandleWithTag(max 0) = ob_reference_object_by_handle_with_tag;
+    ObOpenObjectByPointer(max 1) = ob_open_object_by_pointer;
+    ZwClose(max 0) = zw_close;
+    NtClose(max 0) = zw_close;
+    ObCloseHandle(max 0) = ob_close_handle;
+    data IoFileObjectType = IO_FILE_OBJECT_TYPE;
+    data ExEventObjectType = EX_EVENT_OBJECT_TYPE;
+    data PsProcessType = PS_PROCESS_TYPE;
+    data PsThreadType = PS_THREAD_TYPE;
+}
+
+/// An object type as drivers see it: its address is all they use.
+#[repr(C, align(16))]
+struct TypeBody {
+    /// The name by which `ObjectBody::type_name` knows the type.
+    name: &'static str,
+}
+
+/// An exported `POBJECT_TYPE` variable.
+#[repr(transparent)]
+struct TypeVariable(&'static TypeBody);
+
+static FILE_TYPE: TypeBody = TypeBody { name: "File" };
+static EVENT_TYPE: TypeBody = TypeBody { name: "Event" };
+static PROCESS_TYPE: TypeBody = TypeBody { name: "Process" };
+static THREAD_TYPE: TypeBody = TypeBody { name: "Thread" };
+static IO_FILE_OBJECT_TYPE: TypeVariable = TypeVariable(&FILE_TYPE);
+static EX_EVENT_OBJECT_TYPE: TypeVariable = TypeVariable(&EVENT_TYPE);
+static PS_PROCESS_TYPE: TypeVariable = TypeVariable(&PROCESS_TYPE);
+static PS_THREAD_TYPE: TypeVariable = TypeVariable(&THREAD_TYPE);
+
+/// The type that a driver's `POBJECT_TYPE` names; `None` for NULL. Stops on an address that is no object type.
+fn type_of(call: &Call, object_type: usize) -> Option<&'static str> {
+    let known = [&FILE_TYPE, &EVENT_TYPE, &PROCESS_TYPE, &THREAD_TYPE];
+    let found = known.into_iter().find(|body| std::ptr::from_ref(*body).addr() == object_type);
+    match found {
+        Some(body) => Some(body.name),
+        None if object_type == 0 => None,
+        None => call.stop(Rule::BadArgument, format!("{object_type:#x} is no object type")),
+    }
+}
+
+extern "efiapi" fn obf_reference_object(object: usize) -> isize {
+    let call = Call::enter();
+    call.machine().nt.objects().reference(&call, object)
+}
+
+extern "efiapi" fn obf_reference_object_with_tag(object: usize, _tag: u32) -> isize {
+    let call = Call::enter();
+    call.machine().nt.objects().reference(&call, object)
+}
+
+extern "efiapi" fn obf_dereference_object(object: usize) -> isize {
+    let call = Call::enter();
+    call.machine().nt.objects().dereference(&call, object)
+}
+
+extern "efiapi" fn obf_dereference_object_with_tag(object: usize, _tag: u32) -> isize {
+    let call = Call::enter();
+    call.machine().nt.objects().dereference(&call, object)
+}
+
+extern "efiapi" fn ob_dereference_object_defer_delete(object: usize) {
+    let call = Call::enter();
+    call.machine().nt.objects().dereference(&call, object);
+}
+
+extern "efiapi" fn ob_reference_object_by_pointer(
+    object: usize,
+    _desired_access: u32,
+    object_type: usize,
+    mode: KPROCESSOR_MODE,
+) -> NtStatus {
+    let call = Call::enter();
+    let Some(found) = call.machine().nt.objects().lookup(object) else {
+        call.stop(Rule::BadArgument, format!("{object:#x} is no object, or one that is deleted"));
+    };
+    let wanted = type_of(&call, object_type);
+    // The page: the type is checked when given; in UserMode it has to be.
+    if wanted.is_some_and(|name| name != found.type_name())
+        || (wanted.is_none() && mode == nt_types::USER_MODE)
+    {
+        return NtStatus::OBJECT_TYPE_MISMATCH;
+    }
+    call.machine().nt.objects().give(&found, &call);
+    NtStatus::SUCCESS
+}
+
+extern "efiapi" fn ob_reference_object_by_handle(
+    handle: HANDLE,
+    desired_access: u32,
+    object_type: usize,
+    mode: KPROCESSOR_MODE,
+    object: Raw<usize>,
+    information: Raw<[u32; 2]>,
+) -> NtStatus {
+    by_handle(&Call::enter(), handle.addr(), desired_access, object_type, mode, object, information)
+}
+
+extern "efiapi" fn ob_reference_object_by_handle_with_tag(
+    handle: HANDLE,
+    desired_access: u32,
+    object_type: usize,
+    mode: KPROCESSOR_MODE,
+    _tag: u32,
+    object: Raw<usize>,
+    information: Raw<[u32; 2]>,
+) -> NtStatus {
+    by_handle(&Call::enter(), handle.addr(), desired_access, object_type, mode, object, information)
+}
+
+fn by_handle(
+    call: &Call,
+    handle: usize,
+    desired_access: u32,
+    object_type: usize,
+    mode: KPROCESSOR_MODE,
+    object: Raw<usize>,
+    information: Raw<[u32; 2]>,
+) -> NtStatus {
+    object.write(0);
+    let wanted = type_of(call, object_type);
+    // Access is only checked for user mode: a kernel-mode caller gets what it asks for.
+    let access = if mode == nt_types::USER_MODE { desired_access } else { 0 };
+    match open_entry(call, handle, access, wanted, mode) {
+        Ok(entry) => {
+            object.write(call.machine().nt.objects().give(&entry.object, call));
+            information.write_if_some([0, entry.access]);
+            NtStatus::SUCCESS
+        }
+        Err(status) => status,
+    }
+}
+
+/// What a handle parameter of a DDI stands for, pseudo handles included.
+///
+/// # Errors
+/// As [`HandleTable::reference`](super::handles::HandleTable::reference).
+pub(crate) fn open_entry(
+    call: &Call,
+    handle: usize,
+    access: u32,
+    type_name: Option<&str>,
+    mode: KPROCESSOR_MODE,
+) -> Result<Entry, NtStatus> {
+    let process = current_process(call);
+    if handle == usize::MAX {
+        let body = process.object();
+        let object = call.machine().nt.objects().lookup(body).ok_or(NtStatus::INVALID_HANDLE)?;
+        if type_name.is_some_and(|name| name != "Process") {
+            return Err(NtStatus::OBJECT_TYPE_MISMATCH);
+        }
+        return Ok(Entry { object, access: u32::MAX, opener: None });
+    }
+    let owner = process.table_of(handle, mode)?;
+    owner.handles().reference(handle, access, type_name)
+}
+
+extern "efiapi" fn ob_open_object_by_pointer(
+    object: usize,
+    attributes: u32,
+    _access_state: usize,
+    desired_access: u32,
+    object_type: usize,
+    mode: KPROCESSOR_MODE,
+    handle: Raw<usize>,
+) -> NtStatus {
+    let call = Call::enter();
+    let Some(found) = call.machine().nt.objects().lookup(object) else {
+        call.stop(Rule::BadArgument, format!("{object:#x} is no object, or one that is deleted"));
+    };
+    let wanted = type_of(&call, object_type);
+    if wanted.is_some_and(|name| name != found.type_name()) {
+        return NtStatus::OBJECT_TYPE_MISMATCH;
+    }
+    if wanted.is_none() && mode == nt_types::USER_MODE {
+        return NtStatus::OBJECT_TYPE_MISMATCH;
+    }
+    handle.write(make_handle(&call, &found, desired_access, attributes));
+    NtStatus::SUCCESS
+}
+
+/// Makes the handle that a DDI returns: a kernel handle when `attributes` has `OBJ_KERNEL_HANDLE`.
+///
+/// The driver owes its close. In the system process every handle of a driver is reachable by it alone, so both kinds
+/// are in the same table there.
+pub(crate) fn make_handle(call: &Call, object: &ObjectRef, access: u32, attributes: u32) -> usize {
+    let process = current_process(call);
+    let kernel = attributes & nt_types::ObjectFlags::KERNEL_HANDLE.bits() != 0;
+    let owner = if kernel { call.machine().nt.system_process(call.machine()) } else { &process };
+    owner.handles().insert(object, access, Some(Opener::of(call.site())))
+}
+
+extern "efiapi" fn zw_close(handle: HANDLE) -> NtStatus {
+    close(&Call::enter(), handle.addr(), nt_types::KERNEL_MODE)
+}
+
+extern "efiapi" fn ob_close_handle(handle: HANDLE, mode: KPROCESSOR_MODE) -> NtStatus {
+    close(&Call::enter(), handle.addr(), mode)
+}
+
+/// Closes a handle for a driver.
+///
+/// A kernel handle that is not open stops the machine, as Windows bug-checks (`INVALID_KERNEL_HANDLE`); so does any
+/// bad handle in the system process. For a program's handle the status says it.
+pub(crate) fn close(call: &Call, handle: usize, mode: KPROCESSOR_MODE) -> NtStatus {
+    call.detail(format!("handle {handle:#x}"));
+    let process = current_process(call);
+    let closed = process.table_of(handle, mode).and_then(|owner| owner.handles().close(handle, &process));
+    match closed {
+        Ok(()) => NtStatus::SUCCESS,
+        Err(_) if mode == nt_types::KERNEL_MODE && (is_kernel_handle(handle) || process.is_system()) => call.stop(
+            Rule::InvalidHandle,
+            format!("{handle:#x} is not open: closed already, or never a handle"),
+        ),
+        Err(status) => status,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use nt_types::{KERNEL_MODE, NtStatus, USER_MODE};
+
+    use super::*;
+    use crate::ddi::testing::Bench;
+    use crate::nt::handles::KERNEL_HANDLE_BIT;
+    use crate::nt::ob::ObjectBody;
+    use crate::process::Process;
+
+    #[derive(Debug, Default)]
+    struct Probe {
+        cleanups: AtomicU32,
+        deletes: AtomicU32,
+    }
+
+    impl ObjectBody for Probe {
+        fn type_name(&self) -> &'static str {
+            "File"
+        }
+        fn on_last_handle_close(&self, _: &ObjectRef, _: &Arc<Process>) {
+            self.cleanups.fetch_add(1, Ordering::Relaxed);
+        }
+        fn on_delete(&self, _: usize) {
+            self.deletes.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn object(bench: &Bench) -> (ObjectRef, Arc<Probe>) {
+        let probe = Arc::new(Probe::default());
+        let objects = bench.machine().inner().nt.objects();
+        (objects.create(64, probe.clone()).expect("memory"), probe)
+    }
+
+    fn file_type() -> usize {
+        std::ptr::from_ref(&FILE_TYPE).addr()
+    }
+
+    #[test]
+    fn an_object_lives_until_its_last_reference_is_dropped() {
+        let bench = Bench::new();
+        let (object, probe) = object(&bench);
+        let body = object.body();
+        bench.run(|| obf_reference_object(body)).unwrap();
+        drop(object);
+        assert_eq!(probe.deletes.load(Ordering::Relaxed), 0);
+        assert_eq!(bench.run(|| obf_dereference_object(body)).unwrap(), 0);
+        assert_eq!(probe.deletes.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn a_reference_that_the_driver_does_not_hold_cannot_be_dropped() {
+        let bench = Bench::new();
+        let (object, _) = object(&bench);
+        let stopped = bench.run(|| obf_dereference_object(object.body())).unwrap_err();
+        assert_eq!(stopped.0.rule, Rule::ReferenceUnderflow);
+    }
+
+    #[test]
+    fn a_dereference_of_a_deleted_object_is_found() {
+        let bench = Bench::new();
+        let (object, _) = object(&bench);
+        let body = object.body();
+        drop(object);
+        let stopped = bench.run(|| obf_dereference_object(body)).unwrap_err();
+        assert_eq!(stopped.0.rule, Rule::ReferenceUnderflow);
+    }
+
+    #[test]
+    fn kernel_handles_have_the_high_bit_and_are_refused_from_user_mode() {
+        let bench = Bench::new();
+        let (object, _) = object(&bench);
+        let mut found = 0;
+        bench
+            .run(|| {
+                let call = Call::enter();
+                let handle = make_handle(&call, &object, 1, nt_types::ObjectFlags::KERNEL_HANDLE.bits());
+                assert_eq!(handle & KERNEL_HANDLE_BIT, KERNEL_HANDLE_BIT);
+                let out = Raw::of(&raw mut found);
+                let pointer = std::ptr::without_provenance_mut(handle);
+                let mut open = |mode| ob_reference_object_by_handle(pointer, 1, file_type(), mode, out, Raw::NULL);
+                assert_eq!(open(USER_MODE), NtStatus::INVALID_HANDLE);
+                assert_eq!(open(KERNEL_MODE), NtStatus::SUCCESS);
+                assert_eq!(out.read(), object.body());
+                obf_dereference_object(object.body());
+                assert_eq!(zw_close(pointer), NtStatus::SUCCESS);
+            })
+            .unwrap();
+    }
+
+    #[test]
+    fn a_handle_without_the_right_is_refused_in_user_mode_and_served_in_kernel_mode() {
+        let bench = Bench::new();
+        let (object, _) = object(&bench);
+        let process = bench.machine().process("p.exe").start().expect("room");
+        let handle = process.handles().insert(&object, 1, None);
+        let mut found = 0_usize;
+        bench
+            .run(|| {
+                Call::enter().thread().set_process(Some(Arc::clone(&process)));
+                let out = Raw::of(&raw mut found);
+                let pointer = std::ptr::without_provenance_mut(handle);
+                let open = |mode| ob_reference_object_by_handle(pointer, 2, 0, mode, out, Raw::NULL);
+                assert_eq!(open(USER_MODE), NtStatus::ACCESS_DENIED);
+                assert_eq!(open(KERNEL_MODE), NtStatus::SUCCESS);
+                obf_dereference_object(object.body());
+                Call::enter().thread().set_process(None);
+            })
+            .unwrap();
+    }
+
+    #[test]
+    fn a_handle_to_an_object_of_another_type_is_a_mismatch() {
+        let bench = Bench::new();
+        let (object, _) = object(&bench);
+        let mut found = 0_usize;
+        bench
+            .run(|| {
+                let handle = make_handle(&Call::enter(), &object, 1, 0x200);
+                let pointer = std::ptr::without_provenance_mut(handle);
+                let event_type = std::ptr::from_ref(&EVENT_TYPE).addr();
+                let out = Raw::of(&raw mut found);
+                let status = ob_reference_object_by_handle(pointer, 0, event_type, KERNEL_MODE, out, Raw::NULL);
+                assert_eq!(status, NtStatus::OBJECT_TYPE_MISMATCH);
+                let _ = zw_close(pointer);
+            })
+            .unwrap();
+    }
+
+    #[test]
+    fn closing_a_kernel_handle_twice_is_found() {
+        let bench = Bench::new();
+        let (object, probe) = object(&bench);
+        let stopped = bench
+            .run(|| {
+                let handle = make_handle(&Call::enter(), &object, 1, 0x200);
+                let pointer = std::ptr::without_provenance_mut(handle);
+                assert_eq!(zw_close(pointer), NtStatus::SUCCESS);
+                zw_close(pointer)
+            })
+            .unwrap_err();
+        assert_eq!(stopped.0.rule, Rule::InvalidHandle);
+        assert_eq!(probe.cleanups.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn closing_an_unknown_handle_of_a_program_is_a_status() {
+        let bench = Bench::new();
+        let process = bench.machine().process("p.exe").start().expect("room");
+        let status = bench.run(|| {
+            let thread = Call::enter().thread().clone();
+            thread.set_process(Some(process));
+            let status = zw_close(std::ptr::without_provenance_mut(0x40));
+            thread.set_process(None);
+            status
+        });
+        assert_eq!(status.unwrap(), NtStatus::INVALID_HANDLE);
+    }
+
+    #[test]
+    fn cleanup_comes_with_the_last_handle_and_delete_with_the_last_reference() {
+        let bench = Bench::new();
+        let (object, probe) = object(&bench);
+        let process = bench.machine().process("p.exe").start().expect("room");
+        let first = process.handles().insert(&object, 1, None);
+        process.handles().insert(&object, 1, None);
+        drop(object);
+        assert_eq!(process.close_handle(first), Ok(()));
+        assert_eq!(probe.cleanups.load(Ordering::Relaxed), 0);
+        bench.enter(|_| process.exit());
+        assert_eq!(probe.cleanups.load(Ordering::Relaxed), 1);
+        assert_eq!(probe.deletes.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn what_a_driver_does_not_give_back_is_reported_with_the_ddi() {
+        let bench = Bench::new();
+        let (object, _) = object(&bench);
+        let machine = bench.machine().inner();
+        bench
+            .run(|| {
+                obf_reference_object(object.body());
+                make_handle(&Call::enter(), &object, 1, 0x200);
+            })
+            .unwrap();
+        let references = machine.nt.objects().references_of(bench.driver());
+        assert_eq!(references.len(), 1, "{references:?}");
+        let handles = machine.nt.system_process(machine).handles().opened_by(bench.driver());
+        assert!(handles[0].contains("AnyExport"), "{handles:?}");
+    }
+}

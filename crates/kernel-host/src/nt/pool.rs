@@ -1,0 +1,269 @@
+//! Pool memory: every block on pages of its own, so that an access outside of it faults at once.
+//!
+//! A block ends where its pages end (blocks of a page and more start where their pages start, as documented); the
+//! few bytes that alignment leaves over hold a pattern that is checked when the block is freed. A freed block's
+//! pages stay inaccessible for long, so that a use after free faults too.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::arena::{Access, Arena, PAGE, pages_for};
+use super::raw::Raw;
+use crate::ddi::Call;
+use crate::finding::Rule;
+use crate::leak::{Leak, LeakKind};
+use crate::machine::Driver;
+
+/// Alignment of blocks below a page, in bytes.
+const ALIGNMENT: usize = 16;
+
+/// Alignment of blocks with `POOL_FLAG_CACHE_ALIGNED`.
+const CACHE_LINE: usize = 64;
+
+/// What lies around a block on its pages.
+const SLACK: u8 = 0xB5;
+
+/// What a block that nobody asked to be zeroed starts with.
+const POISON: u8 = 0xCD;
+
+/// How much of what lies before a block is checked for the pattern.
+const CHECKED_BEFORE: usize = 64;
+
+/// Freed blocks remembered, to tell a double free from a pointer that never was a block.
+const REMEMBERED: usize = 4096;
+
+/// Paged pool may be touched up to APC_LEVEL only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PoolKind {
+    NonPaged,
+    NonPagedExecute,
+    Paged,
+}
+
+/// What to allocate.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Request {
+    pub(crate) kind: PoolKind,
+    pub(crate) length: usize,
+    pub(crate) tag: u32,
+    pub(crate) zeroed: bool,
+    pub(crate) cache_aligned: bool,
+}
+
+/// Pool of one machine.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    arena: Arc<Arena>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    blocks: HashMap<usize, Block>,
+    /// Addresses freed lately and by whom, and their order.
+    freed: HashMap<usize, String>,
+    freed_order: std::collections::VecDeque<usize>,
+}
+
+#[derive(Clone, Debug)]
+struct Block {
+    run: usize,
+    pages: usize,
+    length: usize,
+    tag: u32,
+    kind: PoolKind,
+    driver: Arc<Driver>,
+    ddi: &'static str,
+    site: usize,
+}
+
+/// Why a free is refused.
+#[derive(Debug)]
+enum BadFree {
+    NoBlock(String),
+    WrongTag(Block),
+    PagedTooHigh(Block),
+    Overwritten(Block, &'static str),
+}
+
+impl Pool {
+    pub(crate) fn new(arena: Arc<Arena>) -> Self {
+        Self { arena, state: Mutex::default() }
+    }
+
+    /// Allocates for the calling driver; 0 when memory is short.
+    ///
+    /// Stops on paged pool at DISPATCH_LEVEL.
+    pub(crate) fn allocate(&self, call: &Call, request: Request) -> usize {
+        let irql = call.thread().irql();
+        if request.kind == PoolKind::Paged && irql > nt_types::APC_LEVEL {
+            call.stop(Rule::IrqlTooHigh, format!("paged pool is allocated at IRQL {irql}; APC_LEVEL is the highest allowed"));
+        }
+        call.bytes(request.length as u64);
+        call.detail(tag_text(request.tag));
+        let pages = pages_for(request.length).max(1);
+        let access = match request.kind {
+            PoolKind::NonPagedExecute => Access::ReadWriteExecute,
+            PoolKind::NonPaged | PoolKind::Paged => Access::ReadWrite,
+        };
+        let Some(run) = self.arena.allocate(pages, access) else { return 0 };
+        let alignment = if request.cache_aligned { CACHE_LINE } else { ALIGNMENT };
+        let room = pages * PAGE;
+        let offset = if request.length >= PAGE { 0 } else { room - request.length.next_multiple_of(alignment).max(alignment) };
+        let block = Block {
+            run,
+            pages,
+            length: request.length,
+            tag: request.tag,
+            kind: request.kind,
+            driver: Arc::clone(call.driver()),
+            ddi: call.site().export.name,
+            site: call.site().return_address,
+        };
+        let address = run + offset;
+        Raw::<u8>::at(address - offset.min(CHECKED_BEFORE)).fill(SLACK, offset.min(CHECKED_BEFORE));
+        Raw::<u8>::at(address + request.length).fill(SLACK, room - offset - request.length);
+        if !request.zeroed {
+            Raw::<u8>::at(address).fill(POISON, request.length);
+        }
+        self.lock().blocks.insert(address, block);
+        address
+    }
+
+    /// Frees a block for the calling driver; `tag` 0 means any.
+    ///
+    /// Stops on anything that is not exactly one live block.
+    pub(crate) fn free(&self, call: &Call, address: usize, tag: u32) {
+        let block = match self.take(call, address, tag) {
+            Ok(block) => block,
+            Err(bad) => {
+                let (rule, message) = bad.describe(address, tag);
+                call.stop(rule, message);
+            }
+        };
+        call.bytes(block.length as u64);
+        self.arena.release(block.run, block.pages);
+    }
+
+    fn take(&self, call: &Call, address: usize, tag: u32) -> Result<Block, BadFree> {
+        let mut state = self.lock();
+        let Some(block) = state.blocks.get(&address) else { return Err(BadFree::NoBlock(state.explain(address))) };
+        if tag != 0 && block.tag != tag {
+            return Err(BadFree::WrongTag(block.clone()));
+        }
+        if block.kind == PoolKind::Paged && call.thread().irql() > nt_types::APC_LEVEL {
+            return Err(BadFree::PagedTooHigh(block.clone()));
+        }
+        if let Some(side) = block.overwritten_side(address) {
+            return Err(BadFree::Overwritten(block.clone(), side));
+        }
+        let block = block.clone();
+        state.blocks.remove(&address);
+        state.remember(address, format!("{} by {} from {:#x}", call.site().export.name, call.driver().name, call.site().return_address));
+        Ok(block)
+    }
+
+    /// What `driver` has not freed, one entry per tag and place.
+    pub(crate) fn leaks(&self, driver: &Driver) -> Vec<Leak> {
+        let mut groups: BTreeMap<(u32, &'static str, usize), (u64, u64)> = BTreeMap::new();
+        for block in self.lock().blocks.values() {
+            if std::ptr::eq(Arc::as_ptr(&block.driver), driver) {
+                let group = groups.entry((block.tag, block.ddi, block.site)).or_default();
+                *group = (group.0 + 1, group.1 + block.length as u64);
+            }
+        }
+        let leak = |((tag, ddi, site), (count, bytes))| Leak {
+            kind: LeakKind::Pool,
+            count,
+            bytes,
+            detail: format!("tag {}, allocated by {ddi} from {site:#x}", tag_text(tag)),
+        };
+        groups.into_iter().map(leak).collect()
+    }
+
+    /// Blocks and bytes that are allocated now.
+    pub(crate) fn usage(&self) -> (u64, u64) {
+        let state = self.lock();
+        (state.blocks.len() as u64, state.blocks.values().map(|block| block.length as u64).sum())
+    }
+
+    /// Start and length of the live block that contains `address`.
+    pub(crate) fn containing(&self, address: usize) -> Option<(usize, usize)> {
+        let page = address & !(PAGE - 1);
+        let state = self.lock();
+        let found = state.blocks.iter().find(|(_, block)| page.wrapping_sub(block.run) < block.pages * PAGE)?;
+        Some((*found.0, found.1.length))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn remember(&mut self, address: usize, who: String) {
+        self.freed.insert(address, who);
+        self.freed_order.push_back(address);
+        if self.freed_order.len() > REMEMBERED
+            && let Some(oldest) = self.freed_order.pop_front()
+        {
+            self.freed.remove(&oldest);
+        }
+    }
+
+    fn explain(&self, address: usize) -> String {
+        if let Some(who) = self.freed.get(&address) {
+            return format!("it was freed before: {who}");
+        }
+        let around = self.blocks.iter().find(|(start, block)| address.wrapping_sub(**start) < block.length);
+        match around {
+            Some((start, block)) => {
+                format!("it lies {} bytes into the block {start:#x} with tag {}", address - start, tag_text(block.tag))
+            }
+            None => "it never was a pool block".to_owned(),
+        }
+    }
+}
+
+impl Block {
+    /// On which side somebody wrote outside of the block.
+    fn overwritten_side(&self, address: usize) -> Option<&'static str> {
+        let before = (address - self.run).min(CHECKED_BEFORE);
+        let end = address + self.length;
+        let after = self.run + self.pages * PAGE - end;
+        let intact = |at: usize, length| Raw::<u8>::at(at).read_bytes(length).iter().all(|byte| *byte == SLACK);
+        if !intact(address - before, before) {
+            Some("before")
+        } else if !intact(end, after) {
+            Some("behind")
+        } else {
+            None
+        }
+    }
+
+    fn origin(&self) -> String {
+        format!("{} bytes, tag {}, allocated by {} from {:#x}", self.length, tag_text(self.tag), self.ddi, self.site)
+    }
+}
+
+impl BadFree {
+    fn describe(&self, address: usize, tag: u32) -> (Rule, String) {
+        match self {
+            Self::NoBlock(why) => (Rule::BadPoolFree, format!("{address:#x} is no pool block: {why}")),
+            Self::WrongTag(block) => {
+                (Rule::BadPoolFree, format!("{address:#x} is freed with tag {}: {}", tag_text(tag), block.origin()))
+            }
+            Self::PagedTooHigh(block) => {
+                (Rule::IrqlTooHigh, format!("paged pool {address:#x} is freed above APC_LEVEL: {}", block.origin()))
+            }
+            Self::Overwritten(block, side) => {
+                (Rule::PoolCorruption, format!("bytes {side} the block {address:#x} were written: {}", block.origin()))
+            }
+        }
+    }
+}
+
+/// A tag as debuggers print it: four characters, low byte first.
+pub(crate) fn tag_text(tag: u32) -> String {
+    tag.to_le_bytes().iter().map(|byte| if (0x20..0x7F).contains(byte) { char::from(*byte) } else { '.' }).collect()
+}

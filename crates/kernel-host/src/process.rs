@@ -1,0 +1,251 @@
+//! Simulated processes: who runs a program, its handles, and its user memory.
+//!
+//! A process is the context in which drivers are entered on behalf of a program. Its user memory lies at low addresses,
+//! below `MmHighestUserAddress`, and is real memory of this Linux process: drivers touch it directly, and fault
+//! where a program's memory would make them fault.
+
+mod memory;
+mod slices;
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+
+use nt_types::NtStatus;
+
+use crate::machine::{Inner, Machine};
+use crate::nt::handles::{HandleTable, is_kernel_handle};
+use crate::nt::ob::{ObjectBody, ObjectRef};
+
+pub use memory::{Placement, Protection, UserBuffer, UserMemory};
+pub use slices::{HIGHEST_USER_ADDRESS, guard_page_hit};
+
+/// Bytes of a process object's body. Drivers treat `EPROCESS` as opaque; only the dispatcher header at its start is used.
+const EPROCESS_LENGTH: usize = 0x200;
+
+/// Identifier of the system process.
+pub const SYSTEM_PROCESS_ID: u64 = 4;
+
+/// Whose rights a process has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Token {
+    /// `LocalSystem`: the system process and services.
+    System,
+    /// A member of Administrators, elevated.
+    Administrator,
+    /// An ordinary user.
+    User,
+}
+
+impl Token {
+    /// Whether the token is an administrator's or better: what an administrators-only descriptor lets in.
+    #[must_use]
+    pub fn is_administrator(self) -> bool {
+        matches!(self, Self::System | Self::Administrator)
+    }
+}
+
+/// One simulated process.
+pub struct Process {
+    id: u64,
+    image_name: String,
+    token: Token,
+    machine: Weak<Inner>,
+    handles: HandleTable,
+    memory: UserMemory,
+    exited: AtomicBool,
+    object: OnceLock<usize>,
+}
+
+impl Process {
+    /// Process identifier: a multiple of four.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// File name of the program, such as `fwbctl.exe`.
+    pub fn image_name(&self) -> &str {
+        &self.image_name
+    }
+
+    /// Whose rights it has.
+    pub fn token(&self) -> Token {
+        self.token
+    }
+
+    /// The machine it runs in; `None` while that is being torn down.
+    pub fn machine(&self) -> Option<Arc<Inner>> {
+        self.machine.upgrade()
+    }
+
+    /// Handles of this process (kernel handles, for the system process).
+    pub fn handles(&self) -> &HandleTable {
+        &self.handles
+    }
+
+    /// User memory of this process.
+    pub fn memory(&self) -> &UserMemory {
+        &self.memory
+    }
+
+    /// Whether this is the system process, in which kernel handles live.
+    pub fn is_system(&self) -> bool {
+        self.id == SYSTEM_PROCESS_ID
+    }
+
+    /// Whether the process ended.
+    pub fn has_exited(&self) -> bool {
+        self.exited.load(Ordering::Acquire)
+    }
+
+    /// Address of the process object's body (`PEPROCESS`).
+    pub fn object(&self) -> usize {
+        self.object.get().copied().unwrap_or_default()
+    }
+
+    /// Allocates user memory and fills it with `bytes`, at the end of its pages, so that an overrun faults.
+    ///
+    /// # Errors
+    /// `STATUS_NO_MEMORY` when the process's address space is exhausted.
+    pub fn buffer(self: &Arc<Self>, bytes: &[u8]) -> Result<UserBuffer, NtStatus> {
+        let buffer = self.allocate(bytes.len(), Protection::ReadWrite, Placement::Aligned)?;
+        self.memory.write(buffer.address(), bytes)?;
+        Ok(buffer)
+    }
+
+    /// Allocates `length` bytes of zeroed user memory. Errors as for [`buffer`](Self::buffer).
+    pub fn allocate(
+        self: &Arc<Self>,
+        length: usize,
+        protection: Protection,
+        placement: Placement,
+    ) -> Result<UserBuffer, NtStatus> {
+        let address = self.memory.allocate(length, protection, placement)?;
+        Ok(UserBuffer::new(Arc::clone(self), address, length))
+    }
+
+    /// Ends the process: its handles are closed (drivers see the cleanups in its context), then its memory goes.
+    ///
+    /// Must run on a thread that belongs to the machine, in this process's context. A second call does nothing.
+    pub fn exit(self: &Arc<Self>) {
+        if self.exited.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.handles.close_all(self);
+        self.memory.free_all();
+        if let Some(machine) = self.machine() {
+            machine.nt.process_exited(self);
+        }
+    }
+
+    /// The table in which `handle` would be: the system's for a kernel handle, when the caller is in kernel mode.
+    ///
+    /// # Errors
+    /// `STATUS_INVALID_HANDLE` when a program passes a kernel handle.
+    pub fn table_of(
+        self: &Arc<Self>,
+        handle: usize,
+        mode: nt_types::KPROCESSOR_MODE,
+    ) -> Result<Arc<Self>, NtStatus> {
+        if !is_kernel_handle(handle) {
+            return Ok(Arc::clone(self));
+        }
+        if mode != nt_types::KERNEL_MODE {
+            return Err(NtStatus::INVALID_HANDLE);
+        }
+        let machine = self.machine().ok_or(NtStatus::INVALID_HANDLE)?;
+        Ok(Arc::clone(machine.nt.system_process(&machine)))
+    }
+
+    /// Closes a handle of this process the way the program itself would (NtClose).
+    ///
+    /// # Errors
+    /// `STATUS_INVALID_HANDLE`.
+    pub fn close_handle(self: &Arc<Self>, handle: usize) -> Result<(), NtStatus> {
+        self.handles.close(handle, self)
+    }
+
+    pub(crate) fn create(machine: &Arc<Inner>, id: u64, image_name: &str, token: Token) -> Result<Arc<Self>, NtStatus> {
+        let process = Arc::new(Self {
+            id,
+            image_name: image_name.to_owned(),
+            token,
+            machine: Arc::downgrade(machine),
+            handles: HandleTable::new(id == SYSTEM_PROCESS_ID),
+            memory: UserMemory::new()?,
+            exited: AtomicBool::new(false),
+            object: OnceLock::new(),
+        });
+        let payload = Arc::new(ProcessBody(Arc::downgrade(&process)));
+        let object = machine.nt.objects().create(EPROCESS_LENGTH, payload)?;
+        // Set once, here, before anybody else can see the process.
+        let _ = process.object.set(object.body());
+        machine.nt.keep_process(&process, object);
+        Ok(process)
+    }
+}
+
+impl fmt::Debug for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}, {:?})", self.image_name, self.id, self.token)
+    }
+}
+
+/// Payload of a process object.
+#[derive(Debug)]
+pub struct ProcessBody(Weak<Process>);
+
+impl ProcessBody {
+    /// The process, unless it is gone.
+    #[must_use]
+    pub fn process(&self) -> Option<Arc<Process>> {
+        self.0.upgrade()
+    }
+}
+
+impl ObjectBody for ProcessBody {
+    fn type_name(&self) -> &'static str {
+        "Process"
+    }
+}
+
+/// Describes a process before it starts.
+#[derive(Debug)]
+pub struct ProcessBuilder<'a> {
+    machine: &'a Machine,
+    image_name: String,
+    token: Token,
+}
+
+impl ProcessBuilder<'_> {
+    /// Whose rights it has; an administrator's unless said otherwise.
+    #[must_use]
+    pub fn token(mut self, token: Token) -> Self {
+        self.token = token;
+        self
+    }
+
+    /// Runs it with an ordinary user's rights.
+    #[must_use]
+    pub fn plain_user(self) -> Self {
+        self.token(Token::User)
+    }
+
+    /// Starts it.
+    ///
+    /// # Errors
+    /// `STATUS_NO_MEMORY`, `STATUS_INSUFFICIENT_RESOURCES` when address space is exhausted.
+    pub fn start(self) -> Result<Arc<Process>, NtStatus> {
+        let inner = self.machine.inner();
+        let id = inner.nt.next_id();
+        Process::create(inner, id, &self.image_name, self.token)
+    }
+}
+
+impl Machine {
+    /// A new simulated process that runs `image_name`: `machine.process("fwbctl.exe").start()?`.
+    #[must_use]
+    pub fn process(&self, image_name: &str) -> ProcessBuilder<'_> {
+        ProcessBuilder { machine: self, image_name: image_name.to_owned(), token: Token::Administrator }
+    }
+}
