@@ -115,14 +115,14 @@ pub enum Error {
 
 impl Error {
     /// The `NTSTATUS` that a caller gets.
-    #[must_use]
     pub const fn status(self) -> NtStatus {
         match self {
             Self::OutOfMemory | Self::NoMemoryBelowAddress => NtStatus::INSUFFICIENT_RESOURCES,
             Self::System(status) => status,
-            Self::HandleInvalid | Self::HandleClosed | Self::HandleOfOtherSession => NtStatus::INVALID_HANDLE,
+            Self::HandleInvalid | Self::HandleClosed | Self::HandleOfOtherSession => {
+                NtStatus::INVALID_HANDLE
+            }
             Self::HandleWrongKind => NtStatus::OBJECT_TYPE_MISMATCH,
-            Self::HandleBusy => NtStatus::DEVICE_BUSY,
             Self::TooManyHandles | Self::SessionHandles => NtStatus::TOO_MANY_OPENED_FILES,
             Self::SessionEnded => NtStatus::PORT_DISCONNECTED,
             Self::SessionBytes
@@ -147,11 +147,13 @@ impl Error {
             Self::FileWritable => NtStatus::SHARING_VIOLATION,
             Self::DeletePending => NtStatus::DELETE_PENDING,
             Self::EndOfFile => NtStatus::END_OF_FILE,
-            Self::ReadTooLarge | Self::ReadEmpty | Self::OffsetOverflow | Self::ConsumerName => NtStatus::INVALID_PARAMETER,
+            Self::ReadTooLarge | Self::ReadEmpty | Self::OffsetOverflow | Self::ConsumerName => {
+                NtStatus::INVALID_PARAMETER
+            }
             Self::DigestMismatch => NtStatus::INVALID_IMAGE_HASH,
             Self::SignedUnsupported => NtStatus::NOT_SUPPORTED,
             Self::ImageNotFound => NtStatus::NOT_FOUND,
-            Self::ImageInUse => NtStatus::DEVICE_BUSY,
+            Self::HandleBusy | Self::ImageInUse => NtStatus::DEVICE_BUSY,
             Self::Cancelled => NtStatus::CANCELLED,
             Self::TimedOut => NtStatus::IO_TIMEOUT,
         }
@@ -175,7 +177,7 @@ impl Error {
             Self::SessionBytes => Reason::SessionBytesExceeded,
             Self::SessionJobs => Reason::TooManyJobs,
             Self::NameEmpty => Reason::NameEmpty,
-            Self::NameTooLong => Reason::NameTooLong,
+            Self::NameTooLong | Self::ConsumerName => Reason::NameTooLong,
             Self::NameNotAbsolute => Reason::NameNotAbsolute,
             Self::NameDevice => Reason::NameDevice,
             Self::NameUnc => Reason::NameNetwork,
@@ -209,7 +211,6 @@ impl Error {
             Self::NoMemoryBelowAddress => Reason::NoMemoryBelowAddress,
             Self::Cancelled => Reason::Cancelled,
             Self::TimedOut => Reason::DeadlineExpired,
-            Self::ConsumerName => Reason::NameTooLong,
         }
     }
 }
@@ -237,12 +238,22 @@ mod tests {
 
     #[test]
     fn every_status_is_a_failure_and_close_relatives_differ_in_their_reason() {
-        for error in [Error::HandleInvalid, Error::HandleClosed, Error::HandleOfOtherSession] {
+        for error in [
+            Error::HandleInvalid,
+            Error::HandleClosed,
+            Error::HandleOfOtherSession,
+        ] {
             assert_eq!(error.status(), NtStatus::INVALID_HANDLE);
         }
         assert_ne!(Error::HandleInvalid.reason(), Error::HandleClosed.reason());
-        assert_eq!(Error::System(NtStatus::OBJECT_NAME_NOT_FOUND).reason(), Reason::FileNotFound);
-        assert_eq!(Error::System(NtStatus::IN_PAGE_ERROR).reason(), Reason::FileOpenFailed);
+        assert_eq!(
+            Error::System(NtStatus::OBJECT_NAME_NOT_FOUND).reason(),
+            Reason::FileNotFound
+        );
+        assert_eq!(
+            Error::System(NtStatus::IN_PAGE_ERROR).reason(),
+            Reason::FileOpenFailed
+        );
         // DEVICE_BUSY has warning severity: not a success, which is what callers test for.
         assert!(!Error::ImageInUse.status().is_success());
     }

@@ -46,6 +46,8 @@ mod facts;
 mod handle;
 mod handle_key;
 mod handle_table;
+#[cfg(test)]
+mod handle_table_tests;
 mod limits;
 mod lock;
 mod name;
@@ -74,7 +76,9 @@ pub use limits::{Limits, SessionLimits};
 pub use lock::{IrqlGuard, IrqlLock, LockContext};
 pub use name::Name;
 pub use pinned::Pinned;
-pub use platform::{Completion, ImageAllocator, ImageMemory, Platform, Source, Time, WritableMemory};
+pub use platform::{
+    Completion, ImageAllocator, ImageMemory, Platform, Source, Time, WritableMemory,
+};
 pub use reaper::{Closed, Entry, Reaper};
 pub use session::{Request, Session, SessionId};
 pub use shared::Shared;

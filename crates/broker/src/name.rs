@@ -24,9 +24,13 @@ impl Name {
     ///
     /// [`Error::OutOfMemory`] (`STATUS_INSUFFICIENT_RESOURCES`) when there is no room.
     pub fn concat(parts: &[&[u16]]) -> Result<Self, Error> {
-        let total = parts.iter().try_fold(0_usize, |sum, part| sum.checked_add(part.len()));
+        let total = parts
+            .iter()
+            .try_fold(0_usize, |sum, part| sum.checked_add(part.len()));
         let mut units = Vec::new();
-        units.try_reserve_exact(total.ok_or(Error::OutOfMemory)?).map_err(|_| Error::OutOfMemory)?;
+        units
+            .try_reserve_exact(total.ok_or(Error::OutOfMemory)?)
+            .map_err(|_| Error::OutOfMemory)?;
         for part in parts {
             // Stays within what was reserved, so it cannot allocate.
             units.extend_from_slice(part);
@@ -47,7 +51,10 @@ impl Name {
 #[must_use]
 pub(crate) fn same_name(left: &[u16], right: &[u16], upcase: impl Fn(u16) -> u16) -> bool {
     left.len() == right.len()
-        && left.iter().zip(right).all(|(l, r)| l == r || upcase(*l) == upcase(*r))
+        && left
+            .iter()
+            .zip(right)
+            .all(|(l, r)| l == r || upcase(*l) == upcase(*r))
 }
 
 impl fmt::Debug for Name {

@@ -32,7 +32,9 @@ pub(crate) struct Spare<T> {
 
 impl<T> Segments<T> {
     pub(crate) const fn new() -> Self {
-        Self { segments: [const { Once::new() }; COUNT] }
+        Self {
+            segments: [const { Once::new() }; COUNT],
+        }
     }
 
     /// The slot `index`, if its segment exists.
@@ -46,9 +48,13 @@ impl<T> Segments<T> {
     /// [`Error::TooManyHandles`] where no segment can have it, [`Error::OutOfMemory`] (`STATUS_INSUFFICIENT_RESOURCES`).
     pub(crate) fn prepare(index: u32) -> Result<Spare<T>, Error> {
         let (segment, _) = locate(index).ok_or(Error::TooManyHandles)?;
-        let length = FIRST.checked_shl(segment as u32).ok_or(Error::TooManyHandles)? as usize;
+        let length = FIRST
+            .checked_shl(segment as u32)
+            .ok_or(Error::TooManyHandles)? as usize;
         let mut slots = Vec::new();
-        slots.try_reserve_exact(length).map_err(|_| Error::OutOfMemory)?;
+        slots
+            .try_reserve_exact(length)
+            .map_err(|_| Error::OutOfMemory)?;
         slots.resize_with(length, Slot::new);
         Ok(Spare { segment, slots })
     }

@@ -24,20 +24,27 @@ impl Owners {
     /// Room for `capacity` owners at a time. [`Error::OutOfMemory`] (`STATUS_INSUFFICIENT_RESOURCES`).
     pub(super) fn try_new(capacity: usize) -> Result<Self, Error> {
         let mut budgets = Vec::new();
-        budgets.try_reserve_exact(capacity).map_err(|_| Error::OutOfMemory)?;
+        budgets
+            .try_reserve_exact(capacity)
+            .map_err(|_| Error::OutOfMemory)?;
         Ok(Self { budgets })
     }
 
     /// The budget of `owner`, which is `fresh` where it has none. Needs no memory, so it can be called under a lock.
     ///
     /// [`Error::OwnerBytes`] (`STATUS_QUOTA_EXCEEDED`) where too many others have something staged.
-    pub(super) fn budget(&mut self, owner: OwnerId, fresh: Shared<Budget>) -> Result<Shared<Budget>, Error> {
+    pub(super) fn budget(
+        &mut self,
+        owner: OwnerId,
+        fresh: Shared<Budget>,
+    ) -> Result<Shared<Budget>, Error> {
         if let Some((_, budget)) = self.budgets.iter().find(|(id, _)| *id == owner) {
             return Ok(budget.clone());
         }
         if self.budgets.len() == self.budgets.capacity() {
             // A budget that only we refer to, and that is not in use, cannot come into use behind our back.
-            self.budgets.retain(|(_, budget)| Shared::count(budget) > 1 || budget.used() > 0);
+            self.budgets
+                .retain(|(_, budget)| Shared::count(budget) > 1 || budget.used() > 0);
         }
         if self.budgets.len() == self.budgets.capacity() {
             return Err(Error::OwnerBytes);
@@ -51,10 +58,17 @@ impl Payment {
     /// Charges `bytes` to both budgets, or to neither.
     ///
     /// [`Error::TotalBytes`] or [`Error::OwnerBytes`] (`STATUS_QUOTA_EXCEEDED`).
-    pub(super) fn charge(total: &Shared<Budget>, owner: &Shared<Budget>, bytes: u64) -> Result<Self, Error> {
+    pub(super) fn charge(
+        total: &Shared<Budget>,
+        owner: &Shared<Budget>,
+        bytes: u64,
+    ) -> Result<Self, Error> {
         let total = Budget::charge(total, bytes, Error::TotalBytes)?;
         let owner = Budget::charge(owner, bytes, Error::OwnerBytes)?;
-        Ok(Self { _total: total, _owner: owner })
+        Ok(Self {
+            _total: total,
+            _owner: owner,
+        })
     }
 }
 
@@ -74,7 +88,10 @@ mod tests {
         for id in 0..capacity {
             held.push(owners.budget(OwnerId(id), budget()).unwrap());
         }
-        assert_eq!(owners.budget(OwnerId(99), budget()).unwrap_err(), Error::OwnerBytes);
+        assert_eq!(
+            owners.budget(OwnerId(99), budget()).unwrap_err(),
+            Error::OwnerBytes
+        );
         held.clear();
         assert!(owners.budget(OwnerId(99), budget()).is_ok());
     }
@@ -83,8 +100,14 @@ mod tests {
     fn failed_payment_charges_nothing() {
         let (total, owner) = (budget(), budget());
         let first = Payment::charge(&total, &owner, 6).unwrap();
-        assert_eq!(Payment::charge(&total, &budget(), 6).unwrap_err(), Error::TotalBytes);
-        assert_eq!(Payment::charge(&budget(), &owner, 6).unwrap_err(), Error::OwnerBytes);
+        assert_eq!(
+            Payment::charge(&total, &budget(), 6).unwrap_err(),
+            Error::TotalBytes
+        );
+        assert_eq!(
+            Payment::charge(&budget(), &owner, 6).unwrap_err(),
+            Error::OwnerBytes
+        );
         drop(first);
         assert_eq!((total.used(), owner.used()), (0, 0));
     }
