@@ -2,7 +2,7 @@
 //!
 //! The exchange follows the WDM `INTERFACE` convention: one internal device-control request fetches a table of
 //! functions, everything after that is direct calls. A request per operation would cost an IRP each and could not be
-//! made above PASSIVE_LEVEL, but a NIC that comes back from reset has to reach its image at DISPATCH_LEVEL.
+//! made above `PASSIVE_LEVEL`, but a NIC that comes back from reset has to reach its image at `DISPATCH_LEVEL`.
 //!
 //! The shape is that of `NdisOpenFile`, `NdisMapFile`, `NdisUnmapFile` and `NdisCloseFile`, without their limits: the calls
 //! return their status, work at any time and on every architecture, several drivers share one copy of an image, and the
@@ -32,7 +32,7 @@ pub const DEVICE_NAME: &str = r"\Device\FwBroker";
 /// is made. Input (`Parameters.DeviceIoControl.Type3InputBuffer`, `InputBufferLength` bytes) is a
 /// [`FWBROKER_QUERY_INTERFACE`], output (`Irp->UserBuffer`, `OutputBufferLength` bytes) a [`FWBROKER_INTERFACE`]; both in kernel memory.
 ///
-/// Sent at PASSIVE_LEVEL. The broker completes it before its dispatch routine returns. `IoStatus.Information` is the number of
+/// Sent at `PASSIVE_LEVEL`. The broker completes it before its dispatch routine returns. `IoStatus.Information` is the number of
 /// bytes written, 0 on failure. Statuses:
 /// - `STATUS_SUCCESS`: the table is filled and referenced once.
 /// - `STATUS_INVALID_PARAMETER`: input shorter than its version demands, `Size` or `Flags` not valid, `Consumer` empty or malformed.
@@ -104,12 +104,12 @@ pub struct FWBROKER_IMAGE {
 }
 assert_layout!(FWBROKER_IMAGE, 48, { Handle: 0, Length: 8, Sha256: 16 });
 
-/// Takes or drops a reference to the table. IRQL <= DISPATCH_LEVEL.
+/// Takes or drops a reference to the table. IRQL <= `DISPATCH_LEVEL`.
 ///
 /// Dereferencing at 0 closes every handle opened through this table: a consumer that fails half-way leaks nothing.
 pub type FWBROKER_REFERENCE = unsafe extern "efiapi" fn(Context: *mut c_void);
 
-/// Opens the image `Name`. PASSIVE_LEVEL, kernel APCs enabled.
+/// Opens the image `Name`. `PASSIVE_LEVEL`, kernel APCs enabled.
 ///
 /// - `Name`: the name under which the image was staged, a bare file name (`e1000.rom`) without path separators, compared
 ///   without regard to case; 2 to [`MAX_IMAGE_NAME_BYTES`] bytes. Only read during the call.
@@ -135,7 +135,7 @@ pub type FWBROKER_OPEN = unsafe extern "efiapi" fn(
     Image: *mut FWBROKER_IMAGE,
 ) -> NtStatus;
 
-/// Gives access to the bytes of an open image. IRQL <= DISPATCH_LEVEL.
+/// Gives access to the bytes of an open image. IRQL <= `DISPATCH_LEVEL`.
 ///
 /// `Buffer` receives the address of `Length` bytes: non-paged, readable at any IRQL, **read-only** (a write is a bug check),
 /// page-aligned, and the same for every `Map` of the handle. Mappings are counted and shared with other consumers of the image.
@@ -149,12 +149,12 @@ pub type FWBROKER_MAP = unsafe extern "efiapi" fn(
     Buffer: *mut *const c_void,
 ) -> NtStatus;
 
-/// Ends one `Map` of the handle. IRQL <= DISPATCH_LEVEL.
+/// Ends one `Map` of the handle. IRQL <= `DISPATCH_LEVEL`.
 ///
 /// Returns `STATUS_SUCCESS`; `STATUS_INVALID_HANDLE`; `STATUS_INVALID_DEVICE_STATE` (the handle is not mapped).
 pub type FWBROKER_UNMAP = unsafe extern "efiapi" fn(Context: *mut c_void, Handle: u64) -> NtStatus;
 
-/// Closes an open image and ends its mappings. IRQL <= DISPATCH_LEVEL.
+/// Closes an open image and ends its mappings. IRQL <= `DISPATCH_LEVEL`.
 ///
 /// Returns `STATUS_SUCCESS`; `STATUS_INVALID_HANDLE` (not open, closed before, or not opened through this table: nothing is closed).
 pub type FWBROKER_CLOSE = unsafe extern "efiapi" fn(Context: *mut c_void, Handle: u64) -> NtStatus;
