@@ -1,2 +1,8 @@
-//! See Cargo.toml.
-fn main() {}
+//! The program `fwbctl`; see the library's [`cli`](fwbctl::cli).
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    fwbctl::cli::main()
+}

@@ -13,6 +13,9 @@ use fltlib_socket::{
     WireError, bind,
 };
 
+/// Tells whether an error is the one a test is about.
+type Expected = fn(&WireError) -> bool;
+
 /// A server that gives every request to `serve` until the client goes.
 fn server(
     serve: impl Fn(&Incoming) -> (Reply, Vec<u8>) + Send + 'static,
@@ -157,7 +160,6 @@ fn a_client_that_does_not_say_hello_is_turned_away() {
 #[test]
 fn frames_that_are_not_ours_end_the_connection() {
     let hello = br#"{"call":"status"}"#;
-    type Expected = fn(&WireError) -> bool;
     let cases: [(Vec<u8>, Expected); 6] = [
         (raw_frame(0x5454_4820, 1, 1, hello, 0), |e| {
             matches!(e, WireError::NotOurs(0x5454_4820))
