@@ -15,8 +15,12 @@ use crate::thread::Thread;
 pub(crate) mod arena;
 pub(crate) mod crt;
 mod debug;
+pub(crate) mod dispatcher;
+pub(crate) mod events;
 pub(crate) mod handles;
 pub mod hive;
+mod irql;
+pub(crate) mod locks;
 pub(crate) mod namespace;
 pub(crate) mod ob;
 mod ob_exports;
@@ -24,8 +28,12 @@ pub(crate) mod parse;
 pub(crate) mod pool;
 mod pool_exports;
 pub(crate) mod raw;
+mod registry;
+mod registry_information;
 mod strings;
+pub(crate) mod time;
 pub(crate) mod unicode;
+pub(crate) mod wait;
 
 use arena::Arena;
 use ob::{ObjectManager, ObjectRef};
@@ -48,6 +56,7 @@ pub(crate) struct Nt {
     objects: Arc<ObjectManager>,
     pool: pool::Pool,
     debug_log: debug::DebugLog,
+    dispatcher: dispatcher::Dispatcher,
     processes: Mutex<BTreeMap<u64, (Arc<Process>, ObjectRef)>>,
     system: OnceLock<Arc<Process>>,
     ids: AtomicU64,
@@ -61,6 +70,7 @@ impl Default for Nt {
             objects: ObjectManager::new(Arc::clone(&arena)),
             pool: pool::Pool::new(Arc::clone(&arena)),
             debug_log: debug::DebugLog::default(),
+            dispatcher: dispatcher::Dispatcher::default(),
             arena,
             hive: hive::Hive::default(),
             processes: Mutex::default(),
@@ -89,6 +99,11 @@ impl Nt {
     /// Pool memory.
     pub(crate) fn pool(&self) -> &pool::Pool {
         &self.pool
+    }
+
+    /// Wakes threads that wait.
+    pub(crate) fn dispatcher(&self) -> &dispatcher::Dispatcher {
+        &self.dispatcher
     }
 
     /// What drivers printed.
@@ -141,5 +156,18 @@ pub(crate) fn current_process(call: &Call) -> Arc<Process> {
 
 /// What drivers can import from here.
 pub(crate) fn exports() -> impl Iterator<Item = &'static Export> {
-    [crt::EXPORTS, debug::EXPORTS, ob_exports::EXPORTS, pool_exports::EXPORTS, strings::EXPORTS].into_iter().flatten()
+    [
+        crt::EXPORTS,
+        debug::EXPORTS,
+        events::EXPORTS,
+        irql::EXPORTS,
+        locks::EXPORTS,
+        ob_exports::EXPORTS,
+        pool_exports::EXPORTS,
+        strings::EXPORTS,
+        time::EXPORTS,
+        wait::EXPORTS,
+    ]
+    .into_iter()
+    .flatten()
 }

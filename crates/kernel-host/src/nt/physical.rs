@@ -1,0 +1,241 @@
+//! Physical memory: page frames that can be mapped at any number of addresses.
+//!
+//! The frames are pages of an anonymous file, at the offset that their number says. An untouched or freed frame is a hole in
+//! that file, so it costs nothing and reads as zero, as `MmAllocatePagesForMdlEx` promises. The numbers mean what drivers take
+//! them for: a limit on the physical address really limits them, and a large allocation is not contiguous.
+
+use std::collections::{BTreeMap, HashMap};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::arena::{Access, Arena, PAGE};
+use crate::leak::{Leak, LeakKind};
+use crate::machine::Driver;
+
+/// First frame that is handed out: a PC's first MiB belongs to its firmware.
+const FIRST_FRAME: u64 = 0x100;
+
+/// Frames of the machine: 16 GiB.
+const FRAMES: u64 = (16 << 30) / PAGE as u64;
+
+/// Most frames in a row that one allocation gets: what is larger is never contiguous, as on a machine that runs for a while.
+const LONGEST_RUN: u64 = 64;
+
+/// Neighbouring frames, as `(first, count)`.
+pub(super) type Run = (u64, u64);
+
+/// The page frames of one machine.
+#[derive(Debug)]
+pub(crate) struct PhysicalMemory {
+    file: OwnedFd,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Free runs by first frame.
+    free: BTreeMap<u64, u64>,
+    /// Frames in use: who allocated them from where.
+    owners: HashMap<u64, Owner>,
+}
+
+/// Who has to free a frame.
+#[derive(Clone, Debug)]
+pub(super) struct Owner {
+    pub(super) driver: Arc<Driver>,
+    pub(super) ddi: &'static str,
+    pub(super) site: usize,
+}
+
+impl Default for PhysicalMemory {
+    fn default() -> Self {
+        let flags = rustix::fs::MemfdFlags::CLOEXEC;
+        let file = rustix::fs::memfd_create("kernel-host physical memory", flags);
+        let file = file.expect("Linux offers anonymous files since 3.17");
+        rustix::fs::ftruncate(&file, FRAMES * PAGE as u64).expect("a sparse file may have any length");
+        let free = BTreeMap::from([(FIRST_FRAME, FRAMES - FIRST_FRAME)]);
+        Self { file, state: Mutex::new(State { free, owners: HashMap::new() }) }
+    }
+}
+
+impl PhysicalMemory {
+    /// Takes up to `count` frames between two frame numbers (both included), highest first as Windows does; fewer when there
+    /// are no more.
+    pub(super) fn take(&self, count: u64, lowest: u64, highest: u64, owner: &Owner) -> Vec<Run> {
+        let mut state = self.lock();
+        let (mut runs, mut spacers) = (Vec::new(), Vec::new());
+        let mut left = count;
+        while left > 0 {
+            let Some(run) = state.take_run(left.min(LONGEST_RUN), lowest, highest) else { break };
+            left -= run.1;
+            runs.push(run);
+            // The frame below stays free, so that the next run is no neighbour.
+            spacers.extend(state.take_run(1, run.0 - 1, run.0 - 1));
+        }
+        while left > 0
+            && let Some(spacer) = spacers.pop()
+        {
+            if spacer.0 >= lowest {
+                left -= 1;
+                runs.push(spacer);
+            } else {
+                state.add_free(spacer.0);
+            }
+        }
+        for (frame, _) in spacers {
+            state.add_free(frame);
+        }
+        for frame in runs.iter().flat_map(|(first, count)| *first..first + count) {
+            state.owners.insert(frame, owner.clone());
+        }
+        runs
+    }
+
+    /// Gives frames back; the error is the first that is not in use.
+    pub(super) fn give_back(&self, frames: &[u64]) -> Result<(), u64> {
+        let mut state = self.lock();
+        for frame in frames {
+            state.owners.remove(frame).ok_or(*frame)?;
+            state.add_free(*frame);
+        }
+        // Holes read as zero: the next owner sees nothing of this one's.
+        let flags = rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE;
+        for run in frames.chunk_by(|left, right| left + 1 == *right) {
+            let (offset, length) = (run[0] * PAGE as u64, run.len() * PAGE);
+            rustix::fs::fallocate(&self.file, flags, offset, length as u64)
+                .expect("an anonymous file can have holes");
+        }
+        Ok(())
+    }
+
+    /// Maps frames one behind the other into `arena`; the address of the first.
+    pub(super) fn map(&self, arena: &Arena, frames: &[u64], access: Access) -> Option<usize> {
+        let address = arena.take(frames.len())?;
+        let mut at = 0;
+        for run in frames.chunk_by(|left, right| left + 1 == *right) {
+            let offset = run.first()? * PAGE as u64;
+            if !arena.place_file(address + at * PAGE, &self.file, offset, run.len(), access) {
+                arena.discard(address, frames.len());
+                return None;
+            }
+            at += run.len();
+        }
+        Some(address)
+    }
+
+    /// Frames that `driver` has not freed.
+    pub(crate) fn leaks(&self, driver: &Driver) -> Vec<Leak> {
+        let mut groups: BTreeMap<(&'static str, usize), u64> = BTreeMap::new();
+        for owner in self.lock().owners.values() {
+            if std::ptr::eq(Arc::as_ptr(&owner.driver), driver) {
+                *groups.entry((owner.ddi, owner.site)).or_default() += 1;
+            }
+        }
+        let leak = |((ddi, site), count)| Leak {
+            kind: LeakKind::Mapping,
+            count,
+            bytes: count * PAGE as u64,
+            detail: format!("physical pages, allocated by {ddi} from {site:#x}"),
+        };
+        groups.into_iter().map(leak).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Cuts a run of at most `count` frames out of the highest free run that reaches into the limits.
+    fn take_run(&mut self, count: u64, lowest: u64, highest: u64) -> Option<Run> {
+        let usable = |(first, length): (&u64, &u64)| {
+            let from = (*first).max(lowest);
+            let to = (first + length - 1).min(highest);
+            (from <= to).then_some((*first, *length, from, to))
+        };
+        let (first, length, from, to) = self.free.iter().rev().find_map(usable)?;
+        let taken = count.min(to - from + 1);
+        let start = to + 1 - taken;
+        self.free.remove(&first);
+        if start > first {
+            self.free.insert(first, start - first);
+        }
+        let end = first + length;
+        if start + taken < end {
+            self.free.insert(start + taken, end - start - taken);
+        }
+        Some((start, taken))
+    }
+
+    fn add_free(&mut self, frame: u64) {
+        let mut run = (frame, 1);
+        if let Some(above) = self.free.remove(&(frame + 1)) {
+            run.1 += above;
+        }
+        if let Some((first, length)) = self.free.range(..frame).next_back().map(|(first, length)| (*first, *length))
+            && first + length == frame
+        {
+            self.free.remove(&first);
+            run = (first, length + run.1);
+        }
+        self.free.insert(run.0, run.1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owner() -> Owner {
+        Owner { driver: Driver::without_image("test.sys"), ddi: "Test", site: 0 }
+    }
+
+    fn frames(runs: &[Run]) -> Vec<u64> {
+        runs.iter().flat_map(|(first, count)| *first..first + count).collect()
+    }
+
+    #[test]
+    fn frames_lie_between_the_limits_and_large_allocations_are_not_contiguous() {
+        let memory = PhysicalMemory::default();
+        let taken = frames(&memory.take(1000, 0x1000, 0x1FFF, &owner()));
+        assert_eq!(taken.len(), 1000);
+        assert!(taken.iter().all(|frame| (0x1000..=0x1FFF).contains(frame)));
+        let mut sorted = taken.clone();
+        sorted.sort_unstable();
+        assert!(sorted.windows(2).any(|two| two[0] + 1 != two[1]));
+        sorted.dedup();
+        assert_eq!(sorted.len(), 1000);
+    }
+
+    #[test]
+    fn an_allocation_gets_what_there_is_when_there_is_not_enough() {
+        let memory = PhysicalMemory::default();
+        let taken = frames(&memory.take(1000, 0x1000, 0x1000 + 199, &owner()));
+        assert_eq!(taken.len(), 200);
+        assert!(memory.take(1, 0x1000, 0x1000 + 199, &owner()).is_empty());
+        memory.give_back(&taken).unwrap();
+        assert_eq!(frames(&memory.take(1000, 0x1000, 0x1000 + 199, &owner())).len(), 200);
+    }
+
+    #[test]
+    fn a_frame_given_back_twice_is_noticed() {
+        let memory = PhysicalMemory::default();
+        let taken = frames(&memory.take(3, 0, FRAMES, &owner()));
+        memory.give_back(&taken).unwrap();
+        assert_eq!(memory.give_back(&taken), Err(taken[0]));
+    }
+
+    #[test]
+    fn two_mappings_show_the_same_bytes_and_freed_frames_come_back_zeroed() {
+        let memory = PhysicalMemory::default();
+        let arena = Arena::reserve(None, 1 << 30, 0).unwrap();
+        let taken = frames(&memory.take(130, 0, FRAMES, &owner()));
+        let one = memory.map(&arena, &taken, Access::ReadWrite).unwrap();
+        let two = memory.map(&arena, &taken, Access::Read).unwrap();
+        let last = 129 * PAGE + 7;
+        super::super::raw::Raw::<u8>::at(one + last).write(9);
+        assert_eq!(super::super::raw::Raw::<u8>::at(two + last).read(), 9);
+        memory.give_back(&taken).unwrap();
+        assert_eq!(super::super::raw::Raw::<u8>::at(two + last).read(), 0);
+    }
+}

@@ -1,0 +1,172 @@
+//! One test per documented rule of the registry calls.
+
+use super::*;
+use crate::ddi::testing::Bench;
+use nt_types::{KEY_READ, REG_DWORD};
+
+const SERVICE: &str = r"\Registry\Machine\System\CurrentControlSet\Services\Test";
+
+/// Runs `body` as driver code with an open handle to a key that has the value `Number` = 7.
+fn with_open_key(body: impl FnOnce(HANDLE)) {
+    let bench = Bench::new();
+    let key = bench.machine().inner().nt.hive().create(SERVICE).unwrap();
+    key.set_value("Number", Value::dword(7)).unwrap();
+    let mut body = Some(body);
+    bench
+        .run(|| {
+            let handle = open_path(SERVICE).expect("the key is there");
+            body.take().expect("called once")(handle);
+            crate::nt::ob_exports::close(&Call::enter(), handle.addr(), nt_types::KERNEL_MODE);
+        })
+        .unwrap();
+}
+
+/// A counted string with its characters.
+struct Text(Vec<u16>, UNICODE_STRING);
+
+fn text(value: &str) -> Box<Text> {
+    let units: Vec<u16> = value.encode_utf16().collect();
+    let mut text = Box::new(Text(units, UNICODE_STRING { Length: 0, MaximumLength: 0, Buffer: std::ptr::null_mut() }));
+    let bytes = (text.0.len() * 2) as u16;
+    text.1 = UNICODE_STRING { Length: bytes, MaximumLength: bytes, Buffer: text.0.as_mut_ptr() };
+    text
+}
+
+fn raw<T>(value: &mut T) -> Raw<T> {
+    Raw::of(std::ptr::from_mut(value))
+}
+
+fn attributes(root: HANDLE, name: &mut Text) -> OBJECT_ATTRIBUTES {
+    OBJECT_ATTRIBUTES {
+        Length: 48,
+        RootDirectory: root,
+        ObjectName: &raw mut name.1,
+        Attributes: nt_types::ObjectFlags::KERNEL_HANDLE.bits(),
+        SecurityDescriptor: std::ptr::null_mut(),
+        SecurityQualityOfService: std::ptr::null_mut(),
+    }
+}
+
+fn open_path(path: &str) -> Result<HANDLE, NtStatus> {
+    let mut name = text(path);
+    let mut attributes = attributes(std::ptr::null_mut(), &mut name);
+    let mut handle = 0;
+    match zw_open_key(raw(&mut handle), KEY_READ, raw(&mut attributes)) {
+        NtStatus::SUCCESS => Ok(std::ptr::without_provenance_mut(handle)),
+        status => Err(status),
+    }
+}
+
+fn query(handle: HANDLE, name: &str, class: i32, buffer: &mut [u8]) -> (NtStatus, u32) {
+    let mut name = text(name);
+    let mut length = 0;
+    let status = zw_query_value_key(
+        handle,
+        raw(&mut name.1),
+        class,
+        Raw::of(buffer.as_mut_ptr()),
+        buffer.len() as u32,
+        raw(&mut length),
+    );
+    (status, length)
+}
+
+#[test]
+fn a_key_that_is_not_there_is_not_found() {
+    Bench::new()
+        .run(|| {
+            assert_eq!(open_path(r"\Registry\Machine\None"), Err(NtStatus::OBJECT_NAME_NOT_FOUND));
+            assert_eq!(open_path(r"Registry\Machine"), Err(NtStatus::OBJECT_PATH_SYNTAX_BAD));
+        })
+        .unwrap();
+}
+
+#[test]
+fn a_buffer_without_room_for_the_fixed_part_is_too_small_and_the_needed_length_is_told() {
+    with_open_key(|handle| {
+        let mut buffer = [0xAA; 11];
+        assert_eq!(query(handle, "Number", 2, &mut buffer), (NtStatus::BUFFER_TOO_SMALL, 16));
+        assert_eq!(buffer, [0xAA; 11]);
+    });
+}
+
+#[test]
+fn a_buffer_without_room_for_all_data_gets_what_fits_and_an_overflow() {
+    with_open_key(|handle| {
+        let mut buffer = [0xAA; 14];
+        assert_eq!(query(handle, "Number", 2, &mut buffer), (NtStatus::BUFFER_OVERFLOW, 16));
+        assert_eq!(buffer[8..], [4, 0, 0, 0, 7, 0]);
+    });
+}
+
+#[test]
+fn every_class_of_value_information_has_its_layout() {
+    with_open_key(|handle| {
+        let mut partial = [0; 16];
+        assert_eq!(query(handle, "NUMBER", 2, &mut partial), (NtStatus::SUCCESS, 16));
+        assert_eq!(partial[4..], [REG_DWORD as u8, 0, 0, 0, 4, 0, 0, 0, 7, 0, 0, 0]);
+        let mut basic = [0; 24];
+        assert_eq!(query(handle, "Number", 0, &mut basic), (NtStatus::SUCCESS, 24));
+        assert_eq!(basic[8..14], [12, 0, 0, 0, b'N', 0]);
+        let mut full = [0; 36];
+        assert_eq!(query(handle, "Number", 1, &mut full), (NtStatus::SUCCESS, 36));
+        assert_eq!(full[8], 32, "the data's offset");
+        assert_eq!(full[32..], [7, 0, 0, 0]);
+        assert_eq!(query(handle, "Number", 99, &mut full).0, NtStatus::INVALID_PARAMETER);
+        assert_eq!(query(handle, "None", 2, &mut full).0, NtStatus::OBJECT_NAME_NOT_FOUND);
+    });
+}
+
+#[test]
+fn values_that_are_set_can_be_enumerated_and_deleted() {
+    with_open_key(|handle| {
+        let mut name = text("Added");
+        let mut data = *b"bytes";
+        let set =
+            zw_set_value_key(handle, raw(&mut name.1), 0, nt_types::REG_BINARY, Raw::of(data.as_mut_ptr()), 5);
+        assert_eq!(set, NtStatus::SUCCESS);
+        let mut buffer = [0_u8; 64];
+        let mut length = 0;
+        let out = Raw::of(buffer.as_mut_ptr());
+        let mut at = |index| zw_enumerate_value_key(handle, index, 2, out, 64, raw(&mut length));
+        assert_eq!((at(0), at(1), at(2)), (NtStatus::SUCCESS, NtStatus::SUCCESS, NtStatus::NO_MORE_ENTRIES));
+        assert_eq!(zw_delete_value_key(handle, raw(&mut name.1)), NtStatus::SUCCESS);
+        assert_eq!(zw_delete_value_key(handle, raw(&mut name.1)), NtStatus::OBJECT_NAME_NOT_FOUND);
+    });
+}
+
+#[test]
+fn a_key_is_created_below_an_open_one_and_its_disposition_told() {
+    with_open_key(|root| {
+        let create = |name: &str| {
+            let mut name = text(name);
+            let mut attributes = attributes(root, &mut name);
+            let (mut handle, mut disposition) = (0, 0);
+            let status = zw_create_key(
+                raw(&mut handle),
+                KEY_READ,
+                raw(&mut attributes),
+                0,
+                Raw::NULL,
+                0,
+                raw(&mut disposition),
+            );
+            if status.is_success() {
+                crate::nt::ob_exports::close(&Call::enter(), handle, nt_types::KERNEL_MODE);
+            }
+            (status, disposition)
+        };
+        assert_eq!(create("Sub"), (NtStatus::SUCCESS, REG_CREATED_NEW_KEY));
+        assert_eq!(create("sub"), (NtStatus::SUCCESS, REG_OPENED_EXISTING_KEY));
+        assert_eq!(create(r"None\Deep").0, NtStatus::OBJECT_NAME_NOT_FOUND);
+        assert_eq!(create(r"\Sub").0, NtStatus::OBJECT_PATH_SYNTAX_BAD);
+    });
+}
+
+#[test]
+fn a_handle_to_a_deleted_key_says_so() {
+    with_open_key(|handle| {
+        assert_eq!(zw_delete_key(handle), NtStatus::SUCCESS);
+        assert_eq!(query(handle, "Number", 2, &mut [0; 16]).0, NtStatus::KEY_DELETED);
+    });
+}
