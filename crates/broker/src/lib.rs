@@ -21,8 +21,8 @@
 //!
 //! *No waiting under a lock.* [`IrqlLock`] raises the IRQL, so nothing inside may block, page or call out.
 //!
-//! *Unsafe code in two places*, `slot` with its user `slab` (the storage of the handle table) and `shared`, each of
-//! which says what it relies on.
+//! *Unsafe code where a kernel leaves no choice*: the storage of the handle table (`slot`, `slab`, `segments`),
+//! [`Shared`], and `fixed_vec`, a vector without panics. Each says what it relies on; the rest has none.
 
 #![no_std]
 #![cfg_attr(
@@ -43,6 +43,7 @@ extern crate std;
 mod budget;
 mod error;
 mod facts;
+mod fixed_vec;
 mod handle;
 mod handle_key;
 mod handle_table;

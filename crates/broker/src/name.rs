@@ -1,15 +1,15 @@
 //! Owned UTF-16 names.
 
-use alloc::vec::Vec;
 use core::fmt;
 
 use crate::Error;
+use crate::fixed_vec::FixedVec;
 
 /// A counted UTF-16 string on the heap, as NT names are: it may contain any unit, unpaired
 /// surrogates included, and has no terminator.
 #[derive(PartialEq, Eq)]
 pub struct Name {
-    units: Vec<u16>,
+    units: FixedVec<u16>,
 }
 
 impl Name {
@@ -27,13 +27,9 @@ impl Name {
         let total = parts
             .iter()
             .try_fold(0_usize, |sum, part| sum.checked_add(part.len()));
-        let mut units = Vec::new();
-        units
-            .try_reserve_exact(total.ok_or(Error::OutOfMemory)?)
-            .map_err(|_| Error::OutOfMemory)?;
-        for part in parts {
-            // Stays within what was reserved, so it cannot allocate.
-            units.extend_from_slice(part);
+        let mut units = FixedVec::try_with_capacity(total.ok_or(Error::OutOfMemory)?)?;
+        for unit in parts.iter().copied().flatten() {
+            units.push(*unit).map_err(|_| Error::OutOfMemory)?;
         }
         Ok(Self { units })
     }

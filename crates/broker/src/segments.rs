@@ -1,8 +1,14 @@
 //! Slots that never move.
 
-use alloc::vec::Vec;
+#![expect(
+    unsafe_code,
+    reason = "publishes arrays of slots to threads that take no lock"
+)]
 
-use spin::Once;
+use alloc::alloc::{Layout, alloc_zeroed, dealloc};
+use core::marker::PhantomData;
+use core::ptr::{NonNull, null_mut};
+use core::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::Error;
 use crate::handle::SLOT_BITS;
@@ -10,10 +16,12 @@ use crate::slot::Slot;
 
 /// An array of slots that grows without moving any, in segments of 64, 128, 256 ... slots.
 ///
-/// Looking up is two loads and no lock. Segments are never given back while the table lives: a thread with a stale
+/// Looking up is one load and no lock. Segments are never given back while the table lives: a thread with a stale
 /// handle may touch any slot that ever existed, at any time.
 pub(crate) struct Segments<T> {
-    segments: [Once<Vec<Slot<T>>>; COUNT],
+    /// The first slot of each segment, or null. Set once, by `install`; freed by `drop`.
+    segments: [AtomicPtr<Slot<T>>; COUNT],
+    owns: PhantomData<Slot<T>>,
 }
 
 const FIRST_BITS: u32 = 6;
@@ -27,20 +35,36 @@ pub(crate) const MAX_SLOTS: u32 = (1 << SLOT_BITS) - FIRST;
 /// Slots for a segment that is not in the array yet.
 pub(crate) struct Spare<T> {
     segment: usize,
-    slots: Vec<Slot<T>>,
+    slots: NonNull<Slot<T>>,
+    owns: PhantomData<Slot<T>>,
 }
 
 impl<T> Segments<T> {
+    /// Fails to compile for entries that the kernel heap cannot place: wdk-alloc ignores alignments above 16.
+    const ALIGNED: () = assert!(
+        align_of::<Slot<T>>() <= 16,
+        "the kernel heap aligns to 16 bytes only"
+    );
+
     pub(crate) const fn new() -> Self {
+        let () = Self::ALIGNED;
         Self {
-            segments: [const { Once::new() }; COUNT],
+            segments: [const { AtomicPtr::new(null_mut()) }; COUNT],
+            owns: PhantomData,
         }
     }
 
     /// The slot `index`, if its segment exists.
+    #[inline]
     pub(crate) fn get(&self, index: u32) -> Option<&Slot<T>> {
         let (segment, offset) = locate(index)?;
-        self.segments.get(segment)?.get()?.get(offset)
+        // Acquire: the slots were made before the pointer was set.
+        let first = NonNull::new(self.segments.get(segment)?.load(Ordering::Acquire))?;
+        // SAFETY: [segment/bounds] the segment has as many slots as `locate` gives offsets.
+        let slot = unsafe { first.add(offset) };
+        // SAFETY: [segment/alive] segments are not freed before `self` is dropped, and only shared references to
+        // slots exist until then.
+        Some(unsafe { slot.as_ref() })
     }
 
     /// Makes the segment that has the slot `index`. Allocates, so not under a lock.
@@ -48,29 +72,73 @@ impl<T> Segments<T> {
     /// [`Error::TooManyHandles`] where no segment can have it, [`Error::OutOfMemory`] (`STATUS_INSUFFICIENT_RESOURCES`).
     pub(crate) fn prepare(index: u32) -> Result<Spare<T>, Error> {
         let (segment, _) = locate(index).ok_or(Error::TooManyHandles)?;
-        let length = FIRST
-            .checked_shl(segment as u32)
-            .ok_or(Error::TooManyHandles)? as usize;
-        let mut slots = Vec::new();
-        slots
-            .try_reserve_exact(length)
-            .map_err(|_| Error::OutOfMemory)?;
-        slots.resize_with(length, Slot::new);
-        Ok(Spare { segment, slots })
+        let layout = layout::<T>(segment).ok_or(Error::OutOfMemory)?;
+        // SAFETY: [alloc/nonzero] a segment has at least 64 slots, and a slot has a state word.
+        let memory = unsafe { alloc_zeroed(layout) };
+        // All-zero bytes are a slot in `Free`, on no list, without an entry.
+        let slots = NonNull::new(memory.cast()).ok_or(Error::OutOfMemory)?;
+        Ok(Spare {
+            segment,
+            slots,
+            owns: PhantomData,
+        })
     }
 
     /// Puts a segment in place. Returns it where another thread was faster, for the caller to free outside its lock.
-    ///
-    /// Called under the table's lock: `Once` would let a second caller spin without regard for the IRQL.
     pub(crate) fn install(&self, spare: Spare<T>) -> Option<Spare<T>> {
-        let mut spare = Some(spare);
-        let place = spare.as_ref().and_then(|s| self.segments.get(s.segment))?;
-        place.call_once(|| spare.take().map(|s| s.slots).unwrap_or_default());
-        spare
+        let Some(place) = self.segments.get(spare.segment) else {
+            return Some(spare);
+        };
+        let first = spare.slots.as_ptr();
+        // Release: see `get`.
+        match place.compare_exchange(null_mut(), first, Ordering::Release, Ordering::Relaxed) {
+            Ok(_) => {
+                // The array owns the memory now.
+                core::mem::forget(spare);
+                None
+            }
+            Err(_) => Some(spare),
+        }
     }
 }
 
+impl<T> Drop for Segments<T> {
+    fn drop(&mut self) {
+        for (segment, place) in self.segments.iter_mut().enumerate() {
+            if let Some(slots) = NonNull::new(*place.get_mut()) {
+                drop(Spare {
+                    segment,
+                    slots,
+                    owns: PhantomData,
+                });
+            }
+        }
+    }
+}
+
+impl<T> Drop for Spare<T> {
+    fn drop(&mut self) {
+        let slots = NonNull::slice_from_raw_parts(self.slots, length(self.segment));
+        // SAFETY: [segment/own] a spare owns its slots, all of which are initialised, and is dropped once.
+        unsafe { slots.drop_in_place() };
+        if let Some(layout) = layout::<T>(self.segment) {
+            // SAFETY: [alloc/pair] allocated in `prepare` with this very layout and freed only here.
+            unsafe { dealloc(self.slots.as_ptr().cast(), layout) };
+        }
+    }
+}
+
+/// How many slots a segment has.
+const fn length(segment: usize) -> usize {
+    (FIRST as usize).wrapping_shl(segment as u32)
+}
+
+fn layout<T>(segment: usize) -> Option<Layout> {
+    Layout::array::<Slot<T>>(length(segment)).ok()
+}
+
 /// Which segment has the slot `index`, and where in it.
+#[inline]
 fn locate(index: u32) -> Option<(usize, usize)> {
     // Shifted by the first segment's size, indexes of one segment share their highest bit.
     let shifted = index.checked_add(FIRST)?;
@@ -89,11 +157,14 @@ mod tests {
         for index in 0..2000 {
             assert_eq!(locate(index), Some(expected));
             expected.1 += 1;
-            if expected.1 == 64 << expected.0 {
+            if expected.1 == length(expected.0) {
                 expected = (expected.0 + 1, 0);
             }
         }
-        assert_eq!(locate(MAX_SLOTS - 1).unwrap().0, COUNT - 1);
+        assert_eq!(
+            locate(MAX_SLOTS - 1),
+            Some((COUNT - 1, length(COUNT - 1) - 1))
+        );
         assert_eq!(locate(MAX_SLOTS), None);
         assert_eq!(locate(u32::MAX), None);
     }

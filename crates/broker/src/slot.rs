@@ -88,7 +88,8 @@ pub(crate) enum Unpinned {
 }
 
 impl<T> Slot<T> {
-    /// A slot in the state `Free`.
+    /// A slot in the state `Free`. Outside the tests slots come as zeroed memory, which is the same.
+    #[cfg(test)]
     pub(crate) const fn new() -> Self {
         Self {
             state: AtomicU64::new(0),
@@ -133,7 +134,9 @@ impl<T> Slot<T> {
 
     /// Adds a pin to whatever entry is live here, and tells its check. For enumerations.
     pub(crate) fn pin_any(&self) -> Result<u32, (Missed, Unpinned)> {
-        let before = self.state.fetch_add(PIN, Ordering::Acquire);
+        // Release as well: a `publish` that comes after this, and is therefore missed, acquires what the enumeration's
+        // thread did before (ending the session, for one) and can act on it.
+        let before = self.state.fetch_add(PIN, Ordering::AcqRel);
         if before & (LIVE | CLOSING) == LIVE && before & PINS < MANY_PINS {
             return Ok((before >> CHECK_SHIFT) as u32);
         }
@@ -214,8 +217,8 @@ impl<T> Drop for Slot<T> {
     fn drop(&mut self) {
         // The table closes everything before it is dropped; an entry that is still here has no reaper any more, but its
         // memory at least is not lost.
-        if *self.state.get_mut() & LIVE != 0 {
-            // SAFETY: [slot/claimed] `&mut self`: there is no other thread, and in `Live` and `Closing` there is an entry.
+        if *self.state.get_mut() & (LIVE | CLOSING) != 0 {
+            // SAFETY: [slot/claimed] `&mut self`: there is no other thread, and in `Live`, `Closing` and `Reaping` there is an entry.
             drop(unsafe { self.take() });
         }
     }

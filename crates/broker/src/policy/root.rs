@@ -1,10 +1,9 @@
 //! Where firmware may lie.
 
-use alloc::vec::Vec;
-
 use super::component::check_components;
 use super::device_name::split_volume;
 use super::{BareName, DeviceName, MAX_NAME_UNITS};
+use crate::fixed_vec::FixedVec;
 use crate::name::same_name;
 use crate::{Error, Name};
 
@@ -19,7 +18,7 @@ pub struct Root {
 /// The allowed roots, in the order in which a bare name is looked for.
 #[derive(Debug, Default)]
 pub struct SearchPath {
-    roots: Vec<Root>,
+    roots: FixedVec<Root>,
 }
 
 impl Root {
@@ -78,16 +77,20 @@ impl SearchPath {
     /// No roots: nothing is allowed.
     #[must_use]
     pub const fn new() -> Self {
-        Self { roots: Vec::new() }
+        Self {
+            roots: FixedVec::new(),
+        }
     }
 
     /// Appends a root, which is looked at after those before it.
     ///
     /// [`Error::OutOfMemory`] (`STATUS_INSUFFICIENT_RESOURCES`).
     pub fn push(&mut self, root: Root) -> Result<(), Error> {
-        self.roots.try_reserve(1).map_err(|_| Error::OutOfMemory)?;
-        self.roots.push(root);
-        Ok(())
+        self.roots.try_reserve_one()?;
+        self.roots
+            .push(root)
+            .map(|_| ())
+            .map_err(|_| Error::OutOfMemory)
     }
 
     /// The roots in order.

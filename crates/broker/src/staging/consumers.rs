@@ -1,8 +1,7 @@
 //! Who has been given an image.
 
-use alloc::vec::Vec;
-
 use crate::Error;
+use crate::fixed_vec::FixedVec;
 
 /// The longest consumer name that is recorded, in UTF-16 units. Service names of NIC drivers are shorter.
 pub const MAX_CONSUMER_UNITS: usize = 64;
@@ -23,7 +22,7 @@ pub struct Consumer {
 
 /// The consumers of one image. Bounded, so that recording one needs no memory.
 pub(super) struct Consumers {
-    records: Vec<Consumer>,
+    records: FixedVec<Consumer>,
     last: Option<usize>,
 }
 
@@ -53,12 +52,8 @@ impl Consumer {
 impl Consumers {
     /// [`Error::OutOfMemory`] (`STATUS_INSUFFICIENT_RESOURCES`).
     pub(super) fn try_new() -> Result<Self, Error> {
-        let mut records = Vec::new();
-        records
-            .try_reserve_exact(REMEMBERED)
-            .map_err(|_| Error::OutOfMemory)?;
         Ok(Self {
-            records,
+            records: FixedVec::try_with_capacity(REMEMBERED)?,
             last: None,
         })
     }
@@ -72,8 +67,7 @@ impl Consumers {
             .position(|record| record.name() == consumer.name());
         let index = same.or_else(|| {
             if self.records.len() < REMEMBERED {
-                self.records.push(*consumer);
-                return self.records.len().checked_sub(1);
+                return self.records.push(*consumer).ok();
             }
             let forgotten = self.records.iter().position(|record| record.open == 0)?;
             *self.records.get_mut(forgotten)? = *consumer;

@@ -169,7 +169,11 @@ impl<P: Platform> Images<P> {
         }
     }
 
+    // The steps of a job stay out of line: inlined into `stage` their locals would add up to a frame that is too
+    // large for a kernel stack.
+
     /// What can be said before anything is read.
+    #[inline(never)]
     fn admit(
         &self,
         request: &StageRequest<'_>,
@@ -202,6 +206,7 @@ impl<P: Platform> Images<P> {
         clippy::too_many_arguments,
         reason = "called once; the parameters are those of `stage`, and the lead"
     )]
+    #[inline(never)]
     fn lead<S: Source, A: ImageAllocator<P::Memory>>(
         &self,
         id: ImageId,
@@ -235,6 +240,7 @@ impl<P: Platform> Images<P> {
     }
 
     /// Reads and verifies.
+    #[inline(never)]
     fn make<S: Source, A: ImageAllocator<P::Memory>>(
         &self,
         key: &Key,
@@ -266,6 +272,7 @@ impl<P: Platform> Images<P> {
     }
 
     /// Makes the image known, with the memory of an equal one if there is one.
+    #[inline(never)]
     fn publish(
         &self,
         id: ImageId,

@@ -1,7 +1,6 @@
 //! What each owner of images has used up.
 
-use alloc::vec::Vec;
-
+use crate::fixed_vec::FixedVec;
 use crate::{Budget, Charge, Error, Shared};
 
 /// On whose account an image is staged. The driver decides what an account is (a user, a service).
@@ -10,7 +9,7 @@ pub struct OwnerId(pub u64);
 
 /// The budgets of all owners that have something staged, or did until recently.
 pub(super) struct Owners {
-    budgets: Vec<(OwnerId, Shared<Budget>)>,
+    budgets: FixedVec<(OwnerId, Shared<Budget>)>,
 }
 
 /// What the memory of an image was paid with; gives it back when dropped.
@@ -23,11 +22,9 @@ pub(super) struct Payment {
 impl Owners {
     /// Room for `capacity` owners at a time. [`Error::OutOfMemory`] (`STATUS_INSUFFICIENT_RESOURCES`).
     pub(super) fn try_new(capacity: usize) -> Result<Self, Error> {
-        let mut budgets = Vec::new();
-        budgets
-            .try_reserve_exact(capacity)
-            .map_err(|_| Error::OutOfMemory)?;
-        Ok(Self { budgets })
+        Ok(Self {
+            budgets: FixedVec::try_with_capacity(capacity)?,
+        })
     }
 
     /// The budget of `owner`, which is `fresh` where it has none. Needs no memory, so it can be called under a lock.
@@ -41,15 +38,14 @@ impl Owners {
         if let Some((_, budget)) = self.budgets.iter().find(|(id, _)| *id == owner) {
             return Ok(budget.clone());
         }
-        if self.budgets.len() == self.budgets.capacity() {
+        if self.budgets.is_full() {
             // A budget that only we refer to, and that is not in use, cannot come into use behind our back.
             self.budgets
                 .retain(|(_, budget)| Shared::count(budget) > 1 || budget.used() > 0);
         }
-        if self.budgets.len() == self.budgets.capacity() {
-            return Err(Error::OwnerBytes);
-        }
-        self.budgets.push((owner, fresh.clone()));
+        self.budgets
+            .push((owner, fresh.clone()))
+            .map_err(|_| Error::OwnerBytes)?;
         Ok(fresh)
     }
 }
@@ -83,9 +79,11 @@ mod tests {
     #[test]
     fn owners_without_images_make_room_for_others() {
         let mut owners = Owners::try_new(1).unwrap();
-        let capacity = owners.budgets.capacity() as u64;
         let mut held = std::vec::Vec::new();
-        for id in 0..capacity {
+        for id in 0.. {
+            if owners.budgets.is_full() {
+                break;
+            }
             held.push(owners.budget(OwnerId(id), budget()).unwrap());
         }
         assert_eq!(

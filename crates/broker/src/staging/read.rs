@@ -9,6 +9,7 @@ use crate::{Error, Platform, Source, WritableMemory};
 ///
 /// Every byte is fetched once: what is hashed is the chunk that is copied. A file that ends early, or a
 /// source that claims to have read more than it could, is [`Error::FileChanged`].
+#[inline(never)] // for the sake of the stack, see `Images`
 pub(super) fn read_and_hash<P: Platform, W: WritableMemory>(
     job: &Job<P>,
     source: &mut impl Source,

@@ -1,16 +1,15 @@
 //! The images that are staged, and the jobs under way: the data under the lock of [`Images`](super::Images).
 
-use alloc::vec::Vec;
-
 use super::image::{HandedOut, Memory};
 use super::{Image, ImageId, Job, Sha256};
+use crate::fixed_vec::FixedVec;
 use crate::name::same_name;
 use crate::{Error, FileIdentity, Name, Platform, Shared};
 
 /// What the lock of [`Images`](super::Images) protects. Nothing here allocates, waits or drops an image: what
 /// is removed is returned, for the caller to drop at `PASSIVE_LEVEL`.
 pub(super) struct Registry<P: Platform> {
-    entries: Vec<Entry<P>>,
+    entries: FixedVec<Entry<P>>,
     capacity: usize,
     last_id: u64,
     closed: bool,
@@ -100,10 +99,7 @@ pub enum ListedState<P: Platform> {
 impl<P: Platform> Registry<P> {
     /// Room for `capacity` images. [`Error::OutOfMemory`] (`STATUS_INSUFFICIENT_RESOURCES`).
     pub(super) fn try_new(capacity: usize) -> Result<Self, Error> {
-        let mut entries = Vec::new();
-        entries
-            .try_reserve_exact(capacity)
-            .map_err(|_| Error::OutOfMemory)?;
+        let entries = FixedVec::try_with_capacity(capacity)?;
         Ok(Self {
             entries,
             capacity,
@@ -145,11 +141,12 @@ impl<P: Platform> Registry<P> {
         }
         self.last_id = self.last_id.saturating_add(1);
         let id = ImageId(self.last_id);
-        self.entries.push(Entry {
+        let entry = Entry {
             id,
             key: key.clone(),
             state: State::UnderWay(job.clone()),
-        });
+        };
+        self.entries.push(entry).map_err(|_| Error::TooManyImages)?;
         Ok(Found::Lead(id))
     }
 
@@ -186,7 +183,7 @@ impl<P: Platform> Registry<P> {
             return Err(image);
         };
         let job = core::mem::replace(&mut entry.state, State::Staged(image));
-        let old = old.map(|index| self.entries.swap_remove(index));
+        let old = old.and_then(|index| self.entries.swap_remove(index));
         Ok(Removed {
             _job: job,
             _old: old,
@@ -196,7 +193,7 @@ impl<P: Platform> Registry<P> {
     /// Takes out the entry `id`, because its job failed.
     pub(super) fn remove(&mut self, id: ImageId) -> Option<Entry<P>> {
         let index = self.entries.iter().position(|entry| entry.id == id)?;
-        Some(self.entries.swap_remove(index))
+        self.entries.swap_remove(index)
     }
 
     /// Hands out an image. [`Error::ImageNotFound`] (`STATUS_NOT_FOUND`).
@@ -263,7 +260,7 @@ impl<P: Platform> Registry<P> {
     /// Refuses everything from now on, and tells jobs to stop.
     pub(super) fn close(&mut self) {
         self.closed = true;
-        for entry in &self.entries {
+        for entry in self.entries.iter() {
             if let State::UnderWay(job) = &entry.state {
                 job.cancel();
             }
