@@ -70,6 +70,7 @@ impl<P: Platform> Images<P> {
     /// [`Error::SignedUnsupported`]; [`Error::TooManyImages`], [`Error::TotalBytes`], [`Error::OwnerBytes`];
     /// [`Error::FileChanged`]; [`Error::Cancelled`], [`Error::TimedOut`]; [`Error::SessionEnded`] after
     /// [`close`](Self::close); and whatever the source and the allocator return.
+    #[inline(never)]
     pub fn stage<S: Source, A: ImageAllocator<P::Memory>>(
         &self,
         request: &StageRequest<'_>,
@@ -112,6 +113,7 @@ impl<P: Platform> Images<P> {
     /// drops the result. `PASSIVE_LEVEL`.
     ///
     /// [`Error::ImageNotFound`] (`STATUS_NOT_FOUND`), [`Error::ConsumerName`] (`STATUS_INVALID_PARAMETER`).
+    #[inline(never)]
     pub fn open(&self, which: Which<'_>, consumer: &[u16]) -> Result<HandedOut<P>, Error> {
         let consumer = Consumer::new(consumer)?;
         let mut handed_out = self.registry.lock().hand_out(which)?;
@@ -169,8 +171,8 @@ impl<P: Platform> Images<P> {
         }
     }
 
-    // The steps of a job stay out of line: inlined into `stage` their locals would add up to a frame that is too
-    // large for a kernel stack.
+    // `stage` and its steps stay out of line: inlined into each other, and into a callback of the driver, their locals
+    // would add up to a frame that is too large for a kernel stack.
 
     /// What can be said before anything is read.
     #[inline(never)]

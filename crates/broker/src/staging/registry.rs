@@ -111,6 +111,7 @@ impl<P: Platform> Registry<P> {
     /// Looks for an image or job that serves a request with this `key`; registers `job` as the one where there is none.
     ///
     /// [`Error::SessionEnded`] after [`close`](Self::close), [`Error::TooManyImages`] (`STATUS_QUOTA_EXCEEDED`).
+    #[inline(never)] // for the sake of the stack, see `Images`
     pub(super) fn find_or_lead(
         &mut self,
         key: &Key,
