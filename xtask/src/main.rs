@@ -1,2 +1,93 @@
-//! See Cargo.toml.
-fn main() {}
+//! Everything a newcomer or a build machine runs: set-up, the release drivers, checks and the test suite.
+//!
+//! The commands do their own set-up. What they generate goes under `target/`; the only thing they change outside it
+//! are missing rustup targets and Debian packages, and a machine that cannot install those is told which command can.
+
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+mod arch;
+mod check;
+mod driver;
+mod firmware;
+mod inf;
+mod process;
+mod setup;
+mod test;
+mod workspace;
+
+use arch::Arch;
+use workspace::Workspace;
+
+/// Tasks of the fwbroker workspace.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install and generate what the other commands need (they do this themselves).
+    Setup,
+    /// Build the release drivers into target/driver/<ARCH>/, each with its .pdb, .map and .inf.
+    Driver {
+        /// Processor architecture of the drivers.
+        #[arg(long, value_enum, default_value_t = Arch::X64)]
+        arch: Arch,
+    },
+    /// Check formatting, lints for Linux and Windows, documentation, licences and the rules of this repository.
+    Check,
+    /// Build the drivers and fwbctl.exe, then run the whole test suite.
+    Test {
+        /// Arguments handed to `cargo test`, for example a test's name.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Fetch the NIC firmware images that the demo uses into target/firmware/ and list them.
+    Firmware,
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Not anyhow's own report: a backtrace of this program helps nobody who lacks a package.
+            eprintln!("error: {error}");
+            for cause in error.chain().skip(1) {
+                eprintln!("  because: {cause}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let workspace = Workspace::locate()?;
+    match Cli::parse().task {
+        Task::Setup => {
+            // The guard is only for the set-up itself here; nothing follows it.
+            let _ready = setup::run(&workspace)?;
+            Ok(())
+        }
+        Task::Driver { arch } => driver::run(&workspace, arch),
+        Task::Check => check::run(&workspace),
+        Task::Test { args } => test::run(&workspace, &args),
+        Task::Firmware => {
+            for image in firmware::images(&workspace)? {
+                println!(
+                    "{:<12} {:>7}  {}",
+                    image.device,
+                    image.bytes,
+                    image.path.display()
+                );
+            }
+            Ok(())
+        }
+    }
+}
