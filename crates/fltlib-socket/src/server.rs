@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::call::{Answer, Call, Reply};
-use crate::frame::{FrameKind, read_frame, write_frame};
+use crate::frame::{FrameKind, MAX_DATA_BYTES, read_frame, write_frame};
 use crate::{HResult, WireError};
 
 /// How long a new connection may take to say hello, and any client to take its reply. A request itself may come any time later.
@@ -111,13 +111,22 @@ impl ServerConnection {
         self.write_reply(self.hello_id, &Reply::success(answer), &[])
     }
 
-    /// The next request; `None` when the client has ended the connection.
+    /// The next request; `None` when the client has ended the connection. An output buffer above
+    /// [`MAX_DATA_BYTES`] is an error.
     pub fn read_request(&mut self) -> Result<Option<Incoming>, WireError> {
         let Some(frame) = read_frame(&mut self.stream, FrameKind::Request)? else {
             return Ok(None);
         };
-        if matches!(frame.json, Call::Hello { .. }) {
-            return Err(WireError::OutOfTurn);
+        match frame.json {
+            Call::Hello { .. } => return Err(WireError::OutOfTurn),
+            // The output could not be sent back, so the host need not even make room for it.
+            Call::FilterSendMessage { out_length, .. } if out_length > MAX_DATA_BYTES => {
+                return Err(WireError::TooLarge {
+                    bytes: out_length.into(),
+                    limit: MAX_DATA_BYTES,
+                });
+            }
+            _ => {}
         }
         Ok(Some(Incoming {
             id: frame.id,

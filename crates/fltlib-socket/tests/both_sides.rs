@@ -190,6 +190,19 @@ fn frames_that_are_not_ours_end_the_connection() {
 }
 
 #[test]
+fn an_output_buffer_that_could_not_be_sent_back_ends_the_connection() {
+    let (stream, server) = server(|_| unreachable!());
+    let mut client = Connection::over(stream, "fwbctl.exe", true).unwrap();
+    client
+        .filter_send_message(1, b"x", MAX_DATA_BYTES + 1)
+        .unwrap_err();
+    assert!(matches!(
+        server.join().unwrap(),
+        Err(WireError::TooLarge { .. })
+    ));
+}
+
+#[test]
 fn every_truncation_of_a_frame_is_noticed() {
     let mut whole = Vec::new();
     write_frame(&mut whole, FrameKind::Request, 1, &Call::Status, b"data").unwrap();

@@ -23,22 +23,49 @@ use output::{Output, Terminal};
 /// Runs the program on this process's arguments.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    #[cfg(unix)]
-    let socket = cli.socket.clone();
-    #[cfg(windows)]
-    let socket: Option<std::path::PathBuf> = None;
     let mut terminal = Terminal {
         out: &mut std::io::stdout().lock(),
         err: &mut std::io::stderr(),
         progress: std::io::stderr().is_terminal(),
     };
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Programs get JSON for their own mistakes too; `--help` and the like are no mistakes.
+        Err(error) if error.use_stderr() && std::env::args_os().any(|arg| arg == "--json") => {
+            let error = usage_error(&error);
+            let _ = show(true, &output::Nothing {}, Some(&error), &mut terminal);
+            return error.exit_code().into();
+        }
+        Err(error) => {
+            let _ = error.print();
+            return u8::try_from(error.exit_code()).unwrap_or(2).into();
+        }
+    };
+    #[cfg(unix)]
+    let socket = cli.socket.clone();
+    #[cfg(windows)]
+    let socket: Option<std::path::PathBuf> = None;
     run_on(
         &cli,
         &mut || crate::system_library(socket.as_deref()),
         &mut terminal,
     )
     .into()
+}
+
+/// The first paragraph of what clap says, which is the mistake itself; usage and hints follow it.
+fn usage_error(error: &clap::Error) -> Error {
+    let text = error.to_string();
+    let first = text.split("\n\n").next().unwrap_or_default();
+    let lines: Vec<&str> = first.lines().map(str::trim).collect();
+    let message = lines.join(" ");
+    Error::Usage {
+        message: message
+            .strip_prefix("error: ")
+            .unwrap_or(&message)
+            .to_owned(),
+        next: "see `fwbctl --help`".into(),
+    }
 }
 
 /// Runs one command and returns its exit code. `library` is called when the command needs the driver; what is for

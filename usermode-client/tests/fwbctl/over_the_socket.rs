@@ -171,3 +171,25 @@ fn wrong_usage_is_exit_code_2() {
             .contains("FWBROKER_SOCKET")
     );
 }
+
+#[test]
+fn programs_get_json_for_mistakes_on_the_command_line_too() {
+    let output = fwbctl(
+        Path::new("/nonexistent"),
+        &["--json", "stage", "x", "--deadline", "0"],
+    );
+    assert_eq!(output.status.code(), Some(2));
+    let error = &json_of(&output)["error"];
+    assert!(
+        error["message"].as_str().unwrap().contains("--deadline"),
+        "{error}"
+    );
+    assert_eq!(error["next"], "see `fwbctl --help`");
+    let help = fwbctl(Path::new("/nonexistent"), &["--json", "--help"]);
+    assert_eq!(help.status.code(), Some(0));
+    assert!(
+        String::from_utf8(help.stdout)
+            .unwrap()
+            .contains("Exit codes:")
+    );
+}
