@@ -21,10 +21,13 @@ pub(crate) mod handles;
 pub mod hive;
 mod irql;
 pub(crate) mod locks;
+pub(crate) mod mdl;
+mod memory;
 pub(crate) mod namespace;
 pub(crate) mod ob;
 mod ob_exports;
 pub(crate) mod parse;
+pub(crate) mod physical;
 pub(crate) mod pool;
 mod pool_exports;
 pub(crate) mod raw;
@@ -55,6 +58,8 @@ pub(crate) struct Nt {
     hive: hive::Hive,
     objects: Arc<ObjectManager>,
     pool: pool::Pool,
+    physical: physical::PhysicalMemory,
+    mappings: mdl::Mappings,
     debug_log: debug::DebugLog,
     dispatcher: dispatcher::Dispatcher,
     processes: Mutex<BTreeMap<u64, (Arc<Process>, ObjectRef)>>,
@@ -69,6 +74,8 @@ impl Default for Nt {
         Self {
             objects: ObjectManager::new(Arc::clone(&arena)),
             pool: pool::Pool::new(Arc::clone(&arena)),
+            physical: physical::PhysicalMemory::default(),
+            mappings: mdl::Mappings::default(),
             debug_log: debug::DebugLog::default(),
             dispatcher: dispatcher::Dispatcher::default(),
             arena,
@@ -99,6 +106,16 @@ impl Nt {
     /// Pool memory.
     pub(crate) fn pool(&self) -> &pool::Pool {
         &self.pool
+    }
+
+    /// Page frames.
+    pub(crate) fn physical(&self) -> &physical::PhysicalMemory {
+        &self.physical
+    }
+
+    /// Mappings of described pages.
+    pub(crate) fn mappings(&self) -> &mdl::Mappings {
+        &self.mappings
     }
 
     /// Wakes threads that wait.
@@ -162,8 +179,11 @@ pub(crate) fn exports() -> impl Iterator<Item = &'static Export> {
         events::EXPORTS,
         irql::EXPORTS,
         locks::EXPORTS,
+        mdl::EXPORTS,
+        memory::EXPORTS,
         ob_exports::EXPORTS,
         pool_exports::EXPORTS,
+        registry::EXPORTS,
         strings::EXPORTS,
         time::EXPORTS,
         wait::EXPORTS,

@@ -115,12 +115,17 @@ impl PhysicalMemory {
         for run in frames.chunk_by(|left, right| left + 1 == *right) {
             let offset = run.first()? * PAGE as u64;
             if !arena.place_file(address + at * PAGE, &self.file, offset, run.len(), access) {
-                arena.discard(address, frames.len());
+                arena.release(address, frames.len());
                 return None;
             }
             at += run.len();
         }
         Some(address)
+    }
+
+    /// Reads from a physical address; how many bytes there were.
+    pub(crate) fn read(&self, address: u64, into: &mut [u8]) -> usize {
+        rustix::io::pread(&self.file, into, address).unwrap_or(0)
     }
 
     /// Frames that `driver` has not freed.
