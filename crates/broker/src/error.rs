@@ -167,10 +167,11 @@ impl Error {
         match self {
             Self::OutOfMemory => Reason::OutOfMemory,
             Self::System(status) => reason_of(status),
-            Self::HandleInvalid => Reason::HandleInvalid,
             Self::HandleBusy => Reason::HandleBusy,
-            Self::HandleClosed => Reason::HandleClosed,
-            Self::HandleOfOtherSession => Reason::HandleOfOtherSession,
+            // One reason for all: a client must not learn which handles others have.
+            Self::HandleInvalid | Self::HandleClosed | Self::HandleOfOtherSession => {
+                Reason::HandleInvalid
+            }
             Self::HandleWrongKind => Reason::HandleWrongType,
             Self::TooManyHandles | Self::SessionHandles => Reason::TooManyHandles,
             Self::SessionEnded => Reason::SessionClosing,
@@ -237,15 +238,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_status_is_a_failure_and_close_relatives_differ_in_their_reason() {
+    fn every_status_is_a_failure_and_all_bad_handles_look_the_same() {
         for error in [
             Error::HandleInvalid,
             Error::HandleClosed,
             Error::HandleOfOtherSession,
         ] {
             assert_eq!(error.status(), NtStatus::INVALID_HANDLE);
+            assert_eq!(
+                error.reason(),
+                Reason::HandleInvalid,
+                "a client learns nothing of others' handles"
+            );
         }
-        assert_ne!(Error::HandleInvalid.reason(), Error::HandleClosed.reason());
         assert_eq!(
             Error::System(NtStatus::OBJECT_NAME_NOT_FOUND).reason(),
             Reason::FileNotFound

@@ -83,12 +83,11 @@ reasons! {
     208 NotAdministrator: "only administrators may talk to the driver", "run the command as administrator";
 
     // Handles.
-    300 HandleInvalid: "the handle was never given out", "use the handle that open returned";
-    301 HandleClosed: "the handle has been closed already", "open the file again";
-    302 HandleOfOtherSession: "the handle belongs to another session", "open the file in this session";
-    303 HandleWrongType: "the handle stands for something that this request does not work on", "use the handle that open returned";
-    304 HandleBusy: "too many requests use the handle at once", "wait for some of them to end";
-    305 HandleRevoked: "an administrator has revoked the handle", "open the file again, or ask the administrator why";
+    // Closed, never given out and somebody else's are one reason: a client must not learn of others' handles.
+    300 HandleInvalid: "the handle is not an open handle of this session", "use the handle that open returned, in the same session, before it is closed";
+    301 HandleWrongType: "the handle stands for something that this request does not work on", "use the handle that open returned";
+    302 HandleBusy: "too many requests use the handle at once", "wait for some of them to end";
+    303 HandleRevoked: "an administrator has revoked the handle", "open the file again, or ask the administrator why";
 
     // Names.
     400 NameEmpty: "the file name is empty", "give the path of a file";
