@@ -8,6 +8,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use nt_types::NtStatus;
+
 use crate::cpu::registers::NonVolatile;
 use crate::finding::Rule;
 use crate::machine::{Driver, Inner};
@@ -129,6 +131,17 @@ impl Call {
     pub fn stop(&self, rule: Rule, message: impl Into<String>) -> ! {
         self.write_trace();
         self.thread.stop(rule, message.into(), Some(&self.site))
+    }
+
+    /// Raises `status` as an exception in the driver, at its call of this export (`ExRaiseStatus`, `ProbeForRead`).
+    /// Does not return.
+    ///
+    /// The export's frames are jumped over: whatever it owns besides this call must be dropped before.
+    pub fn raise(self, status: NtStatus) -> ! {
+        let registers = self.site.registers;
+        drop(self);
+        // SAFETY: the call was all that this function owned; the export answers for the rest, as documented.
+        unsafe { crate::cpu::raise_from_call(&registers, status) }
     }
 
     fn write_trace(&self) {

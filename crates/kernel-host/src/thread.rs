@@ -1,6 +1,6 @@
 //! A simulated kernel thread: the state that NT keeps per thread, bound to the Linux thread that runs it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -13,8 +13,9 @@ use crate::process::Process;
 mod pcr;
 mod stack;
 
-pub(crate) use pcr::Pcr;
+pub(crate) use pcr::{GATE_BINDING, GATE_REGISTERS, Pcr};
 use stack::KernelStack;
+pub(crate) use stack::StackBounds;
 
 /// Kernel-side state of one Linux thread in one machine.
 ///
@@ -56,6 +57,8 @@ struct Levels {
 }
 
 thread_local! {
+    /// The stack that driver code runs on: for the fault handler, which may touch nothing that needs to be set up first.
+    static STACK: Cell<Option<StackBounds>> = const { Cell::new(None) };
     static CURRENT: RefCell<Option<Arc<Thread>>> = const { RefCell::new(None) };
     /// Threads of machines that this Linux thread entered before, so that it keeps its identity while anyone holds it.
     static KNOWN: RefCell<Vec<Weak<Thread>>> = const { RefCell::new(Vec::new()) };
@@ -149,6 +152,16 @@ impl Thread {
     #[must_use]
     pub fn irql(&self) -> u8 {
         self.irql.load(Ordering::Relaxed)
+    }
+
+    /// IRQL of the calling Linux thread; 0 outside of machines.
+    pub(crate) fn current_irql() -> u8 {
+        Self::try_current().map_or(0, |thread| thread.irql())
+    }
+
+    /// The stack on which the calling Linux thread runs driver code, if it does. May be asked in a signal handler.
+    pub(crate) fn driver_stack() -> Option<StackBounds> {
+        STACK.get()
     }
 
     /// Sets the IRQL (the exports that raise or lower it check their own rules first).
@@ -267,7 +280,8 @@ impl Thread {
         }
     }
 
-    fn leave(&self) -> ! {
+    /// Leaves driver code for whoever entered it, after a finding was recorded.
+    pub(crate) fn leave(&self) -> ! {
         let slot = self.way_out.load(Ordering::Relaxed) as *const usize;
         if slot.is_null() {
             panic!("{:?}", self.machine.stopped());
@@ -318,7 +332,9 @@ impl Thread {
             .take()
             .unwrap_or_else(|| KernelStack::new().expect("no memory for a kernel stack"));
         self.way_out.store(stack.caller_slot() as usize, Ordering::Relaxed);
+        let outer = STACK.replace(Some(stack.bounds()));
         let result = stack.run(body);
+        STACK.set(outer);
         self.way_out.store(0, Ordering::Relaxed);
         if result.is_some() {
             SPARE_STACK.set(Some(stack));

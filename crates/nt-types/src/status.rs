@@ -88,6 +88,10 @@ statuses! {
     GUARD_PAGE_VIOLATION = 0x8000_0001;
     /// An address that is not aligned for its access.
     DATATYPE_MISALIGNMENT = 0x8000_0002;
+    /// A breakpoint instruction ran.
+    BREAKPOINT = 0x8000_0003;
+    /// One instruction ran with the trap flag set.
+    SINGLE_STEP = 0x8000_0004;
     /// The output did not fit; what fitted was written. Warning severity.
     BUFFER_OVERFLOW = 0x8000_0005;
     /// An enumeration is over.
@@ -108,6 +112,14 @@ statuses! {
     ACCESS_VIOLATION = 0xC000_0005;
     /// A page could not be read in.
     IN_PAGE_ERROR = 0xC000_0006;
+    /// A floating-point operation has no result.
+    FLOAT_INVALID_OPERATION = 0xC000_0090;
+    /// An integer was divided by zero.
+    INTEGER_DIVIDE_BY_ZERO = 0xC000_0094;
+    /// The processor does not know the instruction.
+    ILLEGAL_INSTRUCTION = 0xC000_001D;
+    /// An assertion failed.
+    ASSERTION_FAILURE = 0xC000_0420;
     /// The handle names nothing, or nothing of the caller's.
     INVALID_HANDLE = 0xC000_0008;
     /// A parameter is not acceptable.
@@ -230,6 +242,8 @@ statuses! {
     PIPE_BROKEN = 0xC000_014B;
     /// The registry data are damaged.
     REGISTRY_CORRUPT = 0xC000_014C;
+    /// The address is in no mapping.
+    NOT_MAPPED_VIEW = 0xC000_0019;
     /// The key was deleted while somebody had it open.
     KEY_DELETED = 0xC000_017C;
     /// The object is in use.

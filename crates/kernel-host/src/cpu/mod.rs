@@ -1,13 +1,99 @@
 //! What the processor and the kernel's trap handlers do on Windows: privileged instructions, faults, exception dispatch.
+//!
+//! `signal` catches, `fault` decides what a fault means, `dispatch` finds a handler in the driver by walking its frames with
+//! `unwind`, `seh` is the handler of C's `__try`.
 
+use std::fmt::Write as _;
+
+use nt_types::NtStatus;
+
+use crate::ddi::Export;
+use crate::finding::Rule;
+
+mod context;
+mod dispatch;
+mod epilogue;
+mod fault;
+pub(crate) mod memory;
 pub(crate) mod registers;
+mod seh;
+mod signal;
+#[cfg(test)]
+mod tests;
+mod unwind;
 
+use context::{Context, EXCEPTION_NONCONTINUABLE, ExceptionRecord};
 use registers::NonVolatile;
+pub(crate) use signal::install_handlers;
 
-/// Makes faults in driver code reach this module; idempotent.
-pub(crate) fn install_handlers() {}
+/// Frames in a report.
+const MOST_FRAMES_SHOWN: usize = 32;
+
+/// What drivers can import from here.
+pub(crate) fn exports() -> impl Iterator<Item = &'static Export> {
+    seh::TABLE.iter()
+}
+
+/// Raises `status` as an exception at the call that `registers` describe, as `ExRaiseStatus` does.
+///
+/// # Safety
+/// The calling export owns nothing any more: its frames are jumped over.
+pub(crate) unsafe fn raise_from_call(registers: &NonVolatile, status: NtStatus) -> ! {
+    let mut context = Context::after_call(registers);
+    let mut record = ExceptionRecord {
+        code: status.0,
+        flags: EXCEPTION_NONCONTINUABLE,
+        nested: std::ptr::null_mut(),
+        address: context.rip,
+        parameter_count: 0,
+        parameters: [0; 15],
+    };
+    dispatch::dispatch(&mut record, &mut context)
+}
 
 /// The driver's stack at a call of an export, as `image!symbol+0xoffset`.
 pub(crate) fn stack_from_call(registers: &NonVolatile) -> Vec<String> {
-    vec![format!("{:#x}", registers.rip)]
+    stack_from(&Context::after_call(registers))
+}
+
+/// The driver's stack from `context` outwards, up to where the host entered driver code.
+fn stack_from(context: &Context) -> Vec<String> {
+    let mut walk = *context;
+    let mut stack = Vec::new();
+    while stack.len() < MOST_FRAMES_SHOWN && crate::image::is_driver_address(walk.rip as usize) {
+        stack.push(place(walk.rip));
+        if unwind::step(&mut walk).is_none() {
+            break;
+        }
+    }
+    stack
+}
+
+/// Names an address: `image!symbol+0xoffset` in a driver, else the number.
+fn place(address: u64) -> String {
+    match crate::image::find(address as usize) {
+        Some(module) => module.name_address(address as usize),
+        None => format!("{address:#x}"),
+    }
+}
+
+/// An exception code by its status name.
+fn exception_name(code: i32) -> String {
+    let mut text = String::new();
+    let _ = write!(text, "{}", NtStatus(code));
+    text
+}
+
+/// What is known about a kernel address that faulted, to be appended to a message.
+fn explain(address: u64) -> String {
+    match crate::image::find(address as usize) {
+        Some(module) if module.is_unloaded() => format!(", which was in {} before it was unloaded", module.name()),
+        Some(module) => format!(", in {} (read-only there?)", module.name()),
+        None => String::new(),
+    }
+}
+
+/// The rule that an access to a bad kernel address breaks.
+fn rule_of(_address: u64) -> Rule {
+    Rule::UnhandledException
 }

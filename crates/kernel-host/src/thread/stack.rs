@@ -17,8 +17,34 @@ use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, m
 
 /// Bytes per kernel stack. Far more than the 24 KiB of Windows, because the host's exports run on it too.
 const STACK_BYTES: usize = 1 << 20;
-/// Bytes of the inaccessible page below, which turns an overflow into a fault.
+/// Bytes of an inaccessible page, which turns an overflow into a fault.
 const GUARD_BYTES: usize = 4096;
+/// Bytes of the spare stack below, on which an overflow is reported: the stack itself has no room left for that.
+const SPARE_BYTES: usize = 1 << 18;
+/// What the fault path needs at least; with less room it takes the spare stack.
+const HEADROOM: usize = 1 << 15;
+/// From low to high: guard, spare stack, guard, stack.
+const TOTAL_BYTES: usize = GUARD_BYTES + SPARE_BYTES + GUARD_BYTES + STACK_BYTES;
+
+/// Where the stack of the running driver code is, for the fault handler.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StackBounds {
+    low: usize,
+    high: usize,
+    spare: usize,
+}
+
+impl StackBounds {
+    /// Whether there is room below a stack pointer to handle a fault there.
+    pub(crate) fn has_room_below(self, stack_pointer: usize) -> bool {
+        (self.low + HEADROOM..=self.high).contains(&stack_pointer)
+    }
+
+    /// Top of the spare stack.
+    pub(crate) fn spare(self) -> usize {
+        self.spare
+    }
+}
 
 /// A mapped stack with a guard page at its low end.
 #[derive(Debug)]
@@ -100,13 +126,15 @@ impl KernelStack {
         let base = unsafe {
             mmap_anonymous(
                 std::ptr::null_mut(),
-                STACK_BYTES + GUARD_BYTES,
+                TOTAL_BYTES,
                 ProtFlags::READ | ProtFlags::WRITE,
                 MapFlags::PRIVATE | MapFlags::NORESERVE,
             )
         }?;
-        // SAFETY: the lowest page of the fresh mapping, which nobody uses.
-        unsafe { mprotect(base, GUARD_BYTES, MprotectFlags::empty()) }?;
+        for guard in [base, base.wrapping_byte_add(GUARD_BYTES + SPARE_BYTES)] {
+            // SAFETY: a page of the fresh mapping, which nobody uses.
+            unsafe { mprotect(guard, GUARD_BYTES, MprotectFlags::empty()) }?;
+        }
         Ok(Self {
             base: base as usize,
             caller: Box::new(0),
@@ -119,7 +147,7 @@ impl KernelStack {
         let mut job = Job { body: Some(body), result: None };
         let entry = entry_of(&job);
         // 16-byte alignment at the call is part of both calling conventions; the mapping's end is page aligned.
-        let top = self.base + GUARD_BYTES + STACK_BYTES;
+        let top = self.base + TOTAL_BYTES;
         // SAFETY: `top` is the end of a live writable mapping nobody else runs on (`&mut self`), `entry` takes exactly
         // this job type, and the saved pointer's box outlives the call.
         let left = unsafe { kh_run_on_stack(top, entry, (&raw mut job).cast(), &raw mut *self.caller) };
@@ -150,9 +178,10 @@ impl KernelStack {
         unsafe { kh_leave_stack(saved) }
     }
 
-    /// Whether `address` lies in the guard page: the mark of a stack overflow.
-    pub(crate) fn is_guard(&self, address: usize) -> bool {
-        (self.base..self.base + GUARD_BYTES).contains(&address)
+    /// Where the stack is.
+    pub(crate) fn bounds(&self) -> StackBounds {
+        let high = self.base + TOTAL_BYTES;
+        StackBounds { low: high - STACK_BYTES, high, spare: self.base + GUARD_BYTES + SPARE_BYTES }
     }
 }
 
@@ -164,7 +193,7 @@ fn entry_of<F: FnOnce() -> R, R>(_job: &Job<F, R>) -> extern "sysv64" fn(*mut ()
 impl Drop for KernelStack {
     fn drop(&mut self) {
         // SAFETY: the mapping is ours, and `&mut self` means that nothing runs on it.
-        let result = unsafe { munmap(self.base as *mut _, STACK_BYTES + GUARD_BYTES) };
+        let result = unsafe { munmap(self.base as *mut _, TOTAL_BYTES) };
         debug_assert!(result.is_ok(), "a kernel stack could not be unmapped");
     }
 }

@@ -1,0 +1,196 @@
+//! What a fault in driver code means, decided on the driver's stack as ordinary code.
+
+use iced_x86::{Mnemonic, Register};
+use nt_types::NtStatus;
+
+use super::context::{Context, ExceptionRecord, RCX, RSP, restore};
+use super::dispatch::{dispatch, stop};
+use super::epilogue::decode;
+use super::memory::try_read_u64;
+use crate::finding::Rule;
+use crate::process::{HIGHEST_USER_ADDRESS, guard_page_hit};
+use crate::thread::Thread;
+
+/// Highest level at which page faults can be served: `APC_LEVEL`.
+const HIGHEST_PAGING_IRQL: u8 = 1;
+/// Highest value that CR8 holds.
+const HIGHEST_IRQL: u64 = 15;
+
+/// Everything the signal handler knows; it copies this onto the driver's stack and returns into [`enter`].
+#[repr(C, align(64))]
+#[derive(Clone, Copy)]
+pub(super) struct Fault {
+    pub(super) context: Context,
+    pub(super) signal: i32,
+    /// x86 exception vector.
+    pub(super) vector: u64,
+    /// Error code that the processor pushed.
+    pub(super) error: u64,
+    /// CR2: the address that was accessed, for page faults.
+    pub(super) address: u64,
+}
+
+/// x86 exception vectors.
+mod vector {
+    pub(super) const DIVIDE: u64 = 0;
+    pub(super) const DEBUG: u64 = 1;
+    pub(super) const BREAKPOINT: u64 = 3;
+    pub(super) const INVALID_OPCODE: u64 = 6;
+    pub(super) const PROTECTION: u64 = 13;
+    pub(super) const PAGE: u64 = 14;
+    pub(super) const SIMD: u64 = 19;
+}
+
+/// Where the signal handler resumes the faulting thread.
+pub(super) extern "sysv64" fn enter(fault: *mut Fault) -> ! {
+    // SAFETY: the signal handler wrote it below the driver's stack pointer, above our frame, for us alone.
+    let fault = unsafe { &mut *fault };
+    if crate::nt::crt::is_leaf(fault.context.rip as usize) {
+        // A copy routine that the driver called: the exception is the caller's.
+        step_out(&mut fault.context);
+    }
+    let stack = Thread::driver_stack();
+    if stack.is_some_and(|stack| !stack.has_room_below(fault.context.rsp() as usize)) {
+        bad_stack(fault);
+    }
+    match fault.vector {
+        vector::PAGE => page_fault(fault),
+        vector::PROTECTION => protection_fault(fault),
+        vector::DIVIDE => raise(fault, NtStatus::INTEGER_DIVIDE_BY_ZERO, &[]),
+        vector::DEBUG => raise(fault, NtStatus::SINGLE_STEP, &[]),
+        vector::BREAKPOINT => {
+            // RIP is behind the instruction; Windows reports the instruction itself.
+            fault.context.rip -= 1;
+            raise(fault, NtStatus::BREAKPOINT, &[])
+        }
+        vector::INVALID_OPCODE => raise(fault, NtStatus::ILLEGAL_INSTRUCTION, &[]),
+        vector::SIMD => raise(fault, NtStatus::FLOAT_INVALID_OPERATION, &[]),
+        other => stop(
+            Rule::UnhandledException,
+            format!("processor exception {other}, signal {}", fault.signal),
+            &fault.context,
+        ),
+    }
+}
+
+/// There is no stack to go on with: a double fault on Windows.
+fn bad_stack(fault: &Fault) -> ! {
+    let rsp = fault.context.rsp();
+    let message = format!(
+        "UNEXPECTED_KERNEL_MODE_TRAP (0x7F): stack overflow or bad stack pointer {rsp:#x} at {}",
+        super::place(fault.context.rip)
+    );
+    stop(Rule::UnhandledException, message, &fault.context)
+}
+
+fn step_out(context: &mut Context) {
+    if let Some(rip) = try_read_u64(context.rsp()) {
+        context.rip = rip;
+        context.integer[RSP] = context.rsp().wrapping_add(8);
+    }
+}
+
+fn raise(fault: &mut Fault, code: NtStatus, parameters: &[u64]) -> ! {
+    let mut record = ExceptionRecord {
+        code: code.0,
+        flags: 0,
+        nested: std::ptr::null_mut(),
+        address: fault.context.rip,
+        parameter_count: parameters.len() as u32,
+        parameters: [0; 15],
+    };
+    record.parameters[..parameters.len()].copy_from_slice(parameters);
+    dispatch(&mut record, &mut fault.context)
+}
+
+/// Only addresses of user memory become exceptions: a driver cannot catch a bad kernel address.
+fn page_fault(fault: &mut Fault) -> ! {
+    let (is_write, is_fetch) = (fault.error & 2 != 0, fault.error & 16 != 0);
+    let access = match (is_write, is_fetch) {
+        (_, true) => 8,
+        (true, false) => 1,
+        (false, false) => 0,
+    };
+    let address = fault.address;
+    if is_fetch {
+        bad_jump(fault);
+    }
+    let verb = if is_write { "writes" } else { "reads" };
+    if address > HIGHEST_USER_ADDRESS as u64 {
+        let what = super::explain(address);
+        let message = format!(
+            "PAGE_FAULT_IN_NONPAGED_AREA (0x50): {} {verb} kernel address {address:#x}{what}",
+            super::place(fault.context.rip)
+        );
+        stop(super::rule_of(address), message, &fault.context)
+    }
+    let irql = Thread::current_irql();
+    if irql > HIGHEST_PAGING_IRQL {
+        let message = format!(
+            "DRIVER_IRQL_NOT_LESS_OR_EQUAL (0xD1): {} {verb} user address {address:#x} at IRQL {irql}",
+            super::place(fault.context.rip)
+        );
+        stop(Rule::IrqlTooHigh, message, &fault.context)
+    }
+    let code = if guard_page_hit(address as usize) {
+        NtStatus::GUARD_PAGE_VIOLATION
+    } else if fault.signal == libc::SIGBUS {
+        NtStatus::IN_PAGE_ERROR
+    } else {
+        NtStatus::ACCESS_VIOLATION
+    };
+    raise(fault, code, &[access, address])
+}
+
+/// A call or jump to something that is no code: unloaded drivers above all.
+fn bad_jump(fault: &mut Fault) -> ! {
+    let target = fault.context.rip;
+    let message = match crate::image::find(target as usize) {
+        Some(module) if module.is_unloaded() => {
+            format!("{} was called at {} after it was unloaded", module.name(), super::place(target))
+        }
+        Some(_) => format!("{} is data, not code", super::place(target)),
+        None => format!("a call or jump to {target:#x}, where there is no code"),
+    };
+    let mut caller = fault.context;
+    step_out(&mut caller);
+    stop(Rule::UnhandledException, message, &caller)
+}
+
+/// A privileged instruction, or an address that is not canonical.
+fn protection_fault(fault: &mut Fault) -> ! {
+    let Some(instruction) = decode(fault.context.rip) else {
+        raise(fault, NtStatus::ACCESS_VIOLATION, &[0, u64::MAX]);
+    };
+    let (to, from) = (instruction.op0_register(), instruction.op1_register());
+    match instruction.mnemonic() {
+        Mnemonic::Mov if from == Register::CR8 && to.is_gpr64() => {
+            fault.context.integer[to.number()] = u64::from(Thread::current_irql());
+        }
+        Mnemonic::Mov if to == Register::CR8 && from.is_gpr64() => {
+            let value = fault.context.integer[from.number()];
+            if value > HIGHEST_IRQL {
+                let message = format!("CR8 set to {value:#x}, the highest IRQL is {HIGHEST_IRQL}");
+                stop(Rule::BadArgument, message, &fault.context);
+            }
+            Thread::current().set_irql(value as u8);
+        }
+        Mnemonic::Int if instruction.immediate8() == 0x29 => {
+            let code = fault.context.integer[RCX];
+            let message = format!("KERNEL_SECURITY_CHECK_FAILURE (0x139): fast fail {code:#x}");
+            stop(Rule::BugCheck, message, &fault.context)
+        }
+        Mnemonic::Int if instruction.immediate8() == 0x2C => {
+            raise(fault, NtStatus::ASSERTION_FAILURE, &[]);
+        }
+        mnemonic if instruction.is_privileged() => {
+            let message = format!("kernel-host does not simulate the instruction {mnemonic:?}").to_lowercase();
+            stop(Rule::NotImplemented, message, &fault.context)
+        }
+        // Windows reports the address of a non-canonical access as all ones, as it does not know it either.
+        _ => raise(fault, NtStatus::ACCESS_VIOLATION, &[0, u64::MAX]),
+    }
+    fault.context.rip = instruction.next_ip();
+    // SAFETY: the context is the faulting instruction's, moved past it, on this stack above our frames.
+    unsafe { restore(&raw const fault.context) }
+}

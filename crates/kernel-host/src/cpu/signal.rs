@@ -1,0 +1,143 @@
+//! The signal handler: tells drivers' faults from the host's own, and moves the former out of signal context.
+//!
+//! The handler runs on the alternate stack, which is small, and in a context where little is allowed. So it only copies the
+//! registers onto the driver's stack and makes the signal return into [`fault::enter`], which then is ordinary code
+//! running where the fault happened; nothing is left to undo when control moves on to a handler in the driver.
+//!
+//! Faults of the host's own code go to the handler that was there before: Rust's, which reports stack overflows.
+
+use std::ffi::{c_int, c_void};
+use std::mem::MaybeUninit;
+use std::sync::OnceLock;
+
+use super::context::Context;
+use super::fault::{self, Fault};
+use super::memory::{recovery, try_copy, try_read_u64};
+use crate::image::is_driver_address;
+use crate::thread::{StackBounds, Thread};
+
+/// Signals that a processor exception becomes.
+const SIGNALS: [c_int; 5] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP];
+
+static PREVIOUS: OnceLock<[libc::sigaction; 5]> = OnceLock::new();
+
+/// Installs the handler, once per Linux process.
+pub(crate) fn install_handlers() {
+    PREVIOUS.get_or_init(|| SIGNALS.map(install));
+}
+
+fn install(signal: c_int) -> libc::sigaction {
+    // SAFETY: all zero is a valid sigaction (default action, empty mask).
+    let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
+    action.sa_sigaction = handle as *const () as usize;
+    // NODEFER: the copy below may itself fault, and is then told so.
+    action.sa_flags = libc::SA_SIGINFO | libc::SA_NODEFER | libc::SA_ONSTACK;
+    let mut previous = action;
+    // SAFETY: both structures are valid; the handler is an async-signal-safe function of the right type.
+    let result = unsafe { libc::sigaction(signal, &raw const action, &raw mut previous) };
+    assert_eq!(result, 0, "sigaction cannot fail for these signals");
+    previous
+}
+
+unsafe extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
+    // SAFETY: Linux passes a valid ucontext_t, ours for the duration of the handler.
+    let machine = unsafe { &mut (*context.cast::<libc::ucontext_t>()).uc_mcontext };
+    let rip = machine.gregs[libc::REG_RIP as usize] as usize;
+    if let Some(recovery) = recovery(rip) {
+        machine.gregs[libc::REG_RIP as usize] = recovery as i64;
+        return;
+    }
+    let is_drivers = is_driver_address(rip) || crate::nt::crt::is_leaf(rip) || is_jump_from_driver(machine);
+    match Thread::driver_stack().filter(|_| is_drivers) {
+        Some(stack) => redirect(signal, machine, stack),
+        // SAFETY: these are the arguments of this very call.
+        None => unsafe { chain(signal, info, context) },
+    }
+}
+
+/// Whether a driver called or jumped to an address where there is no code (a null function pointer).
+fn is_jump_from_driver(machine: &libc::mcontext_t) -> bool {
+    const INSTRUCTION_FETCH: i64 = 16;
+    let is_fetch = machine.gregs[libc::REG_TRAPNO as usize] == 14
+        && machine.gregs[libc::REG_ERR as usize] & INSTRUCTION_FETCH != 0;
+    is_fetch
+        && try_read_u64(machine.gregs[libc::REG_RSP as usize] as u64)
+            .is_some_and(|address| is_driver_address(address as usize))
+}
+
+/// Makes the signal return into [`fault::enter`] on the driver's stack, or on the spare one when that has no room.
+fn redirect(signal: c_int, machine: &mut libc::mcontext_t, stack: StackBounds) {
+    const DIRECTION_FLAG: i64 = 0x400;
+    let fault = Fault {
+        context: context_of(machine),
+        signal,
+        vector: machine.gregs[libc::REG_TRAPNO as usize] as u64,
+        error: machine.gregs[libc::REG_ERR as usize] as u64,
+        address: machine.gregs[libc::REG_CR2 as usize] as u64,
+    };
+    let rsp = fault.context.rsp() as usize;
+    let top = if stack.has_room_below(rsp) { rsp } else { stack.spare() };
+    let below = (top - size_of::<Fault>()) & !63;
+    // SAFETY: below the stack pointer of code in the Windows convention nothing lives, and nothing uses the spare stack.
+    let missing = unsafe { try_copy(below as *mut u8, (&raw const fault).cast(), size_of::<Fault>()) };
+    debug_assert_eq!(missing, 0, "kernel stacks are mapped");
+    machine.gregs[libc::REG_EFL as usize] &= !DIRECTION_FLAG;
+    machine.gregs[libc::REG_RDI as usize] = below as i64;
+    // As after a call: the stack pointer is 8 below a multiple of 16.
+    machine.gregs[libc::REG_RSP as usize] = (below - 8) as i64;
+    machine.gregs[libc::REG_RIP as usize] = fault::enter as *const () as i64;
+}
+
+fn context_of(machine: &libc::mcontext_t) -> Context {
+    /// In the order of [`Context::integer`].
+    const ORDER: [c_int; 16] = [
+        libc::REG_RAX,
+        libc::REG_RCX,
+        libc::REG_RDX,
+        libc::REG_RBX,
+        libc::REG_RSP,
+        libc::REG_RBP,
+        libc::REG_RSI,
+        libc::REG_RDI,
+        libc::REG_R8,
+        libc::REG_R9,
+        libc::REG_R10,
+        libc::REG_R11,
+        libc::REG_R12,
+        libc::REG_R13,
+        libc::REG_R14,
+        libc::REG_R15,
+    ];
+    let mut context = Context::new();
+    context.integer = ORDER.map(|register| machine.gregs[register as usize] as u64);
+    context.rip = machine.gregs[libc::REG_RIP as usize] as u64;
+    context.eflags = machine.gregs[libc::REG_EFL as usize] as u32;
+    // SAFETY: Linux saves the floating-point state in every signal frame on x86-64.
+    let float = unsafe { &*machine.fpregs };
+    context.mx_csr = float.mxcsr;
+    for (to, from) in context.xmm.iter_mut().zip(&float._xmm) {
+        let words = from.element.map(u128::from);
+        *to = words[0] | words[1] << 32 | words[2] << 64 | words[3] << 96;
+    }
+    context
+}
+
+/// Passes a foreign fault on.
+unsafe fn chain(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
+    let index = SIGNALS.iter().position(|known| *known == signal);
+    let previous = PREVIOUS.get().zip(index).map(|(all, index)| all[index]);
+    match previous {
+        Some(action) if action.sa_flags & libc::SA_SIGINFO != 0 => {
+            type Handler = unsafe extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void);
+            // SAFETY: with SA_SIGINFO the field holds a function of this type.
+            let handler = unsafe { std::mem::transmute::<usize, Handler>(action.sa_sigaction) };
+            // SAFETY: the arguments are those Linux passed to us.
+            unsafe { handler(signal, info, context) };
+        }
+        // Put the default action back and return: the instruction faults again, and the process ends as it should.
+        _ => {
+            // SAFETY: SIG_DFL is valid for these signals.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+    }
+}
