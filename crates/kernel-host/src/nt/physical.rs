@@ -22,7 +22,7 @@ const FRAMES: u64 = (16 << 30) / PAGE as u64;
 const LONGEST_RUN: u64 = 64;
 
 /// Neighbouring frames, as `(first, count)`.
-pub(super) type Run = (u64, u64);
+pub(crate) type Run = (u64, u64);
 
 /// The page frames of one machine.
 #[derive(Debug)]
@@ -41,10 +41,10 @@ struct State {
 
 /// Who has to free a frame.
 #[derive(Clone, Debug)]
-pub(super) struct Owner {
-    pub(super) driver: Arc<Driver>,
-    pub(super) ddi: &'static str,
-    pub(super) site: usize,
+pub(crate) struct Owner {
+    pub(crate) driver: Arc<Driver>,
+    pub(crate) ddi: &'static str,
+    pub(crate) site: usize,
 }
 
 impl Default for PhysicalMemory {
@@ -61,7 +61,7 @@ impl Default for PhysicalMemory {
 impl PhysicalMemory {
     /// Takes up to `count` frames between two frame numbers (both included), highest first as Windows does; fewer when there
     /// are no more.
-    pub(super) fn take(&self, count: u64, lowest: u64, highest: u64, owner: &Owner) -> Vec<Run> {
+    pub(crate) fn take(&self, count: u64, lowest: u64, highest: u64, owner: &Owner) -> Vec<Run> {
         let mut state = self.lock();
         let (mut runs, mut spacers) = (Vec::new(), Vec::new());
         let mut left = count;
@@ -92,7 +92,7 @@ impl PhysicalMemory {
     }
 
     /// Gives frames back; the error is the first that is not in use.
-    pub(super) fn give_back(&self, frames: &[u64]) -> Result<(), u64> {
+    pub(crate) fn give_back(&self, frames: &[u64]) -> Result<(), u64> {
         let mut state = self.lock();
         for frame in frames {
             state.owners.remove(frame).ok_or(*frame)?;
@@ -109,7 +109,7 @@ impl PhysicalMemory {
     }
 
     /// Maps frames one behind the other into `arena`; the address of the first.
-    pub(super) fn map(&self, arena: &Arena, frames: &[u64], access: Access) -> Option<usize> {
+    pub(crate) fn map(&self, arena: &Arena, frames: &[u64], access: Access) -> Option<usize> {
         let address = arena.take(frames.len())?;
         let mut at = 0;
         for run in frames.chunk_by(|left, right| left + 1 == *right) {

@@ -16,7 +16,8 @@ fn with_open_key(body: impl FnOnce(HANDLE)) {
         .run(|| {
             let handle = open_path(SERVICE).expect("the key is there");
             body.take().expect("called once")(handle);
-            crate::nt::ob_exports::close(&Call::enter(), handle.addr(), nt_types::KERNEL_MODE);
+            let closed = crate::nt::ob_exports::close(&Call::enter(), handle.addr(), nt_types::KERNEL_MODE);
+            assert!(closed.is_success());
         })
         .unwrap();
 }
@@ -152,7 +153,7 @@ fn a_key_is_created_below_an_open_one_and_its_disposition_told() {
                 raw(&mut disposition),
             );
             if status.is_success() {
-                crate::nt::ob_exports::close(&Call::enter(), handle, nt_types::KERNEL_MODE);
+                assert!(crate::nt::ob_exports::close(&Call::enter(), handle, nt_types::KERNEL_MODE).is_success());
             }
             (status, disposition)
         };
