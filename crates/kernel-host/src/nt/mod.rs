@@ -19,6 +19,7 @@ pub(crate) mod dispatcher;
 pub(crate) mod events;
 pub(crate) mod handles;
 pub mod hive;
+pub(crate) mod io;
 mod irql;
 pub(crate) mod locks;
 pub(crate) mod mdl;
@@ -58,6 +59,7 @@ pub(crate) struct Nt {
     hive: hive::Hive,
     objects: Arc<ObjectManager>,
     pool: pool::Pool,
+    io: io::Io,
     physical: physical::PhysicalMemory,
     mappings: mdl::Mappings,
     debug_log: debug::DebugLog,
@@ -74,6 +76,7 @@ impl Default for Nt {
         Self {
             objects: ObjectManager::new(Arc::clone(&arena)),
             pool: pool::Pool::new(Arc::clone(&arena)),
+            io: io::Io::default(),
             physical: physical::PhysicalMemory::default(),
             mappings: mdl::Mappings::default(),
             debug_log: debug::DebugLog::default(),
@@ -106,6 +109,11 @@ impl Nt {
     /// Pool memory.
     pub(crate) fn pool(&self) -> &pool::Pool {
         &self.pool
+    }
+
+    /// Devices and requests.
+    pub(crate) fn io(&self) -> &io::Io {
+        &self.io
     }
 
     /// Page frames.
@@ -177,6 +185,10 @@ pub(crate) fn exports() -> impl Iterator<Item = &'static Export> {
         crt::EXPORTS,
         debug::EXPORTS,
         events::EXPORTS,
+        io::device::EXPORTS,
+        io::irp::EXPORTS,
+        io::open::EXPORTS,
+        io::request::EXPORTS,
         irql::EXPORTS,
         locks::EXPORTS,
         mdl::EXPORTS,

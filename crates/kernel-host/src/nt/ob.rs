@@ -35,6 +35,11 @@ pub trait ObjectBody: Any + Send + Sync + fmt::Debug {
     /// The last reference is gone. The body is still readable during the call. For a file: IRP_MJ_CLOSE.
     fn on_delete(&self, _body: usize) {}
 
+    /// `IoStatusBlock.Information` of the create that made this file object; `None` means `FILE_OPENED`.
+    fn create_information(&self) -> Option<usize> {
+        None
+    }
+
     /// An open by name reached this object with `request.rest` left of the path (the type's parse procedure).
     ///
     /// The default serves types that have no names below them: the object itself, or `STATUS_OBJECT_TYPE_MISMATCH`

@@ -1,0 +1,178 @@
+//! Device objects and the symbolic links to them.
+
+use std::sync::{Arc, Weak};
+
+use nt_types::{
+    DEVICE_OBJECT, DO_DEVICE_HAS_NAME, DO_DEVICE_INITIALIZING, DO_EXCLUSIVE, DRIVER_OBJECT, NtStatus, UNICODE_STRING,
+};
+
+use super::driver_object::DriverBody;
+use super::{Device, file};
+use crate::ddi::{Call, exports};
+use crate::finding::Rule;
+use crate::machine::{Driver, Inner};
+use crate::nt::ob::{ObjectBody, ObjectRef};
+use crate::nt::parse::ParseRequest;
+use crate::nt::raw::{Raw, field};
+use crate::nt::unicode;
+
+exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
+    IoCreateDevice(max 1) = io_create_device;
+    IoDeleteDevice(max 1) = io_delete_device;
+    IoCreateSymbolicLink(max 0) = io_create_symbolic_link;
+    IoDeleteSymbolicLink(max 0) = io_delete_symbolic_link;
+}
+
+/// `IO_TYPE_DEVICE`.
+const IO_TYPE_DEVICE: i16 = 3;
+
+/// Largest device extension in bytes: `DEVICE_OBJECT::Size` has 16 bits.
+const MAX_EXTENSION: u32 = 0xFFFF - size_of::<DEVICE_OBJECT>() as u32;
+
+/// Payload of a device object.
+#[derive(Debug)]
+pub(crate) struct DeviceBody {
+    driver: Arc<Driver>,
+    machine: Weak<Inner>,
+}
+
+impl DeviceBody {
+    /// The driver that made it.
+    pub(crate) fn driver(&self) -> &Arc<Driver> {
+        &self.driver
+    }
+}
+
+impl ObjectBody for DeviceBody {
+    fn type_name(&self) -> &'static str {
+        "Device"
+    }
+
+    fn parse(&self, object: &ObjectRef, request: &ParseRequest<'_>) -> Result<ObjectRef, NtStatus> {
+        let machine = self.machine.upgrade().ok_or(NtStatus::NO_SUCH_DEVICE)?;
+        file::open(&machine, object, request)
+    }
+}
+
+extern "efiapi" fn io_create_device(
+    driver_object: Raw<DRIVER_OBJECT>,
+    extension_length: u32,
+    name: Raw<UNICODE_STRING>,
+    device_type: u32,
+    characteristics: u32,
+    exclusive: u8,
+    device: Raw<usize>,
+) -> NtStatus {
+    let call = Call::enter();
+    device.write(0);
+    let objects = call.machine().nt.objects();
+    let Some(owner) = objects.payload::<DriverBody>(driver_object.address()) else {
+        call.stop(Rule::BadArgument, format!("{driver_object:?} is no driver object"));
+    };
+    if extension_length > MAX_EXTENSION {
+        return NtStatus::INVALID_PARAMETER;
+    }
+    let path = match name.some().map(unicode::name).transpose() {
+        Ok(path) => path,
+        Err(status) => return status,
+    };
+    call.detail(path.as_deref().unwrap_or("without a name"));
+    let payload =
+        Arc::new(DeviceBody { driver: Arc::clone(owner.driver()), machine: Arc::downgrade(call.machine()) });
+    let object = match objects.create(size_of::<DEVICE_OBJECT>() + extension_length as usize, payload) {
+        Ok(object) => object,
+        Err(status) => return status,
+    };
+    let flags = if exclusive != 0 { DO_EXCLUSIVE } else { 0 } | if path.is_some() { DO_DEVICE_HAS_NAME } else { 0 };
+    fill(object.body(), extension_length, device_type, characteristics, flags | DO_DEVICE_INITIALIZING);
+    if let Some(path) = &path
+        && let Err(status) = objects.namespace().insert_object(path, &object)
+    {
+        return status;
+    }
+    let first = field!(driver_object, DRIVER_OBJECT, DeviceObject);
+    let body = Raw::<DEVICE_OBJECT>::at(object.body());
+    field!(body, DEVICE_OBJECT, DriverObject).write(driver_object.pointer());
+    field!(body, DEVICE_OBJECT, NextDevice).write(first.read());
+    first.write(body.pointer());
+    device.write(object.body());
+    let entry = Device { object, driver: Arc::clone(call.driver()), name: path };
+    call.machine().nt.io().lock().devices.insert(body.address(), entry);
+    NtStatus::SUCCESS
+}
+
+fn fill(body: usize, extension_length: u32, device_type: u32, characteristics: u32, flags: u32) {
+    let device = Raw::<DEVICE_OBJECT>::at(body);
+    field!(device, DEVICE_OBJECT, Type).write(IO_TYPE_DEVICE);
+    field!(device, DEVICE_OBJECT, Size).write((size_of::<DEVICE_OBJECT>() as u32 + extension_length) as u16);
+    field!(device, DEVICE_OBJECT, Flags).write(flags);
+    field!(device, DEVICE_OBJECT, Characteristics).write(characteristics);
+    field!(device, DEVICE_OBJECT, DeviceType).write(device_type);
+    field!(device, DEVICE_OBJECT, StackSize).write(1);
+    if extension_length > 0 {
+        let extension = device.field::<std::ffi::c_void>(size_of::<DEVICE_OBJECT>());
+        field!(device, DEVICE_OBJECT, DeviceExtension).write(extension.pointer());
+    }
+}
+
+extern "efiapi" fn io_delete_device(device: Raw<DEVICE_OBJECT>) {
+    let call = Call::enter();
+    let removed = call.machine().nt.io().lock().devices.remove(&device.address());
+    let Some(removed) = removed else {
+        call.stop(Rule::BadState, format!("{device:?} is no device object, or one that was deleted before"));
+    };
+    call.detail(removed.name.as_deref().unwrap_or("without a name"));
+    unlink(device);
+    if let Some(name) = &removed.name {
+        // The name is there: only this call removes it.
+        let _ = call.machine().nt.objects().namespace().remove_object(name);
+    }
+    // Open files keep the object until they are closed, as documented.
+    drop(removed);
+}
+
+/// Takes a device out of its driver's chain.
+fn unlink(device: Raw<DEVICE_OBJECT>) {
+    let driver = Raw::of(field!(device, DEVICE_OBJECT, DriverObject).read());
+    let mut link = field!(driver, DRIVER_OBJECT, DeviceObject);
+    while let Some(current) = Raw::of(link.read()).some() {
+        let next = field!(current, DEVICE_OBJECT, NextDevice);
+        if current == device {
+            return link.write(next.read());
+        }
+        link = next;
+    }
+}
+
+extern "efiapi" fn io_create_symbolic_link(link: Raw<UNICODE_STRING>, target: Raw<UNICODE_STRING>) -> NtStatus {
+    let call = Call::enter();
+    let made = unicode::name(link).and_then(|link| {
+        let target = unicode::name(target)?;
+        call.detail(format!("{link} -> {target}"));
+        call.machine().nt.objects().namespace().insert_link(&link, &target)?;
+        Ok(link)
+    });
+    match made {
+        Ok(link) => {
+            call.machine().nt.io().lock().links.push((link, Arc::clone(call.driver())));
+            NtStatus::SUCCESS
+        }
+        Err(status) => status,
+    }
+}
+
+extern "efiapi" fn io_delete_symbolic_link(link: Raw<UNICODE_STRING>) -> NtStatus {
+    let call = Call::enter();
+    let removed = unicode::name(link).and_then(|link| {
+        call.machine().nt.objects().namespace().remove_link(&link)?;
+        Ok(link)
+    });
+    match removed {
+        Ok(link) => {
+            let mut state = call.machine().nt.io().lock();
+            state.links.retain(|(path, _)| !unicode::same_name(path, &link));
+            NtStatus::SUCCESS
+        }
+        Err(status) => status,
+    }
+}
