@@ -31,6 +31,9 @@ const X64: Names = Names {
     machine: implib::MachineType::AMD64,
 };
 
+/// Every architecture that is built; the kit and the toolchain are set up for all of them.
+pub(crate) const BUILT: [&Names; 1] = [&X64];
+
 impl Arch {
     /// The names of this architecture.
     ///

@@ -94,6 +94,146 @@ mod tests {
         Ok(())
     }
 
+    /// The value of a key in a section, without quotes around it.
+    fn value<'a>(text: &'a str, section: &str, key: &str) -> Option<&'a str> {
+        lines(text, section).find_map(|line| {
+            let (name, value) = line.split_once('=')?;
+            (name.trim() == key).then(|| {
+                value
+                    .split(';')
+                    .next()
+                    .unwrap_or_default()
+                    .trim()
+                    .trim_matches('"')
+            })
+        })
+    }
+
+    /// The lines of a section.
+    fn lines<'a>(text: &'a str, section: &str) -> impl Iterator<Item = &'a str> {
+        let head = format!("[{section}]");
+        text.lines()
+            .skip_while(move |line| line.trim() != head)
+            .skip(1)
+            .take_while(|line| !line.starts_with('['))
+    }
+
+    const FWBROKER: &str = include_str!("../../inf/fwbroker.inx");
+    const SAMPLENIC: &str = include_str!("../../inf/samplenic.inx");
+
+    #[test]
+    fn both_generations_of_fwbroker_install_the_same_service() {
+        for key in [
+            "ServiceType",
+            "StartType",
+            "ErrorControl",
+            "LoadOrderGroup",
+            "Dependencies",
+        ] {
+            let current = value(FWBROKER, "FwBroker.Service", key);
+            assert!(current.is_some(), "{key} is missing");
+            assert_eq!(
+                current,
+                value(FWBROKER, "FwBroker.Service.Downlevel", key),
+                "{key}"
+            );
+        }
+        assert_eq!(
+            value(FWBROKER, "FwBroker.Service", "ServiceBinary"),
+            Some("%13%\\fwbroker.sys")
+        );
+        assert_eq!(
+            value(FWBROKER, "FwBroker.Service.Downlevel", "ServiceBinary"),
+            Some("%12%\\fwbroker.sys")
+        );
+    }
+
+    #[test]
+    fn instances_are_where_each_generation_of_the_filter_manager_looks() {
+        for (section, key) in [
+            ("FwBroker.Instances", "\"Parameters\\Instances"),
+            ("FwBroker.Instances.Downlevel", "\"Instances"),
+        ] {
+            for name in ["DefaultInstance", "Altitude", "Flags"] {
+                let wanted = format!("HKR, {key}");
+                let quoted = format!("\"{name}\"");
+                assert!(
+                    lines(FWBROKER, section)
+                        .any(|line| line.starts_with(&wanted) && line.contains(&quoted)),
+                    "[{section}] sets no {name} below {key}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn class_group_and_altitude_of_fwbroker_agree() {
+        assert_eq!(value(FWBROKER, "Version", "Class"), Some("ContentScreener"));
+        assert_eq!(
+            value(FWBROKER, "Version", "ClassGuid"),
+            Some("{3e3f0674-c83c-4558-bb26-9820e1eba5c5}")
+        );
+        assert_eq!(
+            value(FWBROKER, "FwBroker.Service", "LoadOrderGroup"),
+            Some("FSFilter Content Screener")
+        );
+        let altitude = value(FWBROKER, "Strings", "InstanceAltitude")
+            .and_then(|text| text.parse::<f64>().ok());
+        assert!(altitude.is_some_and(
+            |altitude| (260_000.0..270_000.0).contains(&altitude) && altitude.fract() != 0.0
+        ));
+    }
+
+    #[test]
+    fn offloaded_writes_are_not_declared_as_supported() {
+        // 3, which every sample has, would let FSCTL_OFFLOAD_WRITE pass a guard that does not look at it.
+        for section in ["FwBroker.Instances", "FwBroker.Instances.Downlevel"] {
+            let declared =
+                lines(FWBROKER, section).find(|line| line.contains("\"SupportedFeatures\""));
+            assert!(
+                declared.is_some_and(|line| line.ends_with(", 0")),
+                "[{section}]"
+            );
+        }
+    }
+
+    #[test]
+    fn an_update_keeps_the_settings_of_the_operator() {
+        const NO_CLOBBER: u32 = 2;
+        for name in ["Policy", "FirmwareRoots"] {
+            let line = lines(FWBROKER, "FwBroker.Settings").find(|line| line.contains(name));
+            let flags = line.and_then(|line| line.split(", 0x").nth(1)?.get(..8));
+            let flags = flags.and_then(|flags| u32::from_str_radix(flags, 16).ok());
+            assert!(flags.is_some_and(|flags| flags & NO_CLOBBER != 0), "{name}");
+        }
+    }
+
+    #[test]
+    fn every_string_and_section_that_is_named_exists() {
+        for text in [FWBROKER, SAMPLENIC] {
+            for token in text
+                .lines()
+                .filter(|line| !line.starts_with(';'))
+                .flat_map(|line| line.split('%').skip(1).step_by(2))
+            {
+                let is_folder = token.parse::<u32>().is_ok();
+                assert!(
+                    is_folder || value(text, "Strings", token).is_some(),
+                    "%{token}%"
+                );
+            }
+            for key in ["CopyFiles", "AddReg"] {
+                for line in text.lines().filter(|line| line.starts_with(key)) {
+                    let named = line.split_once('=').map_or("", |(_, names)| names);
+                    for section in named.split(',') {
+                        let head = format!("[{}]", section.trim());
+                        assert!(text.lines().any(|line| line == head), "{head}");
+                    }
+                }
+            }
+        }
+    }
+
     #[test]
     fn an_inx_without_a_version_line_is_refused() {
         assert!(stamp("[Version]\n", "amd64", "1.2.3").is_err());

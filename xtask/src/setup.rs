@@ -6,7 +6,6 @@ use std::fs::File;
 
 use anyhow::{Result, bail};
 
-use crate::arch::Arch;
 use crate::workspace::Workspace;
 
 pub(crate) mod apt;
@@ -31,7 +30,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<File> {
     let lock = workspace.lock()?;
     toolchain::install_targets()?;
     packages::install()?;
-    kit::generate(workspace, Arch::X64.names()?)?;
+    kit::generate(workspace)?;
     vendor::refresh(workspace)?;
     Ok(lock)
 }

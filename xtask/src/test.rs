@@ -9,10 +9,8 @@ use crate::arch::Arch;
 use crate::driver;
 use crate::process;
 use crate::setup;
+use crate::setup::toolchain::CLIENT_TARGET;
 use crate::workspace::Workspace;
-
-/// Target of the Windows build of fwbctl; mingw's gcc links it.
-const CLIENT_TARGET: &str = "x86_64-pc-windows-gnu";
 
 /// Sets up, builds the drivers and fwbctl.exe, and runs `cargo test` with `arguments`.
 pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 
 use super::exports::{self, MODULES};
 use super::stamp::Stamp;
-use crate::arch::Names;
+use crate::arch::{self, Names};
 use crate::workspace::{Workspace, write_atomically};
 
 /// The kit version that the folders claim: the newest that wdk-build 0.6.0 knows layouts for.
@@ -45,10 +45,10 @@ pub(crate) fn root(workspace: &Workspace) -> PathBuf {
 }
 
 /// Generates the kit unless it is there already, made from the same headers, lists and stand-ins.
-pub(crate) fn generate(workspace: &Workspace, names: &Names) -> Result<()> {
+pub(crate) fn generate(workspace: &Workspace) -> Result<()> {
     let headers = find_headers()?;
     let kit = root(workspace);
-    let stamp = Stamp::new(&kit, &inputs(&headers, names)?);
+    let stamp = Stamp::new(&kit, &inputs(&headers)?);
     if stamp.is_current() {
         return Ok(());
     }
@@ -61,10 +61,12 @@ pub(crate) fn generate(workspace: &Workspace, names: &Names) -> Result<()> {
         fs::remove_dir_all(&kit).with_context(|| format!("cannot remove {}", kit.display()))?;
     }
     write_headers(&kit.join("Include").join(VERSION), &headers)?;
-    write_libraries(
-        &kit.join("Lib").join(VERSION).join("km").join(names.kit),
-        names,
-    )?;
+    for names in arch::BUILT {
+        write_libraries(
+            &kit.join("Lib").join(VERSION).join("km").join(names.kit),
+            names,
+        )?;
+    }
     stamp.write()
 }
 
@@ -84,13 +86,14 @@ pub(crate) fn find_headers() -> Result<PathBuf> {
 }
 
 /// What the kit is made from. Of the headers, `_mingw_mac.h` is taken: it holds mingw-w64's version.
-fn inputs<'a>(headers: &Path, names: &'a Names) -> Result<Vec<&'a [u8]>> {
+fn inputs(headers: &Path) -> Result<Vec<&'static [u8]>> {
     let version_header = headers.join("_mingw_mac.h");
     let version = fs::read(&version_header)
         .with_context(|| format!("cannot read {}", version_header.display()))?;
     // Leaked once per run of a short-lived program, so that all inputs can be borrowed alike.
     let version: &'static [u8] = version.leak();
-    let mut inputs = vec![version, VERSION.as_bytes(), names.kit.as_bytes()];
+    let mut inputs = vec![version, VERSION.as_bytes()];
+    inputs.extend(arch::BUILT.iter().map(|names| names.kit.as_bytes()));
     inputs.extend(MODULES.iter().map(|module| module.list.as_bytes()));
     inputs.extend(
         STAND_INS

@@ -5,10 +5,11 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::arch;
 use crate::process;
 
-/// Targets beside the host's: the drivers, and fwbctl.exe.
-const TARGETS: [&str; 2] = ["x86_64-pc-windows-msvc", "x86_64-pc-windows-gnu"];
+/// Target of the Windows build of fwbctl; mingw's gcc links it.
+pub(crate) const CLIENT_TARGET: &str = "x86_64-pc-windows-gnu";
 
 /// Components that rustup's minimal profile leaves out, and a program of each.
 const COMPONENTS: [(&str, &str); 2] = [("rustfmt", "cargo-fmt"), ("clippy", "cargo-clippy")];
@@ -26,7 +27,12 @@ pub(crate) fn install_targets() -> Result<()> {
             .join("lib")
             .is_dir()
     };
-    let missing: Vec<&str> = TARGETS.into_iter().filter(is_missing).collect();
+    let missing: Vec<&str> = arch::BUILT
+        .iter()
+        .map(|names| names.triple)
+        .chain([CLIENT_TARGET])
+        .filter(is_missing)
+        .collect();
     add("target", &missing, &sysroot)?;
     check_linker(&sysroot)
 }
