@@ -33,7 +33,7 @@ const SEMAPHORE_LENGTH: usize = 32;
 /// Field `Limit` of a `KSEMAPHORE`.
 const SEMAPHORE_LIMIT: usize = 24;
 
-extern "efiapi" fn ke_initialize_event(event: Raw<DISPATCHER_HEADER>, kind: i32, signalled: u8) {
+pub(super) extern "efiapi" fn ke_initialize_event(event: Raw<DISPATCHER_HEADER>, kind: i32, signalled: u8) {
     let call = Call::enter();
     let kind = match kind {
         0 => Kind::NotificationEvent,

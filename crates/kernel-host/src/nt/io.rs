@@ -63,3 +63,6 @@ impl Io {
         devices.chain(links).chain(irps).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

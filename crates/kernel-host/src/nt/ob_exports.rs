@@ -69,7 +69,7 @@ extern "efiapi" fn obf_reference_object_with_tag(object: usize, _tag: u32) -> is
     call.machine().nt.objects().reference(&call, object)
 }
 
-extern "efiapi" fn obf_dereference_object(object: usize) -> isize {
+pub(super) extern "efiapi" fn obf_dereference_object(object: usize) -> isize {
     let call = Call::enter();
     call.machine().nt.objects().dereference(&call, object)
 }

@@ -54,7 +54,7 @@ impl ObjectBody for DeviceBody {
     }
 }
 
-extern "efiapi" fn io_create_device(
+pub(super) extern "efiapi" fn io_create_device(
     driver_object: Raw<DRIVER_OBJECT>,
     extension_length: u32,
     name: Raw<UNICODE_STRING>,
@@ -115,7 +115,7 @@ fn fill(body: usize, extension_length: u32, device_type: u32, characteristics: u
     }
 }
 
-extern "efiapi" fn io_delete_device(device: Raw<DEVICE_OBJECT>) {
+pub(super) extern "efiapi" fn io_delete_device(device: Raw<DEVICE_OBJECT>) {
     let call = Call::enter();
     let removed = call.machine().nt.io().lock().devices.remove(&device.address());
     let Some(removed) = removed else {
@@ -144,7 +144,7 @@ fn unlink(device: Raw<DEVICE_OBJECT>) {
     }
 }
 
-extern "efiapi" fn io_create_symbolic_link(link: Raw<UNICODE_STRING>, target: Raw<UNICODE_STRING>) -> NtStatus {
+pub(super) extern "efiapi" fn io_create_symbolic_link(link: Raw<UNICODE_STRING>, target: Raw<UNICODE_STRING>) -> NtStatus {
     let call = Call::enter();
     let made = unicode::name(link).and_then(|link| {
         let target = unicode::name(target)?;
@@ -161,7 +161,7 @@ extern "efiapi" fn io_create_symbolic_link(link: Raw<UNICODE_STRING>, target: Ra
     }
 }
 
-extern "efiapi" fn io_delete_symbolic_link(link: Raw<UNICODE_STRING>) -> NtStatus {
+pub(super) extern "efiapi" fn io_delete_symbolic_link(link: Raw<UNICODE_STRING>) -> NtStatus {
     let call = Call::enter();
     let removed = unicode::name(link).and_then(|link| {
         call.machine().nt.objects().namespace().remove_link(&link)?;

@@ -142,7 +142,7 @@ pub(super) fn find(machine: &Inner, irp: Raw<IRP>) -> Option<Request> {
     machine.nt.io().lock().irps.get(&irp.address()).cloned()
 }
 
-extern "efiapi" fn io_allocate_irp(stack_size: i8, _charge_quota: u8) -> usize {
+pub(super) extern "efiapi" fn io_allocate_irp(stack_size: i8, _charge_quota: u8) -> usize {
     let call = Call::enter();
     if stack_size < 1 {
         call.stop(Rule::BadArgument, format!("an IRP with {stack_size} stack locations"));
@@ -151,7 +151,7 @@ extern "efiapi" fn io_allocate_irp(stack_size: i8, _charge_quota: u8) -> usize {
     create(call.machine(), kind, stack_size, 0).map_or(0, |(irp, _)| irp.address())
 }
 
-extern "efiapi" fn io_free_irp(irp: Raw<IRP>) {
+pub(super) extern "efiapi" fn io_free_irp(irp: Raw<IRP>) {
     let call = Call::enter();
     match find(call.machine(), irp).map(|request| request.kind) {
         Some(Kind::Allocated(_)) => {
@@ -175,7 +175,7 @@ extern "efiapi" fn io_reuse_irp(irp: Raw<IRP>, status: NtStatus) {
     field!(irp, IRP, IoStatus.Status).write(status);
 }
 
-extern "efiapi" fn io_build_device_io_control_request(
+pub(super) extern "efiapi" fn io_build_device_io_control_request(
     code: u32,
     device: Raw<DEVICE_OBJECT>,
     input: usize,

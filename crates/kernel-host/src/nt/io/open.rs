@@ -155,7 +155,7 @@ fn full_path(call: &Call, attributes: &OBJECT_ATTRIBUTES) -> Result<String, NtSt
     Ok(format!("{device}{}\\{name}", folder.trim_end_matches('\\')))
 }
 
-extern "efiapi" fn io_get_device_object_pointer(
+pub(super) extern "efiapi" fn io_get_device_object_pointer(
     name: Raw<UNICODE_STRING>,
     desired_access: u32,
     file_object: Raw<usize>,

@@ -56,7 +56,7 @@ const MAJOR_NAMES: [&str; MAJOR_FUNCTION_COUNT] = [
     "IRP_MJ_PNP",
 ];
 
-extern "efiapi" fn iof_call_driver(device: Raw<DEVICE_OBJECT>, irp: Raw<IRP>) -> NtStatus {
+pub(super) extern "efiapi" fn iof_call_driver(device: Raw<DEVICE_OBJECT>, irp: Raw<IRP>) -> NtStatus {
     let call = Call::enter();
     if irp::find(call.machine(), irp).is_none() {
         call.stop(Rule::BadArgument, format!("{irp:?} is no IRP, or one that is complete"));
@@ -130,7 +130,7 @@ pub(super) fn send(
     waiter.wait(thread.machine())
 }
 
-extern "efiapi" fn iof_complete_request(irp: Raw<IRP>, _boost: i8) {
+pub(super) extern "efiapi" fn iof_complete_request(irp: Raw<IRP>, _boost: i8) {
     let call = Call::enter();
     let status = check_completion(&call, irp);
     call.detail(status.name().map_or_else(|| format!("{:#010x}", status.bits()), str::to_owned));
