@@ -1,16 +1,24 @@
 //! The simulated computer.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::finding::{Finding, Stopped};
+use crate::leak::LeakReport;
 use crate::trace::{Trace, TraceEntry};
 use crate::{flt, fs, ndis, nt};
 
 mod driver;
+mod error;
+mod leaks;
+mod load;
+mod service;
 
 pub use driver::Driver;
+pub use error::DriverError;
+use service::Service;
 
 /// A handle to a simulated computer; cheap to clone.
 #[derive(Clone, Debug)]
@@ -43,6 +51,12 @@ pub struct Inner {
     /// The finding that stopped the machine.
     finding: Mutex<Option<Box<Finding>>>,
     thread_ids: AtomicU32,
+    /// Installed services, by name in lower case.
+    services: Mutex<BTreeMap<String, Service>>,
+    drivers: Mutex<Vec<Arc<Driver>>>,
+    /// Unloaded drivers; kept because their address ranges stay reserved.
+    gone: Mutex<Vec<Arc<Driver>>>,
+    reports: Mutex<Vec<LeakReport>>,
 }
 
 impl MachineBuilder {
@@ -58,7 +72,13 @@ impl MachineBuilder {
         for (_, folder) in &self.config.volumes {
             std::fs::read_dir(folder)?;
         }
-        Ok(Machine(Arc::new(Inner { config: self.config, ..Inner::default() })))
+        let mut inner = Inner::default();
+        inner.config = self.config;
+        let machine = Arc::new(inner);
+        for (drive, folder) in &machine.config.volumes {
+            fs::mount(&machine, drive, folder).map_err(|status| std::io::Error::other(format!("{drive}: {status}")))?;
+        }
+        Ok(Machine(machine))
     }
 }
 
@@ -94,6 +114,15 @@ impl Machine {
     }
 }
 
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Driver objects and drivers refer to each other.
+        for driver in self.drivers().drain(..) {
+            drop(driver.take_object());
+        }
+    }
+}
+
 impl Inner {
     /// Stops the machine on `finding`. The first finding wins: what follows is usually its consequence.
     ///
@@ -112,6 +141,23 @@ impl Inner {
         }
         let slot = self.finding.lock().unwrap_or_else(PoisonError::into_inner);
         slot.clone().map(Stopped)
+    }
+
+    fn services(&self) -> MutexGuard<'_, BTreeMap<String, Service>> {
+        self.services.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Drivers that are loaded, or on their way in or out.
+    fn drivers(&self) -> MutexGuard<'_, Vec<Arc<Driver>>> {
+        self.drivers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn gone(&self) -> MutexGuard<'_, Vec<Arc<Driver>>> {
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reports(&self) -> MutexGuard<'_, Vec<LeakReport>> {
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Thread ids are multiples of four, as on Windows, where handles and ids share one table.

@@ -1,0 +1,245 @@
+//! FltCreateFile, FltCreateFileEx, FltCreateFileEx2 and FltClose.
+
+use std::sync::Arc;
+
+use nt_types::{FILE_OBJECT, IO_STATUS_BLOCK, KERNEL_MODE, NtStatus, OBJECT_ATTRIBUTES, ObjectFlags, UNICODE_STRING};
+
+use super::Instance;
+use super::object;
+use crate::ddi::{Call, exports};
+use crate::finding::Rule;
+use crate::fs::device::{File, VolumeDevice};
+use crate::fs::io::{self, OpenParameters};
+use crate::nt::handles::{Opener, is_kernel_handle};
+use crate::nt::raw::{Raw, field};
+use crate::nt::{current_process, unicode};
+
+exports! { pub(crate) EXPORTS in "fltmgr.sys":
+    FltCreateFile(max 0) = flt_create_file;
+    FltCreateFileEx(max 0) = flt_create_file_ex;
+    FltCreateFileEx2(max 0) = flt_create_file_ex2;
+    FltClose(max 0) = flt_close;
+}
+
+/// The parameters that all three forms share.
+struct Arguments {
+    filter: usize,
+    instance: usize,
+    handle: Raw<usize>,
+    file_object: Raw<usize>,
+    access: u32,
+    attributes: Raw<OBJECT_ATTRIBUTES>,
+    io_status: Raw<IO_STATUS_BLOCK>,
+    file_attributes: u32,
+    share: u32,
+    disposition: u32,
+    options: u32,
+    flags: u32,
+}
+
+extern "efiapi" fn flt_create_file(
+    filter: usize,
+    instance: usize,
+    handle: Raw<usize>,
+    access: u32,
+    attributes: Raw<OBJECT_ATTRIBUTES>,
+    io_status: Raw<IO_STATUS_BLOCK>,
+    _allocation_size: Raw<i64>,
+    file_attributes: u32,
+    share: u32,
+    disposition: u32,
+    options: u32,
+    _ea_buffer: usize,
+    ea_length: u32,
+    flags: u32,
+) -> NtStatus {
+    let file_object = Raw::NULL;
+    create(
+        &Arguments {
+            filter, instance, handle, file_object, access, attributes, io_status, file_attributes, share, disposition, options, flags,
+        },
+        ea_length,
+        0,
+    )
+}
+
+extern "efiapi" fn flt_create_file_ex(
+    filter: usize,
+    instance: usize,
+    handle: Raw<usize>,
+    file_object: Raw<usize>,
+    access: u32,
+    attributes: Raw<OBJECT_ATTRIBUTES>,
+    io_status: Raw<IO_STATUS_BLOCK>,
+    _allocation_size: Raw<i64>,
+    file_attributes: u32,
+    share: u32,
+    disposition: u32,
+    options: u32,
+    _ea_buffer: usize,
+    ea_length: u32,
+    flags: u32,
+) -> NtStatus {
+    create(
+        &Arguments {
+            filter, instance, handle, file_object, access, attributes, io_status, file_attributes, share, disposition, options, flags,
+        },
+        ea_length,
+        0,
+    )
+}
+
+extern "efiapi" fn flt_create_file_ex2(
+    filter: usize,
+    instance: usize,
+    handle: Raw<usize>,
+    file_object: Raw<usize>,
+    access: u32,
+    attributes: Raw<OBJECT_ATTRIBUTES>,
+    io_status: Raw<IO_STATUS_BLOCK>,
+    _allocation_size: Raw<i64>,
+    file_attributes: u32,
+    share: u32,
+    disposition: u32,
+    options: u32,
+    _ea_buffer: usize,
+    ea_length: u32,
+    flags: u32,
+    driver_context: usize,
+) -> NtStatus {
+    create(
+        &Arguments {
+            filter, instance, handle, file_object, access, attributes, io_status, file_attributes, share, disposition, options, flags,
+        },
+        ea_length,
+        driver_context,
+    )
+}
+
+fn create(arguments: &Arguments, ea_length: u32, driver_context: usize) -> NtStatus {
+    let call = Call::enter();
+    if ea_length != 0 {
+        call.stop(Rule::NotImplemented, "kernel-host's volumes have no extended attributes yet");
+    }
+    if driver_context != 0 {
+        call.stop(Rule::NotImplemented, "kernel-host does not read IO_DRIVER_CREATE_CONTEXT yet");
+    }
+    let (status, information) = match open(&call, arguments) {
+        Ok(information) => (NtStatus::SUCCESS, information),
+        Err(status) => (status, 0),
+    };
+    arguments.io_status.write(IO_STATUS_BLOCK::new(status, information));
+    status
+}
+
+fn open(call: &Call, arguments: &Arguments) -> Result<usize, NtStatus> {
+    let machine = call.machine();
+    let filter = object::filter(call, arguments.filter);
+    let instance = (arguments.instance != 0).then(|| object::instance(call, arguments.instance));
+    if instance.as_ref().is_some_and(|instance| !Arc::ptr_eq(&instance.filter, &filter)) {
+        call.stop(Rule::BadArgument, "the instance belongs to another filter");
+    }
+    let attributes = arguments.attributes.some().ok_or(NtStatus::INVALID_PARAMETER)?.read();
+    if attributes.Length as usize != size_of::<OBJECT_ATTRIBUTES>() {
+        return Err(NtStatus::INVALID_PARAMETER);
+    }
+    let process = current_process(call);
+    let kernel_handle = attributes.Attributes & ObjectFlags::KERNEL_HANDLE.bits() != 0;
+    if !kernel_handle && !process.is_system() {
+        call.stop(
+            Rule::BadArgument,
+            format!("OBJ_KERNEL_HANDLE is missing in the context of {process:?}: the handle would be that process's"),
+        );
+    }
+    let path = full_path(call, &attributes)?;
+    call.detail(path.clone());
+    check_target(call, instance.as_ref(), &path)?;
+    let parameters = OpenParameters {
+        access: arguments.access,
+        file_attributes: arguments.file_attributes,
+        share: arguments.share,
+        disposition: arguments.disposition,
+        options: arguments.options,
+        object_flags: attributes.Attributes,
+        io_flags: arguments.flags,
+        mode: KERNEL_MODE,
+        process: Arc::clone(&process),
+    };
+    let (object, information) = io::open_by_name(machine, &path, &parameters, instance.as_ref())?;
+    let owner = if kernel_handle { machine.nt.system_process(machine) } else { &process };
+    let granted = object.payload::<File>().and_then(|file| file.open().ok().map(|open| open.granted.bits()));
+    let opener = Some(Opener::of(call.site()));
+    let handle = owner.handles().insert(&object, granted.unwrap_or(arguments.access), opener);
+    arguments.handle.write(handle);
+    if let Some(out) = arguments.file_object.some() {
+        out.write(machine.nt.objects().give(&object, call));
+    }
+    Ok(information)
+}
+
+/// The whole path, from the root directory where there is one.
+fn full_path(call: &Call, attributes: &OBJECT_ATTRIBUTES) -> Result<String, NtStatus> {
+    let name = unicode::name(Raw::<UNICODE_STRING>::of(attributes.ObjectName))?;
+    let root = attributes.RootDirectory.addr();
+    if root == 0 {
+        // No root directory, and a name that is empty or does not start at the root.
+        return if name.starts_with('\\') { Ok(name) } else { Err(NtStatus::OBJECT_PATH_SYNTAX_BAD) };
+    }
+    if name.starts_with('\\') {
+        return Err(NtStatus::OBJECT_NAME_INVALID);
+    }
+    let process = current_process(call).table_of(root, KERNEL_MODE)?;
+    let entry = process.handles().reference(root, 0, Some("File"))?;
+    let (file, open) = io::opened(&entry.object)?;
+    let volume = file.volume().ok_or(NtStatus::VOLUME_DISMOUNTED)?;
+    let folder = String::from_utf16_lossy(&open.name());
+    let joint = if name.is_empty() || name.starts_with(':') || folder.ends_with('\\') { "" } else { "\\" };
+    Ok(format!("{}{folder}{joint}{name}", volume.device_name()))
+}
+
+/// The name has to lead to the volume of the instance: a create cannot start in the middle of another stack.
+fn check_target(call: &Call, instance: Option<&Arc<Instance>>, path: &str) -> Result<(), NtStatus> {
+    let Some(instance) = instance else { return Ok(()) };
+    let found = call.machine().nt.objects().namespace().lookup(path)?;
+    let volume = found.object.payload::<VolumeDevice>();
+    let same = volume.is_some_and(|device| Arc::ptr_eq(&device.volume, &instance.volume.volume));
+    if same { Ok(()) } else { Err(NtStatus::INVALID_DEVICE_OBJECT_PARAMETER) }
+}
+
+extern "efiapi" fn flt_close(handle: usize) -> NtStatus {
+    let call = Call::enter();
+    let machine = call.machine();
+    let process = current_process(&call);
+    let owner =
+        if is_kernel_handle(handle) { Arc::clone(machine.nt.system_process(machine)) } else { process };
+    let Some(entry) = owner.handles().entry(handle) else {
+        call.stop(Rule::InvalidHandle, format!("{handle:#x} is no open handle; it was closed before, or never opened"));
+    };
+    let opened_by_flt = entry.opener.as_ref().is_some_and(|opener| opener.ddi.starts_with("FltCreateFile"));
+    if !opened_by_flt {
+        let ddi = entry.opener.as_ref().map_or("user mode", |opener| opener.ddi);
+        call.stop(Rule::BadArgument, format!("{handle:#x} comes from {ddi}; FltClose is for handles from FltCreateFile*"));
+    }
+    if let Ok(file) = entry.object.payload::<File>().ok_or(()) {
+        call.detail(String::from_utf16_lossy(file.name_given()));
+    }
+    // The entry holds a reference of its own; it goes first, so that the close is the last use where it should be.
+    drop(entry);
+    match owner.handles().close(handle, &owner) {
+        Ok(()) => NtStatus::SUCCESS,
+        Err(status) => status,
+    }
+}
+
+/// The file object that a driver passes; stops when it is none.
+pub(super) fn file_object(call: &Call, address: Raw<FILE_OBJECT>) -> (crate::nt::ob::ObjectRef, Arc<File>) {
+    let object = call.machine().nt.objects().lookup(address.address());
+    let Some((object, file)) = object.and_then(|object| object.payload::<File>().map(|file| (object, file))) else {
+        call.stop(Rule::BadArgument, format!("{address:?} is no file object (any more)"));
+    };
+    let kind = field!(address, FILE_OBJECT, Type).read();
+    if kind != 5 {
+        call.stop(Rule::PoolCorruption, format!("the file object at {address:?} was overwritten: type {kind}"));
+    }
+    (object, file)
+}

@@ -1,0 +1,147 @@
+//! `fltmgr.sys`: the Filter Manager, as its DDI pages document it.
+//!
+//! [`filter`] registers and unregisters, [`instance`] attaches to volumes, [`stack`] runs operations through the attached instances,
+//! [`port`] and [`message`] are the way to user mode. [`object`] has what they share: opaque pointers with rundown protection.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use nt_types::NtStatus;
+
+use crate::ddi::Export;
+use crate::finding::{Finding, Rule};
+use crate::fs::volume::Volume;
+use crate::leak::{Leak, LeakKind, LeakSource};
+use crate::machine::{Driver, Inner};
+use crate::thread::Thread;
+
+pub(crate) mod altitude;
+mod create;
+mod file_io;
+pub(crate) mod filter;
+pub(crate) mod instance;
+pub(crate) mod message;
+mod names;
+pub(crate) mod object;
+pub(crate) mod port;
+pub(crate) mod program;
+mod registration;
+mod security;
+mod stack;
+mod volumes;
+mod work_item;
+
+use filter::Filter;
+pub(crate) use instance::Instance;
+use instance::VolumeStack;
+use object::{FltObject, ObjectTable};
+pub(crate) use stack::{Operation, major, run};
+
+/// What an operation ends with when the machine stopped in the middle of it. Nobody but the host sees it.
+pub(crate) const MACHINE_STOPPED: NtStatus = NtStatus::SHUTDOWN_IN_PROGRESS;
+
+/// State of the filter manager.
+#[derive(Debug, Default)]
+pub(crate) struct Flt {
+    pub(crate) objects: ObjectTable,
+    filters: Mutex<Vec<Arc<Filter>>>,
+    volumes: Mutex<Vec<Arc<VolumeStack>>>,
+    pub(crate) names: names::NameTable,
+    pub(crate) descriptors: security::Descriptors,
+}
+
+impl Flt {
+    /// Registered filters.
+    pub(crate) fn filters(&self) -> MutexGuard<'_, Vec<Arc<Filter>>> {
+        self.filters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The filter whose service has this name.
+    pub(crate) fn filter_named(&self, name: &str) -> Option<Arc<Filter>> {
+        self.filters().iter().find(|filter| crate::nt::unicode::same_name(&filter.name, name)).cloned()
+    }
+
+    /// The filter that `driver` registered.
+    pub(crate) fn filter_of(&self, driver: &Arc<Driver>) -> Option<Arc<Filter>> {
+        self.filters().iter().find(|filter| Arc::ptr_eq(&filter.driver, driver)).cloned()
+    }
+
+    /// FltMgr's side of a volume.
+    pub(crate) fn stack_of(&self, volume: &Arc<Volume>) -> Option<Arc<VolumeStack>> {
+        self.stacks().iter().find(|stack| Arc::ptr_eq(&stack.volume, volume)).cloned()
+    }
+
+    fn stacks(&self) -> MutexGuard<'_, Vec<Arc<VolumeStack>>> {
+        self.volumes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl LeakSource for Flt {
+    fn leaks(&self, driver: &Driver) -> Vec<Leak> {
+        let mut leaks = self.names.leaks(driver);
+        leaks.extend(self.descriptors.leaks(driver));
+        let mine = |owner: &Arc<Driver>| std::ptr::eq(Arc::as_ptr(owner), driver);
+        for object in self.objects.all() {
+            let (kind, owned) = match &object {
+                FltObject::Filter(filter) => (LeakKind::Registration, mine(&filter.driver)),
+                FltObject::Instance(instance) => (LeakKind::Registration, mine(&instance.filter.driver)),
+                FltObject::ServerPort(port) => (LeakKind::Port, mine(&port.filter.driver)),
+                FltObject::ClientPort(port) => (LeakKind::Port, mine(&port.filter().driver)),
+                FltObject::WorkItem(item) => (LeakKind::Execution, mine(&item.driver)),
+                FltObject::Volume(_) => (LeakKind::Reference, false),
+            };
+            if owned {
+                leaks.push(Leak { kind, count: 1, bytes: 0, detail: object.type_name().to_owned() });
+            }
+            let held = object.rundown().map_or(0, |rundown| rundown.held_by(driver));
+            if held != 0 {
+                let detail = format!("{} rundown references", object.type_name());
+                leaks.push(Leak { kind: LeakKind::Reference, count: held as u64, bytes: 0, detail });
+            }
+        }
+        leaks
+    }
+}
+
+/// FltMgr's side of all volumes.
+fn volume_stacks(machine: &Inner) -> Vec<Arc<VolumeStack>> {
+    machine.flt.stacks().clone()
+}
+
+/// A volume was mounted: filters that filter already attach to it.
+pub(crate) fn volume_mounted(machine: &Arc<Inner>, volume: &Arc<Volume>) {
+    let Ok(stack) = VolumeStack::new(machine, volume) else { return };
+    machine.flt.stacks().push(Arc::clone(&stack));
+    let filters = machine.flt.filters().clone();
+    for filter in filters.iter().filter(|filter| filter.started.load(std::sync::atomic::Ordering::Acquire)) {
+        Thread::enter(machine, |thread| instance::attach_automatically(thread, filter, &stack, true));
+    }
+}
+
+/// Records a finding that was noticed when `callback` had returned, not inside a call of the driver's.
+fn record(machine: &Inner, driver: &Driver, callback: &str, rule: Rule, message: String) {
+    machine.record(Finding {
+        rule,
+        message,
+        call: callback.to_owned(),
+        driver: driver.name.clone(),
+        irql: Thread::try_current().map_or(0, |thread| thread.irql()),
+        stack: Vec::new(),
+    });
+}
+
+/// What drivers can import from here.
+pub(crate) fn exports() -> impl Iterator<Item = &'static Export> {
+    [
+        create::EXPORTS,
+        file_io::EXPORTS,
+        filter::EXPORTS,
+        message::EXPORTS,
+        names::EXPORTS,
+        port::EXPORTS,
+        security::EXPORTS,
+        volumes::EXPORTS,
+        work_item::EXPORTS,
+    ]
+    .into_iter()
+    .flatten()
+}

@@ -1,0 +1,233 @@
+//! FltMgr's own objects: filters, instances, volumes, ports, work items.
+//!
+//! They are no kernel objects: drivers know them by opaque pointers, and keep them alive by *rundown references*. Here the
+//! pointer is the address of a page that nobody can touch, so that a driver that looks inside faults at once.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use nt_types::NtStatus;
+
+use super::filter::Filter;
+use super::instance::{Instance, VolumeStack};
+use super::port::{ClientPort, ServerPort};
+use super::work_item::WorkItem;
+use crate::ddi::{Call, CallSite};
+use crate::finding::Rule;
+use crate::machine::{Driver, Inner};
+use crate::nt::arena::Access;
+
+/// What a pointer of FltMgr's stands for.
+#[derive(Clone, Debug)]
+pub(crate) enum FltObject {
+    Filter(Arc<Filter>),
+    Instance(Arc<Instance>),
+    Volume(Arc<VolumeStack>),
+    ServerPort(Arc<ServerPort>),
+    ClientPort(Arc<ClientPort>),
+    WorkItem(Arc<WorkItem>),
+}
+
+impl FltObject {
+    /// The type as drivers spell it.
+    pub(crate) fn type_name(&self) -> &'static str {
+        match self {
+            Self::Filter(_) => "PFLT_FILTER",
+            Self::Instance(_) => "PFLT_INSTANCE",
+            Self::Volume(_) => "PFLT_VOLUME",
+            Self::ServerPort(_) => "PFLT_PORT (server)",
+            Self::ClientPort(_) => "PFLT_PORT (client)",
+            Self::WorkItem(_) => "PFLT_GENERIC_WORKITEM",
+        }
+    }
+
+    /// Its rundown protection, for the types that FltObjectReference takes.
+    pub(crate) fn rundown(&self) -> Option<&Rundown> {
+        match self {
+            Self::Filter(filter) => Some(&filter.rundown),
+            Self::Instance(instance) => Some(&instance.rundown),
+            Self::Volume(volume) => Some(&volume.rundown),
+            Self::ServerPort(_) | Self::ClientPort(_) | Self::WorkItem(_) => None,
+        }
+    }
+}
+
+/// Pointers that drivers hold.
+#[derive(Debug, Default)]
+pub(crate) struct ObjectTable(Mutex<HashMap<usize, FltObject>>);
+
+impl ObjectTable {
+    /// A new pointer, which stands for nothing yet.
+    pub(crate) fn reserve(machine: &Inner) -> Result<usize, NtStatus> {
+        machine.nt.arena().allocate(1, Access::None).ok_or(NtStatus::INSUFFICIENT_RESOURCES)
+    }
+
+    /// Lets a reserved pointer stand for `object`.
+    pub(crate) fn insert(&self, address: usize, object: FltObject) {
+        self.lock().insert(address, object);
+    }
+
+    /// The pointer stands for nothing any more; it is not used again soon.
+    pub(crate) fn remove(&self, machine: &Inner, address: usize) -> Option<FltObject> {
+        let removed = self.lock().remove(&address);
+        if removed.is_some() {
+            machine.nt.arena().release(address, 1);
+        }
+        removed
+    }
+
+    pub(crate) fn get(&self, address: usize) -> Option<FltObject> {
+        self.lock().get(&address).cloned()
+    }
+
+    /// All objects, for reports.
+    pub(crate) fn all(&self) -> Vec<FltObject> {
+        self.lock().values().cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<usize, FltObject>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Declares `fn $name(call, address) -> Arc<$type>`, which stops on any other pointer.
+macro_rules! typed {
+    ($($name:ident: $variant:ident, $type:ty, $spelling:literal;)*) => {$(
+        #[doc = concat!("The object behind a `", $spelling, "` that the driver passes; stops when it is none.")]
+        pub(crate) fn $name(call: &Call, address: usize) -> Arc<$type> {
+            match call.machine().flt.objects.get(address) {
+                Some(FltObject::$variant(object)) => object,
+                other => wrong(call, address, $spelling, other.as_ref()),
+            }
+        }
+    )*};
+}
+
+typed! {
+    filter: Filter, Filter, "PFLT_FILTER";
+    instance: Instance, Instance, "PFLT_INSTANCE";
+    volume: Volume, VolumeStack, "PFLT_VOLUME";
+    work_item: WorkItem, WorkItem, "PFLT_GENERIC_WORKITEM";
+}
+
+pub(crate) fn wrong(call: &Call, address: usize, wanted: &str, found: Option<&FltObject>) -> ! {
+    let is = found.map_or_else(|| "stands for nothing (any more)".to_owned(), |object| format!("is a {}", object.type_name()));
+    call.stop(Rule::BadArgument, format!("{address:#x} is passed as {wanted} but {is}"));
+}
+
+/// Rundown protection: references that an object's end waits for.
+#[derive(Debug, Default)]
+pub(crate) struct Rundown {
+    state: Mutex<RundownState>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct RundownState {
+    ending: bool,
+    /// Driver references.
+    holds: Vec<Hold>,
+    /// Callbacks and work items under way, which end by themselves.
+    busy: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Hold {
+    driver: Arc<Driver>,
+    ddi: &'static str,
+    site: usize,
+}
+
+impl Rundown {
+    /// Takes a reference for the calling driver.
+    ///
+    /// # Errors
+    /// `FLT_DELETING_OBJECT` when the object is on its way out.
+    pub(crate) fn hold(&self, site: &CallSite) -> Result<(), NtStatus> {
+        let mut state = self.lock();
+        if state.ending {
+            return Err(NtStatus::FLT_DELETING_OBJECT);
+        }
+        let hold = Hold { driver: Arc::clone(&site.driver), ddi: site.export.name, site: site.return_address };
+        state.holds.push(hold);
+        Ok(())
+    }
+
+    /// Drops a reference of `driver`; false when it holds none.
+    pub(crate) fn release(&self, driver: &Arc<Driver>) -> bool {
+        let mut state = self.lock();
+        let found = state.holds.iter().rposition(|hold| Arc::ptr_eq(&hold.driver, driver));
+        if let Some(index) = found {
+            state.holds.remove(index);
+            self.changed.notify_all();
+        }
+        found.is_some()
+    }
+
+    /// Notes that driver code runs for the object.
+    ///
+    /// # Errors
+    /// `FLT_DELETING_OBJECT` when the object is on its way out.
+    pub(crate) fn enter(&self) -> Result<(), NtStatus> {
+        let mut state = self.lock();
+        if state.ending {
+            return Err(NtStatus::FLT_DELETING_OBJECT);
+        }
+        state.busy += 1;
+        Ok(())
+    }
+
+    /// The end of [`enter`](Self::enter).
+    pub(crate) fn leave(&self) {
+        self.lock().busy -= 1;
+        self.changed.notify_all();
+    }
+
+    /// From now on nobody gets a reference.
+    pub(crate) fn start_ending(&self) {
+        self.lock().ending = true;
+    }
+
+    /// References that are held, one text each.
+    pub(crate) fn holders(&self) -> Vec<String> {
+        self.lock().holds.iter().map(|hold| format!("by {} from {:#x} in {}", hold.ddi, hold.site, hold.driver.name)).collect()
+    }
+
+    /// Number of references that `driver` holds.
+    pub(crate) fn held_by(&self, driver: &Driver) -> usize {
+        self.lock().holds.iter().filter(|hold| std::ptr::eq(Arc::as_ptr(&hold.driver), driver)).count()
+    }
+
+    /// Waits until all references and callbacks are gone.
+    ///
+    /// # Errors
+    /// Who still holds on when nothing has changed for `patience`: on Windows the wait would go on.
+    pub(crate) fn wait(&self, patience: Duration) -> Result<(), Vec<String>> {
+        let mut state = self.lock();
+        let mut seen = (state.holds.len(), state.busy);
+        let mut since = Instant::now();
+        while seen != (0, 0) {
+            let left = patience.saturating_sub(since.elapsed());
+            if left.is_zero() {
+                let busy = state.busy;
+                drop(state);
+                let mut holders = self.holders();
+                if busy != 0 {
+                    holders.push(format!("{busy} callback(s) or work item(s) that do not return"));
+                }
+                return Err(holders);
+            }
+            (state, _) = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
+            if seen != (state.holds.len(), state.busy) {
+                seen = (state.holds.len(), state.busy);
+                since = Instant::now();
+            }
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, RundownState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

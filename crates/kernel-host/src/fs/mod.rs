@@ -1,0 +1,94 @@
+//! Volumes on host folders, with the file system semantics that drivers and programs see.
+//!
+//! From a name to bytes: [`path`] parses, [`host`] finds entries in the folder, [`volume`] follows the name, [`create`]
+//! decides the open, [`stream`] and [`share`] are what opens of one file have in common, [`open`] moves the data.
+//! [`device`] puts kernel objects around that and [`io`] sends requests through the filters first. [`program`] is what
+//! simulated processes call.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use nt_types::{DEVICE_OBJECT, NtStatus};
+
+use crate::machine::Inner;
+use crate::nt::ob::ObjectRef;
+
+pub(crate) mod access;
+pub(crate) mod change;
+pub(crate) mod create;
+pub(crate) mod device;
+pub(crate) mod host;
+pub(crate) mod information;
+pub(crate) mod io;
+pub(crate) mod open;
+pub(crate) mod options;
+pub(crate) mod path;
+pub(crate) mod program;
+pub(crate) mod share;
+pub(crate) mod stream;
+pub(crate) mod volume;
+
+use volume::Volume;
+
+/// The volumes of a machine.
+#[derive(Debug, Default)]
+pub(crate) struct Fs {
+    mounted: Mutex<Vec<Mounted>>,
+}
+
+/// A volume and its device object.
+#[derive(Clone, Debug)]
+pub(crate) struct Mounted {
+    pub(crate) volume: Arc<Volume>,
+    pub(crate) device: ObjectRef,
+}
+
+impl Fs {
+    /// All volumes, in the order of mounting.
+    pub(crate) fn volumes(&self) -> Vec<Mounted> {
+        self.lock().clone()
+    }
+
+    /// Writable user references (sections and views) to the stream whose `SECTION_OBJECT_POINTERS` are at `address`:
+    /// what `MmDoesFileHaveUserWritableReferences` answers. `None` when no open stream has them there.
+    pub(crate) fn writable_references(&self, address: usize) -> Option<u32> {
+        let volumes = self.volumes();
+        let streams = volumes.iter().flat_map(|mounted| mounted.volume.lock().live());
+        let mut found = streams.filter(|stream| (&raw const stream.sections.0).addr() == address);
+        found.next().map(|stream| stream.writable_sections.load(std::sync::atomic::Ordering::Acquire))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Mounted>> {
+        self.mounted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Mounts `folder` as `drive` (such as `C:`): makes `\Device\HarddiskVolumeN` and its links, and tells the filters.
+///
+/// # Errors
+/// `INVALID_PARAMETER` for a drive that is no letter, `OBJECT_NAME_COLLISION` for one in use, `OBJECT_PATH_NOT_FOUND` when the
+/// folder cannot be opened.
+pub(crate) fn mount(machine: &Arc<Inner>, drive: &str, folder: &Path) -> Result<Arc<Volume>, NtStatus> {
+    let letter = match drive.trim_end_matches(':').as_bytes() {
+        [letter] if letter.is_ascii_alphabetic() => char::from(letter.to_ascii_uppercase()),
+        _ => return Err(NtStatus::INVALID_PARAMETER),
+    };
+    let mut mounted = machine.fs.lock();
+    let number = mounted.len() as u32 + 1;
+    let volume = Volume::mount(number, letter, folder).map_err(|_| NtStatus::OBJECT_PATH_NOT_FOUND)?;
+    let objects = machine.nt.objects();
+    let payload = device::VolumeDevice { volume: Arc::clone(&volume), machine: Arc::downgrade(machine) };
+    let object = objects.create(size_of::<DEVICE_OBJECT>(), Arc::new(payload))?;
+    device::initialise_device(object.body());
+    let names = objects.namespace();
+    names.insert_link(&format!(r"\GLOBAL??\{letter}:"), &volume.device_name())?;
+    names.insert_object(&volume.device_name(), &object)?;
+    names.insert_link(&volume.guid_name().replace(r"\??\", r"\GLOBAL??\"), &volume.device_name())?;
+    mounted.push(Mounted { volume: Arc::clone(&volume), device: object });
+    drop(mounted);
+    crate::flt::volume_mounted(machine, &volume);
+    Ok(volume)
+}
+
+#[cfg(test)]
+mod tests;

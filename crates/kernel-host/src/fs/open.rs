@@ -1,0 +1,259 @@
+//! One open of a stream: what NTFS keeps in its CCB.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use nt_types::{AccessMask, NtStatus};
+use rustix::fs::{AtFlags, Statx};
+
+use super::host;
+use super::options::{CreateRequest, option};
+use super::share::ShareMode;
+use super::stream::{Kind, Stream};
+use super::volume::Volume;
+
+/// An open stream.
+#[derive(Debug)]
+pub(crate) struct Open {
+    pub(crate) volume: Arc<Volume>,
+    pub(crate) stream: Arc<Stream>,
+    /// Rights granted.
+    pub(crate) granted: AccessMask,
+    /// `FILE_*` create options.
+    pub(crate) options: u32,
+    pub(crate) share: ShareMode,
+    /// Current byte offset of a synchronous open.
+    pub(crate) position: AtomicI64,
+    /// The entry itself, for metadata.
+    fd: OwnedFd,
+    data: Data,
+    delete_on_close: AtomicBool,
+    cleaned_up: AtomicBool,
+}
+
+/// Where the bytes are.
+#[derive(Debug)]
+pub(crate) enum Data {
+    /// A host file.
+    Host(OwnedFd),
+    /// A named stream.
+    Memory(Arc<Mutex<Vec<u8>>>),
+    /// Directories, links and the volume have none.
+    None,
+}
+
+impl Open {
+    pub(super) fn new(
+        volume: Arc<Volume>,
+        stream: Arc<Stream>,
+        request: &CreateRequest,
+        granted: AccessMask,
+        share: ShareMode,
+        fd: OwnedFd,
+        data: Data,
+    ) -> Self {
+        Self {
+            volume,
+            stream,
+            granted,
+            options: request.options,
+            share,
+            position: AtomicI64::new(0),
+            fd,
+            data,
+            delete_on_close: AtomicBool::new(request.options & option::DELETE_ON_CLOSE != 0),
+            cleaned_up: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether requests on this open are synchronous, so that it has a current byte offset.
+    pub(crate) fn is_synchronous(&self) -> bool {
+        self.options & (option::SYNCHRONOUS_IO_ALERT | option::SYNCHRONOUS_IO_NONALERT) != 0
+    }
+
+    /// Whether IRP_MJ_CLEANUP has been through: I/O is illegal from then on.
+    pub(crate) fn is_cleaned_up(&self) -> bool {
+        self.cleaned_up.load(Ordering::Acquire)
+    }
+
+    /// Host metadata at this moment.
+    pub(crate) fn stat(&self) -> Result<Statx, NtStatus> {
+        host::stat(self.fd.as_fd())
+    }
+
+    /// Bytes of the stream at this moment.
+    pub(crate) fn size(&self) -> Result<u64, NtStatus> {
+        match &self.data {
+            Data::Host(_) => Ok(self.stat()?.stx_size),
+            Data::Memory(bytes) => Ok(bytes.lock().unwrap_or_else(PoisonError::into_inner).len() as u64),
+            Data::None => Ok(0),
+        }
+    }
+
+    /// Volume-relative name as the volume stores it.
+    pub(crate) fn name(&self) -> Vec<u16> {
+        self.stream.lock().name.clone()
+    }
+
+    /// Names of the file's named streams and their sizes.
+    pub(crate) fn named_streams(&self) -> Vec<(Vec<u16>, u64)> {
+        let state = self.volume.lock();
+        let streams = state.named.get(&self.stream.key.file);
+        let length = |data: &Mutex<Vec<u8>>| data.lock().unwrap_or_else(PoisonError::into_inner).len() as u64;
+        streams.into_iter().flatten().map(|stream| (stream.name.clone(), length(&stream.data))).collect()
+    }
+
+    /// The entry's descriptor, for metadata operations.
+    pub(super) fn entry(&self) -> &OwnedFd {
+        &self.fd
+    }
+
+    /// The bytes.
+    pub(crate) fn data(&self) -> &Data {
+        &self.data
+    }
+
+    /// IRP_MJ_READ: bytes from `offset` on, at most `length`.
+    ///
+    /// # Errors
+    /// `END_OF_FILE` when `offset` is at or behind the end (a read of no bytes succeeds), `ACCESS_DENIED`
+    /// without the right, `INVALID_DEVICE_REQUEST` on what has no data, `INVALID_PARAMETER` for a negative offset.
+    pub(crate) fn read(&self, offset: i64, buffer: &mut [u8]) -> Result<usize, NtStatus> {
+        let offset = u64::try_from(offset).map_err(|_| NtStatus::INVALID_PARAMETER)?;
+        let mut done = 0;
+        match &self.data {
+            Data::None => return Err(NtStatus::INVALID_DEVICE_REQUEST),
+            Data::Memory(bytes) => {
+                let bytes = bytes.lock().unwrap_or_else(PoisonError::into_inner);
+                let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+                done = buffer.len().min(bytes.len() - start);
+                buffer[..done].copy_from_slice(&bytes[start..start + done]);
+            }
+            Data::Host(fd) => {
+                while done < buffer.len() {
+                    let Some(at) = offset.checked_add(done as u64) else { break };
+                    match rustix::io::pread(fd, &mut buffer[done..], at) {
+                        Ok(0) | Err(rustix::io::Errno::INVAL) => break,
+                        Ok(count) => done += count,
+                        Err(rustix::io::Errno::INTR) => {}
+                        Err(error) => return Err(host::status(error)),
+                    }
+                }
+            }
+        }
+        if done == 0 && !buffer.is_empty() { Err(NtStatus::END_OF_FILE) } else { Ok(done) }
+    }
+
+    /// IRP_MJ_WRITE.
+    ///
+    /// # Errors
+    /// `INVALID_DEVICE_REQUEST` on what has no data, `INVALID_PARAMETER` for a negative offset, the host's errors.
+    pub(crate) fn write(&self, offset: i64, buffer: &[u8]) -> Result<usize, NtStatus> {
+        let offset = u64::try_from(offset).map_err(|_| NtStatus::INVALID_PARAMETER)?;
+        match &self.data {
+            Data::None => return Err(NtStatus::INVALID_DEVICE_REQUEST),
+            Data::Memory(bytes) => {
+                let start = usize::try_from(offset).map_err(|_| host::DISK_FULL)?;
+                let end = start.checked_add(buffer.len()).filter(|&end| end <= 1 << 30).ok_or(host::DISK_FULL)?;
+                let mut bytes = bytes.lock().unwrap_or_else(PoisonError::into_inner);
+                if bytes.len() < end {
+                    bytes.resize(end, 0);
+                }
+                bytes[start..end].copy_from_slice(buffer);
+            }
+            Data::Host(fd) => {
+                let mut done = 0;
+                while done < buffer.len() {
+                    let at = offset.checked_add(done as u64).ok_or(NtStatus::INVALID_PARAMETER)?;
+                    match rustix::io::pwrite(fd, &buffer[done..], at) {
+                        Ok(0) => return Err(host::DISK_FULL),
+                        Ok(count) => done += count,
+                        Err(rustix::io::Errno::INTR) => {}
+                        Err(error) => return Err(host::status(error)),
+                    }
+                }
+            }
+        }
+        Ok(buffer.len())
+    }
+
+    /// Marks the stream for deletion, or takes the mark back (`FileDispositionInformation`).
+    ///
+    /// # Errors
+    /// `CANNOT_DELETE` for the root, a read-only file or one with a mapped section, `DIRECTORY_NOT_EMPTY`.
+    pub(crate) fn set_delete_pending(&self, delete: bool) -> Result<(), NtStatus> {
+        let _volume = self.volume.lock();
+        if delete {
+            self.check_deletable()?;
+        }
+        self.stream.lock().delete_pending = delete;
+        Ok(())
+    }
+
+    fn check_deletable(&self) -> Result<(), NtStatus> {
+        let stat = self.stat()?;
+        let read_only = self.stream.kind == Kind::File && stat.stx_mode & 0o222 == 0;
+        if self.stream.lock().link.is_none() || read_only || self.stream.has_user_writable_references() {
+            return Err(NtStatus::CANNOT_DELETE);
+        }
+        if self.stream.kind == Kind::Directory {
+            if !host::names(self.fd.as_fd())?.is_empty() {
+                return Err(host::DIRECTORY_NOT_EMPTY);
+            }
+        }
+        Ok(())
+    }
+
+    /// IRP_MJ_CLEANUP: the last handle is closed. Gives the share counts back and deletes what is marked.
+    pub(crate) fn clean_up(&self) {
+        if self.cleaned_up.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let mut volume = self.volume.lock();
+        if self.delete_on_close.load(Ordering::Acquire) && self.check_deletable().is_ok() {
+            self.stream.lock().delete_pending = true;
+        }
+        let mut state = self.stream.lock();
+        state.share.remove(self.share);
+        state.handles = state.handles.saturating_sub(1);
+        if !state.delete_pending || state.handles != 0 {
+            return;
+        }
+        if let Some(name) = &self.stream.key.stream {
+            if let Some(streams) = volume.named.get_mut(&self.stream.key.file) {
+                streams.retain(|stream| super::path::upcase(&stream.name) != *name);
+            }
+        } else if let Some(link) = state.link.take() {
+            let flags = if self.stream.kind == Kind::Directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+            // A name that somebody on the host removed meanwhile is as good as deleted.
+            let _ = rustix::fs::unlinkat(&link.parent, link.name.as_os_str(), flags);
+            volume.forget(self.stream.key.file);
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        // A file object without a handle (a failed create, a stream file object) is cleaned up here at the latest.
+        self.clean_up();
+    }
+}
+
+impl Data {
+    /// Sets the length.
+    ///
+    /// # Errors
+    /// The host's.
+    pub(crate) fn truncate(&self, length: u64) -> Result<(), NtStatus> {
+        match self {
+            Self::Host(fd) => rustix::fs::ftruncate(fd, length).map_err(host::status),
+            Self::Memory(bytes) => {
+                let length = usize::try_from(length).ok().filter(|&length| length <= 1 << 30).ok_or(host::DISK_FULL)?;
+                bytes.lock().unwrap_or_else(PoisonError::into_inner).resize(length, 0);
+                Ok(())
+            }
+            Self::None => Err(NtStatus::INVALID_DEVICE_REQUEST),
+        }
+    }
+}

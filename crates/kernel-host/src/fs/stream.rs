@@ -1,0 +1,107 @@
+//! What all opens of one stream share: share counts, deletion, sections.
+//!
+//! NTFS calls it the stream control block, and file objects point at it with `FsContext`. It lives while a file object refers to it.
+
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use nt_types::SECTION_OBJECT_POINTERS;
+
+use super::share::ShareAccess;
+
+/// A file, on whichever name: the host's device and inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct FileKey {
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+}
+
+/// A stream of a file; `None` is the default one. Named streams are compared upper-cased.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct StreamKey {
+    pub(crate) file: FileKey,
+    pub(crate) stream: Option<Vec<u16>>,
+}
+
+/// What a stream is a stream of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A file with data.
+    File,
+    /// A folder.
+    Directory,
+    /// A link, opened itself.
+    Link,
+    /// The volume.
+    Volume,
+}
+
+/// The stream control block.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) key: StreamKey,
+    pub(crate) kind: Kind,
+    /// The object that `FILE_OBJECT::SectionObjectPointer` points at. Boxed, so that it never moves.
+    pub(crate) sections: Box<SectionPointers>,
+    /// Writable user references that outlive handles: sections and views.
+    pub(crate) writable_sections: AtomicU32,
+    state: Mutex<StreamState>,
+}
+
+/// [`SECTION_OBJECT_POINTERS`] at a stable address.
+#[derive(Debug)]
+pub(crate) struct SectionPointers(pub(crate) SECTION_OBJECT_POINTERS);
+
+// SAFETY: the pointers inside are never followed by the host: they stay NULL, only the structure's address has a meaning.
+unsafe impl Send for SectionPointers {}
+// SAFETY: as above.
+unsafe impl Sync for SectionPointers {}
+
+/// The changing part.
+#[derive(Debug, Default)]
+pub(crate) struct StreamState {
+    pub(crate) share: ShareAccess,
+    /// Handles that were not cleaned up yet.
+    pub(crate) handles: u32,
+    /// Marked for deletion: new opens fail, the last cleanup deletes.
+    pub(crate) delete_pending: bool,
+    /// Where the name is, for deletion and renaming.
+    pub(crate) link: Option<Link>,
+    /// Volume-relative name with the case that the volume stores.
+    pub(crate) name: Vec<u16>,
+}
+
+/// A directory entry.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) parent: OwnedFd,
+    pub(crate) name: OsString,
+}
+
+impl Stream {
+    pub(crate) fn new(key: StreamKey, kind: Kind, link: Option<Link>, name: Vec<u16>) -> Arc<Self> {
+        let null = std::ptr::null_mut();
+        Arc::new(Self {
+            key,
+            kind,
+            sections: Box::new(SectionPointers(SECTION_OBJECT_POINTERS {
+                DataSectionObject: null,
+                SharedCacheMap: null,
+                ImageSectionObject: null,
+            })),
+            writable_sections: AtomicU32::new(0),
+            state: Mutex::new(StreamState { link, name, ..StreamState::default() }),
+        })
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, StreamState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `MmDoesFileHaveUserWritableReferences`: writable sections and views of user mode, which outlive their handles.
+    pub(crate) fn has_user_writable_references(&self) -> bool {
+        self.writable_sections.load(Ordering::Acquire) != 0
+    }
+}
