@@ -74,6 +74,7 @@ impl Call {
         let thread = Thread::current();
         let site = thread.take_call_site();
         thread.leave_if_stopped();
+        thread.call_began(&site);
         let call = Self {
             site,
             thread,
@@ -157,6 +158,7 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         self.write_trace();
+        self.thread.call_ended();
     }
 }
 

@@ -34,10 +34,15 @@ mod cpu;
 mod flt;
 mod fs;
 mod image;
+pub mod inf;
 mod ndis;
 mod nt;
 mod server;
 
 pub use finding::{Finding, Rule};
+pub use flt::message::Message;
+pub use flt::program::{FilterSummary, PortConnection, PortSummary};
+pub use fs::program::{MappedView, OpenOptions, ProgramFile};
 pub use leak::{Leak, LeakKind, LeakReport};
-pub use machine::{Machine, MachineBuilder};
+pub use image::LoadError;
+pub use machine::{DriverError, Machine, MachineBuilder};

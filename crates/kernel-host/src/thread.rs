@@ -30,6 +30,8 @@ pub struct Thread {
     guarded_regions: AtomicU32,
     process: Mutex<Option<Arc<Process>>>,
     entries: Mutex<Vec<Entry>>,
+    /// Calls of exports that are under way, innermost last.
+    calls: Mutex<Vec<CallSite>>,
     /// Address of the saved stack pointer that leads out of driver code; zero outside.
     way_out: AtomicUsize,
 }
@@ -57,6 +59,8 @@ struct Levels {
 }
 
 thread_local! {
+    /// How many calls of exports are under way; also for the fault handler.
+    static OPEN_CALLS: Cell<usize> = const { Cell::new(0) };
     /// The stack that driver code runs on: for the fault handler, which may touch nothing that needs to be set up first.
     static STACK: Cell<Option<StackBounds>> = const { Cell::new(None) };
     static CURRENT: RefCell<Option<Arc<Thread>>> = const { RefCell::new(None) };
@@ -123,6 +127,7 @@ impl Thread {
                 guarded_regions: AtomicU32::new(0),
                 process: Mutex::new(None),
                 entries: Mutex::new(Vec::new()),
+                calls: Mutex::new(Vec::new()),
                 way_out: AtomicUsize::new(0),
             });
             known.push(Arc::downgrade(&thread));
@@ -237,6 +242,39 @@ impl Thread {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner).last().cloned()
     }
 
+    /// Notes that an export's call begins; see [`Thread::call_ended`].
+    pub(crate) fn call_began(&self, site: &CallSite) {
+        self.calls().push(site.clone());
+        OPEN_CALLS.set(OPEN_CALLS.get() + 1);
+    }
+
+    /// Notes that the innermost call ends.
+    pub(crate) fn call_ended(&self) {
+        self.calls().pop();
+        OPEN_CALLS.set(OPEN_CALLS.get().saturating_sub(1));
+    }
+
+    /// Whether host code runs for a driver, so that a fault in it is a bad pointer of the driver's. May be asked in a
+    /// signal handler.
+    pub(crate) fn is_serving_call() -> bool {
+        OPEN_CALLS.get() != 0
+    }
+
+    /// The innermost call of an export that is under way.
+    pub(crate) fn open_call(&self) -> Option<CallSite> {
+        self.calls().last().cloned()
+    }
+
+    /// Drivers' stacks below the innermost `skip` calls: who called the export that called back, and so on.
+    pub(crate) fn outer_stacks(&self, skip: usize) -> Vec<String> {
+        let calls = self.calls().clone();
+        calls.iter().rev().skip(skip).flat_map(CallSite::stack).collect()
+    }
+
+    fn calls(&self) -> std::sync::MutexGuard<'_, Vec<CallSite>> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether driver code is on this thread's stack.
     #[must_use]
     pub fn is_in_driver(&self) -> bool {
@@ -269,7 +307,10 @@ impl Thread {
             call,
             driver: driver.map(|driver| driver.name.clone()).unwrap_or_default(),
             irql: self.irql(),
-            stack: site.map(CallSite::stack).unwrap_or_default(),
+            stack: match site {
+                Some(site) => site.stack().into_iter().chain(self.outer_stacks(1)).collect(),
+                None => self.outer_stacks(0),
+            },
         }
     }
 
@@ -306,6 +347,7 @@ impl Thread {
             return Err(stopped);
         }
         let before = self.levels();
+        let open_calls = self.calls().len();
         let depth = self.push_entry(Entry { driver: Arc::clone(driver), callback });
         self.set_irql(irql);
         let entered = self.levels();
@@ -317,6 +359,11 @@ impl Thread {
         }
         self.leave_if_stopped();
         self.entries.lock().unwrap_or_else(PoisonError::into_inner).truncate(depth);
+        self.calls().truncate(open_calls);
+        if result.is_none() {
+            // Calls were left, not ended. Other machines' calls on this Linux thread were left with them.
+            OPEN_CALLS.set(open_calls);
+        }
         self.set_levels(before);
         match (result, self.machine.stopped()) {
             (_, Some(stopped)) => Err(stopped),

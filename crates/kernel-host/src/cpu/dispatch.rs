@@ -154,6 +154,7 @@ pub(super) fn stop(rule: Rule, message: String, context: &Context) -> ! {
     let thread = Thread::current();
     let mut finding = thread.finding(rule, message, None);
     finding.stack = super::stack_from(context);
+    finding.stack.extend(thread.outer_stacks(0));
     if let Some(module) = crate::image::find(context.rip as usize) {
         module.name().clone_into(&mut finding.driver);
     }

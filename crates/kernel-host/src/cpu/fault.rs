@@ -8,6 +8,7 @@ use super::dispatch::{dispatch, stop};
 use super::epilogue::decode;
 use super::memory::try_read_u64;
 use crate::finding::Rule;
+use crate::image::is_driver_address;
 use crate::process::{HIGHEST_USER_ADDRESS, guard_page_hit};
 use crate::thread::Thread;
 
@@ -29,6 +30,10 @@ pub(super) struct Fault {
     /// CR2: the address that was accessed, for page faults.
     pub(super) address: u64,
 }
+
+/// Bits of a page fault's error code.
+const WRITE: u64 = 2;
+const INSTRUCTION_FETCH: u64 = 16;
 
 /// x86 exception vectors.
 mod vector {
@@ -53,6 +58,9 @@ pub(super) extern "sysv64" fn enter(fault: *mut Fault) -> ! {
     if stack.is_some_and(|stack| !stack.has_room_below(fault.context.rsp() as usize)) {
         bad_stack(fault);
     }
+    if !is_driver_address(fault.context.rip as usize) && fault.error & INSTRUCTION_FETCH == 0 {
+        bad_argument(fault);
+    }
     match fault.vector {
         vector::PAGE => page_fault(fault),
         vector::PROTECTION => protection_fault(fault),
@@ -71,6 +79,24 @@ pub(super) extern "sysv64" fn enter(fault: *mut Fault) -> ! {
             &fault.context,
         ),
     }
+}
+
+/// An export met a bad pointer. Its frames own things, so they cannot be jumped over as an exception would: the machine
+/// stops. Exports whose page promises an exception probe first and raise it themselves.
+fn bad_argument(fault: &Fault) -> ! {
+    let thread = Thread::current();
+    let Some(site) = thread.open_call() else {
+        let message = format!("the host itself faulted at {:#x}", fault.context.rip);
+        stop(Rule::UnhandledException, message, &fault.context)
+    };
+    let address = if fault.vector == vector::PAGE { fault.address } else { u64::MAX };
+    let verb = if fault.error & WRITE != 0 { "written" } else { "read" };
+    let message = format!(
+        "{} was given an address that cannot be {verb}: {address:#x}{}",
+        site.export.name,
+        super::explain(address)
+    );
+    thread.stop(Rule::BadArgument, message, Some(&site))
 }
 
 /// There is no stack to go on with: a double fault on Windows.
@@ -105,7 +131,7 @@ fn raise(fault: &mut Fault, code: NtStatus, parameters: &[u64]) -> ! {
 
 /// Only addresses of user memory become exceptions: a driver cannot catch a bad kernel address.
 fn page_fault(fault: &mut Fault) -> ! {
-    let (is_write, is_fetch) = (fault.error & 2 != 0, fault.error & 16 != 0);
+    let (is_write, is_fetch) = (fault.error & WRITE != 0, fault.error & INSTRUCTION_FETCH != 0);
     let access = match (is_write, is_fetch) {
         (_, true) => 8,
         (true, false) => 1,

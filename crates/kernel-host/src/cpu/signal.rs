@@ -47,7 +47,11 @@ unsafe extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: 
         machine.gregs[libc::REG_RIP as usize] = recovery as i64;
         return;
     }
-    let is_drivers = is_driver_address(rip) || crate::nt::crt::is_leaf(rip) || is_jump_from_driver(machine);
+    // A fault of host code that serves a call is a bad pointer that the driver passed.
+    let is_drivers = is_driver_address(rip)
+        || crate::nt::crt::is_leaf(rip)
+        || is_jump_from_driver(machine)
+        || Thread::is_serving_call();
     match Thread::driver_stack().filter(|_| is_drivers) {
         Some(stack) => redirect(signal, machine, stack),
         // SAFETY: these are the arguments of this very call.

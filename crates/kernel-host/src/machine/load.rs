@@ -1,0 +1,208 @@
+//! Loading and unloading drivers.
+
+use std::sync::Arc;
+
+use nt_types::{DRIVER_OBJECT, NtStatus, UNICODE_STRING};
+
+use super::driver::DriverState;
+use super::{Driver, DriverError, Inner, Machine};
+use crate::finding::{Finding, Rule};
+use crate::image::Image;
+use crate::image::imports::Resolver;
+use crate::leak::{LeakKind, LeakReport};
+use crate::nt::io::driver_object::{DriverObject, ImageRange};
+use crate::nt::raw::Raw;
+use crate::thread::Thread;
+
+type DriverUnload = unsafe extern "efiapi" fn(*mut DRIVER_OBJECT);
+type DriverEntry = unsafe extern "efiapi" fn(*mut DRIVER_OBJECT, *mut UNICODE_STRING) -> NtStatus;
+
+impl Machine {
+    /// Loads the driver of an installed service and runs its DriverEntry, in the system process at `PASSIVE_LEVEL`.
+    ///
+    /// `service` is the service's name or its image's file name.
+    ///
+    /// # Errors
+    /// [`DriverError::AlreadyLoaded`] while the driver is loaded or on its way in or out; the image's or DriverEntry's
+    /// refusal, after which everything is as before.
+    pub fn load_driver(&self, service: &str) -> Result<(), DriverError> {
+        let service = self.service(service)?;
+        let inner = self.inner();
+        if let Some(stopped) = inner.stopped() {
+            return Err(stopped.into());
+        }
+        let file_name = service.image.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let driver = Arc::new(Driver::new(file_name, service.installed.service, service.image));
+        {
+            let mut drivers = inner.drivers();
+            if drivers.iter().any(|other| other.service == driver.service) {
+                return Err(DriverError::AlreadyLoaded(driver.service.clone()));
+            }
+            drivers.push(Arc::clone(&driver));
+        }
+        let result = start(inner, &driver);
+        match result {
+            Ok(()) => driver.set_state(DriverState::Running),
+            // What the report is about stays, so that a stopped machine can still be looked at.
+            Err(DriverError::Stopped(_)) => {}
+            Err(_) => forget(inner, &driver),
+        }
+        result
+    }
+
+    /// Unloads a driver: a minifilter through its FilterUnloadCallback, any other through DriverUnload.
+    ///
+    /// `mandatory` is what stopping the service means to a minifilter, which then cannot refuse; otherwise it is
+    /// `fltmc unload`. What the driver has not given back is in the report, and is a finding.
+    ///
+    /// # Errors
+    /// [`DriverError::NotLoaded`]; [`DriverError::UnloadRefused`] when the driver said no or has no unload routine.
+    pub fn unload_driver(&self, service: &str, mandatory: bool) -> Result<LeakReport, DriverError> {
+        let inner = self.inner();
+        if let Some(stopped) = inner.stopped() {
+            return Err(stopped.into());
+        }
+        let driver = self.driver(service).ok_or_else(|| DriverError::NotLoaded(service.to_owned()))?;
+        if !driver.change_state(DriverState::Running, DriverState::Unloading) {
+            return Err(DriverError::NotLoaded(service.to_owned()));
+        }
+        if let Err(error) = run_unload(inner, &driver, mandatory) {
+            driver.set_state(DriverState::Running);
+            return Err(error);
+        }
+        let report = inner.leaks_of(&driver);
+        if let Some(finding) = leak_finding(&driver, &report, "DriverUnload") {
+            inner.record(finding);
+        }
+        forget(inner, &driver);
+        inner.reports().push(report.clone());
+        Ok(report)
+    }
+
+    /// A loaded driver, by the name of its service or its image.
+    pub(crate) fn driver(&self, name: &str) -> Option<Arc<Driver>> {
+        let drivers = self.inner().drivers();
+        let is_it = |driver: &&Arc<Driver>| {
+            driver.service.eq_ignore_ascii_case(name) || driver.name.eq_ignore_ascii_case(name)
+        };
+        drivers.iter().find(is_it).cloned()
+    }
+
+    /// Loaded drivers, in the order of loading.
+    #[must_use]
+    pub fn drivers(&self) -> Vec<Arc<Driver>> {
+        self.inner().drivers().clone()
+    }
+
+    /// One report for each driver that was unloaded, oldest first.
+    #[must_use]
+    pub fn unload_reports(&self) -> Vec<LeakReport> {
+        self.inner().reports().clone()
+    }
+
+    /// What a loaded driver holds at this moment.
+    #[must_use]
+    pub fn held_by(&self, driver: &Driver) -> LeakReport {
+        self.inner().leaks_of(driver)
+    }
+}
+
+/// Maps the image and runs DriverEntry.
+fn start(inner: &Arc<Inner>, driver: &Arc<Driver>) -> Result<(), DriverError> {
+    let image = {
+        let drivers = inner.drivers();
+        let images = drivers.iter().filter_map(|driver| driver.image.get()).collect();
+        Image::load(&driver.path, &Resolver { images }, &Arc::downgrade(driver))?
+    };
+    let image = driver.image.get_or_init(|| image);
+    let module = image.module();
+    let range = ImageRange { base: module.base(), size: module.size(), entry: image.entry() };
+    let object = DriverObject::create(inner, driver, range, &driver.service).map_err(DriverError::Host)?;
+    let (address, path) = (object.address(), object.registry_path());
+    driver.set_object(object);
+    // SAFETY: the address of the image's entry point, whose type the DDI page of DriverEntry gives.
+    let entry = unsafe { std::mem::transmute::<usize, DriverEntry>(image.entry()) };
+    let status = as_system(inner, |thread| {
+        thread.call_driver(driver, "DriverEntry", 0, || {
+            // SAFETY: a driver object and a string as the page describes, alive during the call.
+            unsafe { entry(Raw::at(address).pointer(), Raw::at(path).pointer()) }
+        })
+    })?;
+    if status.is_success() {
+        driver.with_object(DriverObject::entry_returned);
+        return Ok(());
+    }
+    // Pool that it leaves behind now is leaked for good: Windows does not call DriverUnload after a failed start.
+    let report = inner.leaks_of(driver);
+    if let Some(finding) = leak_finding(driver, &report, "DriverEntry") {
+        inner.record(finding);
+    }
+    Err(DriverError::EntryFailed { status, report })
+}
+
+fn run_unload(inner: &Arc<Inner>, driver: &Arc<Driver>, mandatory: bool) -> Result<(), DriverError> {
+    let stopped = |status| inner.stopped().map_or(DriverError::UnloadRefused(status), DriverError::Stopped);
+    let filter = inner.flt.filter_of(driver);
+    if let Some(filter) = &filter {
+        crate::flt::filter::unload(inner, filter, mandatory).map_err(stopped)?;
+    }
+    let routine = driver.with_object(DriverObject::unload_routine).flatten();
+    match routine {
+        Some(routine) => {
+            // SAFETY: the driver (or NDIS for it) stored a routine of this type in its driver object.
+            let routine = unsafe { std::mem::transmute::<usize, DriverUnload>(routine) };
+            as_system(inner, |thread| {
+                thread.call_driver(driver, "DriverUnload", 0, || {
+                    // SAFETY: the routine's documented argument; the object is alive.
+                    unsafe { routine(Raw::at(driver.object_address()).pointer()) }
+                })
+            })?;
+        }
+        None if filter.is_none() => return Err(DriverError::UnloadRefused(NtStatus::INVALID_DEVICE_REQUEST)),
+        None => {}
+    }
+    inner.stopped().map_or(Ok(()), |stopped| Err(stopped.into()))
+}
+
+/// Takes a driver's memory and name away. Its address range stays known, for calls that come too late.
+fn forget(inner: &Inner, driver: &Arc<Driver>) {
+    driver.set_state(DriverState::Unloaded);
+    if let Some(image) = driver.image.get() {
+        image.unload();
+    }
+    if let Some(object) = driver.take_object() {
+        object.remove(inner);
+    }
+    inner.nt.objects().forget_driver(driver);
+    inner.drivers().retain(|other| !Arc::ptr_eq(other, driver));
+    inner.gone().push(Arc::clone(driver));
+}
+
+/// Runs `body` on the calling thread as a thread of the system process.
+fn as_system<R>(inner: &Arc<Inner>, body: impl FnOnce(&Arc<Thread>) -> R) -> R {
+    Thread::enter(inner, |thread| {
+        let before = thread.set_process(None);
+        let result = body(thread);
+        thread.set_process(before);
+        result
+    })
+}
+
+/// The finding that a report which is not clean amounts to.
+fn leak_finding(driver: &Driver, report: &LeakReport, call: &str) -> Option<Finding> {
+    let first = report.leaks.first()?;
+    let rule = match first.kind {
+        LeakKind::Pool | LeakKind::Mapping => Rule::PoolLeak,
+        LeakKind::Handle | LeakKind::Port => Rule::HandleLeak,
+        LeakKind::Reference => Rule::ReferenceLeak,
+        LeakKind::Registration | LeakKind::Device | LeakKind::Execution => Rule::BadState,
+    };
+    Some(Finding {
+        rule,
+        message: report.to_string(),
+        call: call.to_owned(),
+        driver: driver.name.clone(),
+        irql: 0,
+        stack: Vec::new(),
+    })
+}
