@@ -2,16 +2,15 @@
 
 use crate::irql::after_call;
 use crate::raw::{
-    FLTFL_IO_OPERATION_DO_NOT_UPDATE_BYTE_OFFSET, FltClose, FltCreateFileEx,
-    FltQueryInformationFile, FltReadFile, ObfDereferenceObject,
+    FLTFL_IO_OPERATION_DO_NOT_UPDATE_BYTE_OFFSET, FltClose, FltCreateFileEx, FltQueryInformationFile, FltReadFile,
+    ObfDereferenceObject,
 };
 use crate::{FilterRef, Instance, Passive};
 use core::ptr;
 use nt_types::{
-    AccessMask, CreateOptions, FILE_ATTRIBUTE_TAG_INFORMATION, FILE_BASIC_INFORMATION,
-    FILE_ID_INFORMATION, FILE_INTERNAL_INFORMATION, FILE_OBJECT, FILE_STANDARD_INFORMATION,
-    FileAttributes, FileInformationClass, HANDLE, IO_STATUS_BLOCK, NtStatus, OBJECT_ATTRIBUTES,
-    ObjectFlags, ShareAccess, UNICODE_STRING,
+    AccessMask, CreateOptions, FILE_ATTRIBUTE_TAG_INFORMATION, FILE_BASIC_INFORMATION, FILE_ID_INFORMATION,
+    FILE_INTERNAL_INFORMATION, FILE_OBJECT, FILE_STANDARD_INFORMATION, FileAttributes, FileInformationClass, HANDLE,
+    IO_STATUS_BLOCK, NtStatus, OBJECT_ATTRIBUTES, ObjectFlags, ShareAccess, UNICODE_STRING,
 };
 
 /// The one owner of what FltCreateFileEx hands out: a handle **and** a reference on the file
@@ -98,11 +97,7 @@ impl OpenFile {
             )
         });
         status.ok()?;
-        Ok(Opened {
-            file: Self { handle, object },
-            status,
-            information: io_status.Information,
-        })
+        Ok(Opened { file: Self { handle, object }, status, information: io_status.Information })
     }
 
     /// Reads at `offset` (`FltReadFile`), below `instance`; the number of bytes read.
@@ -148,11 +143,7 @@ impl OpenFile {
     /// # Errors
     /// STATUS_INVALID_PARAMETER or STATUS_INVALID_INFO_CLASS (the file system does not know the class),
     /// STATUS_VOLUME_DISMOUNTED, any other status of a file system.
-    pub fn query<T: FileInformation>(
-        &self,
-        instance: &Instance,
-        _passive: Passive,
-    ) -> Result<T, NtStatus> {
+    pub fn query<T: FileInformation>(&self, instance: &Instance, _passive: Passive) -> Result<T, NtStatus> {
         let mut information = T::default();
         // SAFETY: the file is open, the buffer is a T, and T is the structure of its class
         // (rule: FileInformation, nf-fltkernel-fltqueryinformationfile).

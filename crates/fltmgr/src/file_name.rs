@@ -2,8 +2,8 @@
 
 use crate::irql::after_call;
 use crate::raw::{
-    FLT_FILE_NAME_INFORMATION, FLT_FILE_NAME_NORMALIZED, FLT_FILE_NAME_QUERY_DEFAULT,
-    FltGetFileNameInformationUnsafe, FltReleaseFileNameInformation,
+    FLT_FILE_NAME_INFORMATION, FLT_FILE_NAME_NORMALIZED, FLT_FILE_NAME_QUERY_DEFAULT, FltGetFileNameInformationUnsafe,
+    FltReleaseFileNameInformation,
 };
 use crate::{Instance, OpenFile, Passive};
 use core::ptr::NonNull;
@@ -25,11 +25,7 @@ impl FileName {
     /// # Errors
     /// STATUS_FLT_INVALID_NAME_REQUEST (a top-level IRP is set, APCs are disabled),
     /// STATUS_INSUFFICIENT_RESOURCES, STATUS_ACCESS_DENIED, other statuses of a file system.
-    pub fn normalized(
-        file: &OpenFile,
-        instance: &Instance,
-        _passive: Passive,
-    ) -> Result<Self, NtStatus> {
+    pub fn normalized(file: &OpenFile, instance: &Instance, _passive: Passive) -> Result<Self, NtStatus> {
         let mut information = ptr::null_mut();
         // SAFETY: the file is open and the instance referenced
         // (rule: nf-fltkernel-fltgetfilenameinformationunsafe).

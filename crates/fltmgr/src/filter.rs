@@ -1,9 +1,7 @@
 //! The registration of a minifilter.
 
 use crate::irql::after_call;
-use crate::raw::{
-    FLT_REGISTRATION, FltRegisterFilter, FltStartFiltering, FltUnregisterFilter, PFLT_FILTER,
-};
+use crate::raw::{FLT_REGISTRATION, FltRegisterFilter, FltStartFiltering, FltUnregisterFilter, PFLT_FILTER};
 use core::ptr;
 use nt_types::{DRIVER_OBJECT, NtStatus};
 
@@ -42,8 +40,7 @@ impl Filter {
         let mut filter = ptr::null_mut();
         // SAFETY: the caller vouches for the driver object; the registration is static, and the
         // out cell is ours (rule: nf-fltkernel-fltregisterfilter).
-        let status =
-            after_call(unsafe { FltRegisterFilter(driver, registration, &raw mut filter) });
+        let status = after_call(unsafe { FltRegisterFilter(driver, registration, &raw mut filter) });
         status.ok()?;
         Ok(Self { filter })
     }
@@ -56,16 +53,13 @@ impl Filter {
     /// # Errors
     /// STATUS_INVALID_PARAMETER when it was called before.
     pub fn start(&self) -> Result<(), NtStatus> {
-        // SAFETY: registered, and not unregistered while self lives (rule: Filter owns it).
-        after_call(unsafe { FltStartFiltering(self.filter) }).ok()
+        self.as_ref().start()
     }
 
     /// For calls that name the filter.
     #[must_use]
     pub const fn as_ref(&self) -> FilterRef {
-        FilterRef {
-            filter: self.filter,
-        }
+        FilterRef { filter: self.filter }
     }
 }
 
@@ -83,6 +77,24 @@ unsafe impl Send for Filter {}
 unsafe impl Sync for Filter {}
 
 impl FilterRef {
+    /// A filter by the pointer that FltMgr knows, for a global that keeps nothing else.
+    ///
+    /// # Safety
+    /// The result is used only while the filter is registered.
+    #[must_use]
+    pub const unsafe fn from_ptr(filter: PFLT_FILTER) -> Self {
+        Self { filter }
+    }
+
+    /// See [`Filter::start`].
+    ///
+    /// # Errors
+    /// STATUS_INVALID_PARAMETER when it was called before.
+    pub fn start(self) -> Result<(), NtStatus> {
+        // SAFETY: registered (rule: FilterRef is valid while the Filter lives).
+        after_call(unsafe { FltStartFiltering(self.filter) }).ok()
+    }
+
     /// The pointer that FltMgr knows.
     #[must_use]
     pub const fn as_ptr(self) -> PFLT_FILTER {

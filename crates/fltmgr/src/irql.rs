@@ -17,9 +17,7 @@ impl Passive {
     /// Looks at the IRQL; `None` above PASSIVE_LEVEL.
     #[must_use]
     pub fn check() -> Option<Self> {
-        (current_irql() == PASSIVE_LEVEL).then_some(Self {
-            _of_this_thread: PhantomData,
-        })
+        (current_irql() == PASSIVE_LEVEL).then_some(Self { _of_this_thread: PhantomData })
     }
 
     /// For the body of a callback that is documented to run at PASSIVE_LEVEL.
@@ -28,9 +26,7 @@ impl Passive {
     /// The current IRQL is PASSIVE_LEVEL. Being wrong means blocking at a raised IRQL.
     #[must_use]
     pub const unsafe fn assume() -> Self {
-        Self {
-            _of_this_thread: PhantomData,
-        }
+        Self { _of_this_thread: PhantomData }
     }
 }
 
@@ -61,10 +57,7 @@ pub fn current_irql() -> KIRQL {
 /// becomes a jump and returns to our caller, which may be FltMgr itself; with something left to
 /// do after the call that cannot happen.
 #[inline(always)]
-#[expect(
-    clippy::inline_always,
-    reason = "out of line it would be the tail call itself"
-)]
+#[expect(clippy::inline_always, reason = "out of line it would be the tail call itself")]
 pub(crate) fn after_call<T>(returned: T) -> T {
     core::hint::black_box(returned)
 }

@@ -12,14 +12,8 @@
 //! to pass and cannot be made by accident.
 
 #![no_std]
-#![expect(
-    unsafe_code,
-    reason = "declares foreign functions, and wraps them where ownership makes that sound"
-)]
-#![allow(
-    clippy::doc_markdown,
-    reason = "prose is full of DDI names; each of them in backticks reads worse"
-)]
+#![expect(unsafe_code, reason = "declares foreign functions, and wraps them where ownership makes that sound")]
+#![allow(clippy::doc_markdown, reason = "prose is full of DDI names; each of them in backticks reads worse")]
 #![cfg_attr(
     not(test),
     deny(

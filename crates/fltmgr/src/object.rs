@@ -2,8 +2,8 @@
 
 use crate::irql::after_call;
 use crate::raw::{
-    FltGetVolumeFromFileObject, FltGetVolumeFromName, FltGetVolumeGuidName,
-    FltGetVolumeInstanceFromName, FltObjectDereference, PFLT_INSTANCE, PFLT_VOLUME,
+    FltGetVolumeFromFileObject, FltGetVolumeFromName, FltGetVolumeGuidName, FltGetVolumeInstanceFromName,
+    FltObjectDereference, PFLT_INSTANCE, PFLT_VOLUME,
 };
 use crate::{FilterRef, OpenFile, Passive};
 use core::ptr;
@@ -32,9 +32,7 @@ impl Volume {
         let name = UNICODE_STRING::from_utf16(name).ok_or(NtStatus::NAME_TOO_LONG)?;
         let mut volume = ptr::null_mut();
         // SAFETY: name and cell outlive the call (rule: nf-fltkernel-fltgetvolumefromname).
-        let status = after_call(unsafe {
-            FltGetVolumeFromName(filter.as_ptr(), &raw const name, &raw mut volume)
-        });
+        let status = after_call(unsafe { FltGetVolumeFromName(filter.as_ptr(), &raw const name, &raw mut volume) });
         status.ok()?;
         Ok(Self { volume })
     }
@@ -46,9 +44,7 @@ impl Volume {
     pub fn of_file(filter: FilterRef, file: &OpenFile) -> Result<Self, NtStatus> {
         let mut volume = ptr::null_mut();
         // SAFETY: the file object is referenced (rule: OpenFile owns a reference).
-        let status = after_call(unsafe {
-            FltGetVolumeFromFileObject(filter.as_ptr(), file.object(), &raw mut volume)
-        });
+        let status = after_call(unsafe { FltGetVolumeFromFileObject(filter.as_ptr(), file.object(), &raw mut volume) });
         status.ok()?;
         Ok(Self { volume })
     }
@@ -64,16 +60,11 @@ impl Volume {
         buffer: &'a mut [u16; Self::GUID_NAME_CHARS],
         _passive: Passive,
     ) -> Result<&'a [u16], NtStatus> {
-        let mut name = UNICODE_STRING {
-            Length: 0,
-            MaximumLength: size_of_val(buffer) as u16,
-            Buffer: buffer.as_mut_ptr(),
-        };
+        let mut name =
+            UNICODE_STRING { Length: 0, MaximumLength: size_of_val(buffer) as u16, Buffer: buffer.as_mut_ptr() };
         // SAFETY: the volume is referenced and the string describes our buffer
         // (rule: nf-fltkernel-fltgetvolumeguidname).
-        let status = after_call(unsafe {
-            FltGetVolumeGuidName(self.volume, &raw mut name, ptr::null_mut())
-        });
+        let status = after_call(unsafe { FltGetVolumeGuidName(self.volume, &raw mut name, ptr::null_mut()) });
         status.ok()?;
         buffer.get(..name.chars()).ok_or(NtStatus::UNSUCCESSFUL)
     }
@@ -110,12 +101,7 @@ impl Instance {
         // SAFETY: filter and volume are referenced, no name is given
         // (rule: nf-fltkernel-fltgetvolumeinstancefromname).
         let status = after_call(unsafe {
-            FltGetVolumeInstanceFromName(
-                filter.as_ptr(),
-                volume.volume,
-                ptr::null(),
-                &raw mut instance,
-            )
+            FltGetVolumeInstanceFromName(filter.as_ptr(), volume.volume, ptr::null(), &raw mut instance)
         });
         status.ok()?;
         Ok(Self { instance })

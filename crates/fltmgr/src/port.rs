@@ -109,10 +109,7 @@ impl ClientPort {
     /// connection must not be closed.
     #[must_use]
     pub const fn new(port: PFLT_PORT) -> Self {
-        Self {
-            cell: AtomicPtr::new(port),
-            closed: AtomicBool::new(false),
-        }
+        Self { cell: AtomicPtr::new(port), closed: AtomicBool::new(false) }
     }
 
     /// Closes the connection (`FltCloseClientPort`); only the first call does anything.

@@ -23,8 +23,7 @@ impl SecurityDescriptor {
     pub fn administrators_only(access: u32) -> Result<Self, NtStatus> {
         let mut descriptor = ptr::null_mut();
         // SAFETY: the out cell is ours (rule: nf-fltkernel-fltbuilddefaultsecuritydescriptor).
-        let status =
-            after_call(unsafe { FltBuildDefaultSecurityDescriptor(&raw mut descriptor, access) });
+        let status = after_call(unsafe { FltBuildDefaultSecurityDescriptor(&raw mut descriptor, access) });
         status.ok()?;
         Ok(Self { descriptor })
     }

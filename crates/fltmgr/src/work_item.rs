@@ -3,8 +3,8 @@
 use crate::FilterRef;
 use crate::irql::after_call;
 use crate::raw::{
-    DELAYED_WORK_QUEUE, FltAllocateGenericWorkItem, FltFreeGenericWorkItem,
-    FltQueueGenericWorkItem, PFLT_GENERIC_WORKITEM, PFLT_GENERIC_WORKITEM_ROUTINE,
+    DELAYED_WORK_QUEUE, FltAllocateGenericWorkItem, FltFreeGenericWorkItem, FltQueueGenericWorkItem,
+    PFLT_GENERIC_WORKITEM, PFLT_GENERIC_WORKITEM_ROUTINE,
 };
 use core::ptr;
 use nt_types::NtStatus;
@@ -42,21 +42,11 @@ impl GenericWorkItem {
     /// # Safety
     /// The item is not queued: its routine has started since it was queued last. The routine is
     /// sound to call with NULL as context.
-    pub unsafe fn queue(
-        &self,
-        filter: FilterRef,
-        routine: PFLT_GENERIC_WORKITEM_ROUTINE,
-    ) -> Result<(), NtStatus> {
+    pub unsafe fn queue(&self, filter: FilterRef, routine: PFLT_GENERIC_WORKITEM_ROUTINE) -> Result<(), NtStatus> {
         // SAFETY: item and filter are live, and the caller vouches that the item is free
         // (rule: nf-fltkernel-fltqueuegenericworkitem).
         let status = after_call(unsafe {
-            FltQueueGenericWorkItem(
-                self.item,
-                filter.as_ptr().cast(),
-                routine,
-                DELAYED_WORK_QUEUE,
-                ptr::null_mut(),
-            )
+            FltQueueGenericWorkItem(self.item, filter.as_ptr().cast(), routine, DELAYED_WORK_QUEUE, ptr::null_mut())
         });
         status.ok()
     }

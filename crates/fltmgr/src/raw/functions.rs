@@ -4,13 +4,13 @@
 //! raw-dylib does not take "efiapi".
 
 use super::{
-    FLT_FILE_NAME_INFORMATION, FLT_REGISTRATION, PCUNICODE_STRING, PFLT_CONNECT_NOTIFY,
-    PFLT_DISCONNECT_NOTIFY, PFLT_FILTER, PFLT_GENERIC_WORKITEM, PFLT_GENERIC_WORKITEM_ROUTINE,
-    PFLT_INSTANCE, PFLT_MESSAGE_NOTIFY, PFLT_PORT, PFLT_VOLUME,
+    FLT_FILE_NAME_INFORMATION, FLT_REGISTRATION, PCUNICODE_STRING, PFLT_CONNECT_NOTIFY, PFLT_DISCONNECT_NOTIFY,
+    PFLT_FILTER, PFLT_GENERIC_WORKITEM, PFLT_GENERIC_WORKITEM_ROUTINE, PFLT_INSTANCE, PFLT_MESSAGE_NOTIFY, PFLT_PORT,
+    PFLT_VOLUME,
 };
 use nt_types::{
-    DRIVER_OBJECT, FILE_OBJECT, HANDLE, IO_STATUS_BLOCK, LARGE_INTEGER, NtStatus,
-    OBJECT_ATTRIBUTES, PVOID, UNICODE_STRING,
+    DRIVER_OBJECT, FILE_OBJECT, HANDLE, IO_STATUS_BLOCK, LARGE_INTEGER, NtStatus, OBJECT_ATTRIBUTES, PVOID,
+    UNICODE_STRING,
 };
 
 /// `DelayedWorkQueue`: ordinary system worker threads.
@@ -53,10 +53,7 @@ unsafe extern "C" {
     pub fn FltCloseClientPort(Filter: PFLT_FILTER, ClientPort: *mut PFLT_PORT);
 
     /// Page: `nf-fltkernel-fltbuilddefaultsecuritydescriptor`. IRQL <= APC_LEVEL.
-    pub fn FltBuildDefaultSecurityDescriptor(
-        SecurityDescriptor: *mut PVOID,
-        DesiredAccess: u32,
-    ) -> NtStatus;
+    pub fn FltBuildDefaultSecurityDescriptor(SecurityDescriptor: *mut PVOID, DesiredAccess: u32) -> NtStatus;
 
     /// Page: `nf-fltkernel-fltfreesecuritydescriptor`. IRQL <= APC_LEVEL.
     pub fn FltFreeSecurityDescriptor(SecurityDescriptor: PVOID);

@@ -2,9 +2,8 @@
 
 use super::{
     AcquireForSectionSynchronization, Create, DeviceIoControlBuffered, DeviceIoControlNeither,
-    FileSystemControlBuffered, FileSystemControlNeither, LockControl, NotifyDirectory,
-    QueryDirectory, QueryFileInformation, QueryOpen, QuerySecurity, QueryVolumeInformation,
-    SetFileInformation, SetSecurity, Transfer,
+    FileSystemControlBuffered, FileSystemControlNeither, LockControl, NotifyDirectory, QueryDirectory,
+    QueryFileInformation, QueryOpen, QuerySecurity, QueryVolumeInformation, SetFileInformation, SetSecurity, Transfer,
 };
 use core::fmt;
 use nt_types::{PVOID, assert_layout};
@@ -58,9 +57,7 @@ assert_layout!(FLT_PARAMETERS, 48);
 
 impl FLT_PARAMETERS {
     /// All zero.
-    pub const ZERO: Self = Self {
-        Others: [core::ptr::null_mut(); 6],
-    };
+    pub const ZERO: Self = Self { Others: [core::ptr::null_mut(); 6] };
 }
 
 impl fmt::Debug for FLT_PARAMETERS {

@@ -224,9 +224,8 @@ bitflags::bitflags! {
 }
 
 /// `PFLT_INSTANCE_QUERY_TEARDOWN_CALLBACK`, PASSIVE_LEVEL; manual detach only.
-pub type PFLT_INSTANCE_QUERY_TEARDOWN_CALLBACK = Option<
-    unsafe extern "efiapi" fn(FltObjects: *const FLT_RELATED_OBJECTS, Flags: u32) -> NtStatus,
->;
+pub type PFLT_INSTANCE_QUERY_TEARDOWN_CALLBACK =
+    Option<unsafe extern "efiapi" fn(FltObjects: *const FLT_RELATED_OBJECTS, Flags: u32) -> NtStatus>;
 
 /// `PFLT_INSTANCE_TEARDOWN_CALLBACK`, PASSIVE_LEVEL. `Reason` is a [`FltTeardownReason`].
 pub type PFLT_INSTANCE_TEARDOWN_CALLBACK =
@@ -251,8 +250,7 @@ bitflags::bitflags! {
 }
 
 /// `PFLT_CONTEXT_CLEANUP_CALLBACK`, IRQL <= APC_LEVEL (DISPATCH_LEVEL for some types).
-pub type PFLT_CONTEXT_CLEANUP_CALLBACK =
-    Option<unsafe extern "efiapi" fn(Context: PFLT_CONTEXT, ContextType: u16)>;
+pub type PFLT_CONTEXT_CLEANUP_CALLBACK = Option<unsafe extern "efiapi" fn(Context: PFLT_CONTEXT, ContextType: u16)>;
 
 /// `PFLT_PRE_OPERATION_CALLBACK`. Returns one of `FLT_PREOP_*`.
 /// Page: `nc-fltkernel-pflt_pre_operation_callback`.
@@ -300,13 +298,8 @@ pub const FLT_POSTOP_DISALLOW_FSFILTER_IO: i32 = 2;
 pub const FLTFL_POST_OPERATION_DRAINING: u32 = 1;
 
 /// `PFLT_GENERIC_WORKITEM_ROUTINE`, PASSIVE_LEVEL in a system worker thread.
-pub type PFLT_GENERIC_WORKITEM_ROUTINE = Option<
-    unsafe extern "efiapi" fn(
-        FltWorkItem: super::PFLT_GENERIC_WORKITEM,
-        FltObject: PVOID,
-        Context: PVOID,
-    ),
->;
+pub type PFLT_GENERIC_WORKITEM_ROUTINE =
+    Option<unsafe extern "efiapi" fn(FltWorkItem: super::PFLT_GENERIC_WORKITEM, FltObject: PVOID, Context: PVOID)>;
 
 /// A name as FltMgr takes it.
 pub type PCUNICODE_STRING = *const UNICODE_STRING;
