@@ -1,0 +1,95 @@
+//! What handles stand for, and what closing one means.
+
+use crate::files::File;
+use crate::kernel::platform::Kernel;
+use crate::state;
+use broker::staging::HandedOut;
+use broker::{Closed, Error, Kind};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use fltmgr::raw::PFLT_GENERIC_WORKITEM;
+use fltmgr::{FilterRef, GenericWorkItem, Passive};
+use nt_types::PVOID;
+
+/// One entry of the handle table.
+#[expect(clippy::large_enum_variant, reason = "a slot of the table has the size of the larger one either way")]
+pub(crate) enum Entry {
+    /// A file that a client opened.
+    File(File),
+    /// An image that a NIC driver opened.
+    Image(OpenImage),
+}
+
+/// An image in the hands of a NIC driver.
+pub(crate) struct OpenImage {
+    /// The image, kept in memory and counted as held.
+    pub(crate) image: HandedOut<Kernel>,
+    /// How many times the handle is mapped.
+    pub(crate) mappings: AtomicU32,
+}
+
+impl broker::Entry for Entry {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::File(_) => Kind::File,
+            Self::Image(_) => Kind::Image,
+        }
+    }
+}
+
+/// Closes entries by dropping them: each owner type gives back what it holds.
+pub(crate) struct Reaper;
+
+impl broker::Reaper<Entry> for Reaper {
+    fn can_close_here(&self) -> bool {
+        Passive::check().is_some()
+    }
+
+    fn schedule_drain(&self) {
+        if let Some(state) = state::get() {
+            state.drain.request(state.filter());
+        }
+    }
+
+    fn close(&self, closed: Closed<Entry>) {
+        // FltClose and ObDereferenceObject of a file; the image's memory, where this was its last holder.
+        drop(closed);
+    }
+}
+
+/// The work item that closes what was closed above PASSIVE_LEVEL. Allocated at the start, so that a close cannot fail.
+pub(crate) struct DrainItem {
+    item: GenericWorkItem,
+    queued: AtomicBool,
+}
+
+impl DrainItem {
+    /// [`Error::OutOfMemory`] (`STATUS_INSUFFICIENT_RESOURCES`).
+    pub(crate) fn try_new() -> Result<Self, Error> {
+        let item = GenericWorkItem::allocate().map_err(Error::System)?;
+        Ok(Self { item, queued: AtomicBool::new(false) })
+    }
+
+    /// Has the table drained soon. IRQL <= DISPATCH_LEVEL.
+    fn request(&self, filter: FilterRef) {
+        if self.queued.swap(true, Ordering::AcqRel) {
+            // It has not started yet, and will see what was added.
+            return;
+        }
+        // SAFETY: `queued` was false, so the routine has started since the item was queued last; it ignores its
+        // context (rule: GenericWorkItem::queue).
+        let queued = unsafe { self.item.queue(filter, Some(drain)) };
+        if queued.is_err() {
+            // The filter is being unregistered: unload drains the table itself, before that.
+            self.queued.store(false, Ordering::Release);
+        }
+    }
+}
+
+/// Runs in a system worker thread, PASSIVE_LEVEL. FltMgr keeps the filter, and so the state, until it returns.
+unsafe extern "efiapi" fn drain(_item: PFLT_GENERIC_WORKITEM, _filter: PVOID, _context: PVOID) {
+    if let Some(state) = state::get() {
+        // First: what is added from now on needs the item again.
+        state.drain.queued.store(false, Ordering::Release);
+        state.table.drain();
+    }
+}

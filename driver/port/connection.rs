@@ -1,0 +1,129 @@
+//! Connections: one client each.
+
+use crate::kernel::heap;
+use crate::kernel::irql::RaiseToDispatch;
+use crate::kernel::platform::Kernel;
+use crate::state::{self, State};
+use alloc::vec::Vec;
+use broker::staging::Job;
+use broker::{Error, IrqlLock, Session, SessionId, Shared};
+use core::sync::atomic::{AtomicBool, Ordering};
+use fltmgr::raw::PFLT_PORT;
+use fltmgr::{ClientPort, Passive};
+use nt_types::{NtStatus, PVOID};
+use wdk_sys::ntddk::PsGetCurrentProcessId;
+
+/// A client's connection.
+///
+/// FltMgr carries its number as the cookie. A message can be under way while the connection is being closed, and
+/// keeps the object until it is done; it finds its session ended.
+pub(crate) struct Connection {
+    number: u64,
+    session: Shared<Session>,
+    port: ClientPort,
+    said_hello: AtomicBool,
+    /// Staging under way for this client, to be cancelled when it goes.
+    jobs: IrqlLock<Vec<Shared<Job<Kernel>>>, RaiseToDispatch>,
+}
+
+impl Connection {
+    fn try_new(state: &State, port: PFLT_PORT) -> Result<Shared<Self>, Error> {
+        let number = state.next_number();
+        // SAFETY: no preconditions (rule: PsGetCurrentProcessId). Connect runs in the client's process.
+        let process = unsafe { PsGetCurrentProcessId() } as u64;
+        let mut jobs = Vec::new();
+        jobs.try_reserve_exact(state.limits.session.jobs as usize).map_err(|_| Error::OutOfMemory)?;
+        Shared::try_new(Self {
+            number,
+            session: Session::try_new(SessionId(number), process, &state.limits.session)?,
+            port: ClientPort::new(port),
+            said_hello: AtomicBool::new(false),
+            jobs: IrqlLock::new(jobs),
+        })
+    }
+
+    /// What the client may do and has.
+    pub(super) const fn session(&self) -> &Shared<Session> {
+        &self.session
+    }
+
+    /// The session's number.
+    pub(super) const fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Whether hello has been agreed on.
+    pub(super) fn said_hello(&self) -> bool {
+        self.said_hello.load(Ordering::Acquire)
+    }
+
+    /// Records hello; whether it is the first.
+    pub(super) fn say_hello(&self) -> bool {
+        !self.said_hello.swap(true, Ordering::AcqRel)
+    }
+
+    /// Registers a job, so that it is cancelled when the client goes.
+    ///
+    /// [`Error::SessionJobs`] (`STATUS_QUOTA_EXCEEDED`) where there are too many.
+    pub(super) fn add_job(&self, job: &Shared<Job<Kernel>>) -> Result<(), Error> {
+        let mut jobs = self.jobs.lock();
+        // A job that starts while the client goes would not be cancelled by anybody.
+        if self.session.has_ended() {
+            return Err(Error::SessionEnded);
+        }
+        // The caller has a reference too: where there is no room nothing is freed under the lock.
+        if heap::push(&mut jobs, job.clone()) { Ok(()) } else { Err(Error::SessionJobs) }
+    }
+
+    /// Forgets a job that is done.
+    pub(super) fn remove_job(&self, job: &Shared<Job<Kernel>>) {
+        let mut jobs = self.jobs.lock();
+        let index = jobs.iter().position(|other| Shared::ptr_eq(other, job));
+        let removed = index.map(|index| jobs.swap_remove(index));
+        // The caller has a reference of its own, so nothing is freed here; but the lock goes first anyway.
+        drop(jobs);
+        drop(removed);
+    }
+
+    fn cancel_jobs(&self) {
+        for job in self.jobs.lock().iter() {
+            job.cancel();
+        }
+    }
+}
+
+/// PFLT_CONNECT_NOTIFY. Its access was checked against the port's descriptor. The context that a client may send is
+/// not looked at.
+pub(super) unsafe extern "efiapi" fn connect(
+    port: PFLT_PORT,
+    _server_cookie: PVOID,
+    _context: PVOID,
+    _context_bytes: u32,
+    cookie: *mut PVOID,
+) -> NtStatus {
+    let Some(call) = state::get().and_then(State::enter) else { return NtStatus::SHUTDOWN_IN_PROGRESS };
+    let connected = Connection::try_new(&call, port).and_then(|connection| {
+        call.connections.insert(connection.number, connection.clone()).map(|()| connection.number)
+    });
+    match connected {
+        Ok(number) => {
+            // SAFETY: FltMgr passes a cell for the cookie (rule: nc-fltkernel-pflt_connect_notify).
+            unsafe { *cookie = number as usize as PVOID };
+            NtStatus::SUCCESS
+        }
+        // Nothing to undo: the port of a refused connection is not ours to close.
+        Err(error) => error.status(),
+    }
+}
+
+/// PFLT_DISCONNECT_NOTIFY: the client is gone, or the driver is leaving.
+pub(super) unsafe extern "efiapi" fn disconnect(cookie: PVOID) {
+    // SAFETY: documented to run at PASSIVE_LEVEL.
+    let passive = unsafe { Passive::assume() };
+    let Some(state) = state::get() else { return };
+    let Some(connection) = state.connections.remove(cookie as usize as u64) else { return };
+    connection.port.close(state.filter(), passive);
+    // Ended first: what is started from now on is refused, what was registered before is cancelled here.
+    state.table.end_session(&connection.session);
+    connection.cancel_jobs();
+}

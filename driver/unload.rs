@@ -1,0 +1,101 @@
+//! Leaving.
+//!
+//! ```text
+//!  voluntary (fltmc unload)        mandatory (sc stop)
+//!        │ anybody here? ── yes ─▶ STATUS_FLT_DO_NOT_DETACH
+//!        ▼ no                           ▼
+//!  refuse everything new · close the server port · delete the device · cancel jobs ·
+//!  end sessions and consumers · wait until nothing runs · FltUnregisterFilter · free the state
+//! ```
+//! The port goes before the filter, or FltUnregisterFilter never returns. The state goes last: FltMgr still delivers disconnects while the
+//! filter is being unregistered.
+
+use crate::kernel::log::log;
+use crate::kernel::time;
+use crate::state::{self, Registered, State};
+use fltmgr::Passive;
+use fltmgr::raw::FLTFL_FILTER_UNLOAD_MANDATORY;
+use nt_types::NtStatus;
+
+/// FilterUnloadCallback. PASSIVE_LEVEL.
+pub(crate) unsafe extern "efiapi" fn filter_unload(flags: u32) -> NtStatus {
+    // SAFETY: the callback is documented to run at PASSIVE_LEVEL.
+    let passive = unsafe { Passive::assume() };
+    let Some(state) = state::get() else { return NtStatus::SUCCESS };
+    if flags & FLTFL_FILTER_UNLOAD_MANDATORY == 0 && is_needed(state) {
+        return NtStatus::FLT_DO_NOT_DETACH;
+    }
+    undo(state, passive);
+    NtStatus::SUCCESS
+}
+
+/// Whether somebody would lose something, and says so in the debugger.
+fn is_needed(state: &State) -> bool {
+    let handles = state.table.len();
+    let consumers = state.consumers.len();
+    let holders = state.images.holders();
+    if handles == 0 && consumers == 0 && holders == 0 {
+        return false;
+    }
+    log!(
+        c"fwbroker: not unloaded, %u handles open, %u NIC drivers connected, %u images held\n",
+        handles,
+        consumers as u32,
+        holders as u32,
+    );
+    true
+}
+
+/// Undoes whatever part of DriverEntry was done. Returns when nothing of the driver runs any more.
+pub(crate) fn undo(state: &'static State, passive: Passive) {
+    state.set_closing();
+    // Taken out first, since none of the steps may run under the lock.
+    let Registered { port, device, filter } = core::mem::take(&mut *state.registered.lock());
+    drop(port);
+    drop(device);
+    // Jobs are cancelled and stop at their next chunk; images nobody holds go.
+    state.images.close();
+    end_sessions(state);
+    wait_until_idle(state, passive);
+    // Images that NIC drivers held when they were unstaged, or that finished meanwhile.
+    state.images.close();
+    drop(filter);
+    // SAFETY: the filter is unregistered, which waited for callbacks and work items; device calls were waited for above.
+    unsafe { state::remove() };
+}
+
+/// Closes every handle, of clients and of NIC drivers.
+fn end_sessions(state: &State) {
+    let closed = state.table.close_all();
+    if closed > 0 {
+        log!(c"fwbroker: closed %u handles that were open at unload\n", closed as u32);
+    }
+    while let Some((number, consumer)) = state.consumers.any() {
+        state.table.end_session(consumer.session());
+        state.consumers.remove(number);
+    }
+}
+
+/// Waits for requests that are running. Each has been told to stop, and each of its own waits has a deadline.
+///
+/// There is no deadline for all of them together: memory that a thread still uses cannot be freed, however long it
+/// takes, and a mandatory unload cannot be refused. Who looks at the debugger is told what it hangs on.
+fn wait_until_idle(state: &State, passive: Passive) {
+    let mut waited = 0_u32;
+    loop {
+        state.table.drain();
+        let calls = state.calls();
+        if calls == 0 && state.table.is_empty() {
+            return;
+        }
+        if waited.is_multiple_of(REPORT_EVERY) {
+            log!(c"fwbroker: waiting for %u calls and %u handles\n", calls, state.table.len());
+        }
+        time::sleep(POLL_MS, passive);
+        waited = waited.wrapping_add(1);
+    }
+}
+
+const POLL_MS: u32 = 5;
+/// In polls: about every five seconds.
+const REPORT_EVERY: u32 = 1_000;
