@@ -19,6 +19,11 @@ pub struct NdisBox<T> {
     value: NonNull<T>,
 }
 
+// SAFETY: the box owns its value, as `alloc::boxed::Box` does; pool memory may be used and freed on any thread.
+unsafe impl<T: Send> Send for NdisBox<T> {}
+// SAFETY: as above; a shared box gives out shared references only.
+unsafe impl<T: Sync> Sync for NdisBox<T> {}
+
 impl<T> NdisBox<T> {
     /// Moves `value` into memory tagged `tag` (four characters, first one in the lowest byte).
     ///
