@@ -1,0 +1,111 @@
+//! NdisMSetMiniportAttributes.
+
+use ndis::NdisStatus;
+use ndis::raw::{
+    NDIS_MINIPORT_ADAPTER_GENERAL_ATTRIBUTES, NDIS_MINIPORT_ADAPTER_REGISTRATION_ATTRIBUTES, NDIS_OBJECT_HEADER,
+    NDIS_OBJECT_TYPE_MINIPORT_ADAPTER_GENERAL_ATTRIBUTES, NDIS_OBJECT_TYPE_MINIPORT_ADAPTER_REGISTRATION_ATTRIBUTES,
+    NDIS_SIZEOF_MINIPORT_ADAPTER_GENERAL_ATTRIBUTES_REVISION_1,
+    NDIS_SIZEOF_MINIPORT_ADAPTER_GENERAL_ATTRIBUTES_REVISION_2,
+    NDIS_SIZEOF_MINIPORT_ADAPTER_REGISTRATION_ATTRIBUTES_REVISION_1,
+};
+
+use crate::ddi::{Call, exports};
+use crate::finding::Rule;
+use crate::nt::raw::{Raw, field};
+
+exports! { pub(super) EXPORTS in "ndis.sys":
+    NdisMSetMiniportAttributes(max 0) = set_attributes;
+}
+
+/// What a miniport said about its adapter.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Attributes {
+    /// `MiniportAdapterContext`, once the registration attributes are set.
+    pub(super) context: Option<usize>,
+    /// The general attributes, once they are set.
+    pub(super) general: Option<General>,
+}
+
+/// What is kept of the general attributes.
+#[derive(Clone, Debug)]
+pub(super) struct General {
+    pub(super) mac_address: Vec<u8>,
+    pub(super) oids: Vec<u32>,
+}
+
+extern "efiapi" fn set_attributes(handle: usize, attributes: Raw<NDIS_OBJECT_HEADER>) -> NdisStatus {
+    let call = Call::enter();
+    let port = call.machine().ndis.port(&call, handle);
+    if !port.is_initialized_by(call.thread()) {
+        call.stop(Rule::BadState, "legal only during MiniportInitializeEx of this adapter");
+    }
+    let header = attributes.read();
+    let so_far = port.attributes();
+    match header.Type {
+        NDIS_OBJECT_TYPE_MINIPORT_ADAPTER_REGISTRATION_ATTRIBUTES => {
+            call.detail("registration attributes");
+            let minimum = NDIS_SIZEOF_MINIPORT_ADAPTER_REGISTRATION_ATTRIBUTES_REVISION_1;
+            if let Some(refused) = check(&call, header, &[minimum, minimum]) {
+                return refused;
+            }
+            type Registration = NDIS_MINIPORT_ADAPTER_REGISTRATION_ATTRIBUTES;
+            let raw = attributes.cast::<Registration>();
+            let context = field!(raw, Registration, MiniportAdapterContext).cast::<usize>().read();
+            port.set_attributes(Attributes { context: Some(context), ..so_far });
+            NdisStatus::SUCCESS
+        }
+        _ if so_far.context.is_none() => {
+            call.stop(Rule::BadState, format!("attributes {:#x} before the registration attributes", header.Type))
+        }
+        NDIS_OBJECT_TYPE_MINIPORT_ADAPTER_GENERAL_ATTRIBUTES => {
+            call.detail("general attributes");
+            let sizes = [
+                NDIS_SIZEOF_MINIPORT_ADAPTER_GENERAL_ATTRIBUTES_REVISION_1,
+                NDIS_SIZEOF_MINIPORT_ADAPTER_GENERAL_ATTRIBUTES_REVISION_2,
+            ];
+            if let Some(refused) = check(&call, header, &sizes) {
+                return refused;
+            }
+            let general = general(&call, attributes.cast());
+            port.set_attributes(Attributes { general: Some(general), ..so_far });
+            NdisStatus::SUCCESS
+        }
+        _ if so_far.general.is_none() => {
+            call.stop(Rule::BadState, format!("attributes {:#x} before the general attributes", header.Type))
+        }
+        // Offloads, native 802.11, hardware assists: taken note of by nobody here, and none of our business to refuse.
+        0xA0 | 0xA1 | 0xAF => NdisStatus::SUCCESS,
+        _ => NdisStatus::BAD_VERSION,
+    }
+}
+
+/// `sizes[n]` is the size of revision n + 1.
+fn check(call: &Call, header: NDIS_OBJECT_HEADER, sizes: &[u16]) -> Option<NdisStatus> {
+    let Some(size) = usize::from(header.Revision).checked_sub(1).and_then(|index| sizes.get(index)) else {
+        return Some(NdisStatus::BAD_VERSION);
+    };
+    if header.Size < *size {
+        call.stop(
+            Rule::BadArgument,
+            format!("Header.Size is {}, revision {} has {size} bytes", header.Size, header.Revision),
+        );
+    }
+    None
+}
+
+fn general(call: &Call, raw: Raw<NDIS_MINIPORT_ADAPTER_GENERAL_ATTRIBUTES>) -> General {
+    type Attributes = NDIS_MINIPORT_ADAPTER_GENERAL_ATTRIBUTES;
+    let address_length = usize::from(field!(raw, Attributes, MacAddressLength).read());
+    let list = field!(raw, Attributes, SupportedOidList).cast::<usize>().read();
+    let list_bytes = field!(raw, Attributes, SupportedOidListLength).read() as usize;
+    if address_length > 32 {
+        call.stop(Rule::BadArgument, format!("MacAddressLength is {address_length}, the highest is 32"));
+    }
+    if !list_bytes.is_multiple_of(4) || list == 0 && list_bytes != 0 {
+        call.stop(Rule::BadArgument, format!("SupportedOidList {list:#x} of {list_bytes} bytes is no list of OIDs"));
+    }
+    General {
+        mac_address: field!(raw, Attributes, CurrentMacAddress).cast::<u8>().read_bytes(address_length),
+        oids: Raw::<u32>::at(list).read_slice(list_bytes / 4),
+    }
+}

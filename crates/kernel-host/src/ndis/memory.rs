@@ -1,0 +1,71 @@
+//! NDIS's own names for pool, and the completion of sends.
+
+use nt_types::UNICODE_STRING;
+
+use crate::ddi::{Call, exports};
+use crate::finding::Rule;
+use crate::nt::pool::{PoolKind, Request};
+use crate::nt::raw::Raw;
+
+exports! { pub(super) EXPORTS in "ndis.sys":
+    NdisAllocateMemoryWithTagPriority(max 2) = allocate;
+    NdisFreeMemory(max 2) = free;
+    NdisFreeMemoryWithTagPriority(max 2) = free_with_tag;
+    NdisInitUnicodeString(max 31) = init_unicode_string;
+    NdisMSendNetBufferListsComplete(max 2) = send_complete;
+}
+
+extern "efiapi" fn allocate(handle: usize, length: u32, tag: u32, _priority: u32) -> usize {
+    let call = Call::enter();
+    check_handle(&call, handle);
+    if length == 0 {
+        call.stop(Rule::BadArgument, "an allocation of 0 bytes");
+    }
+    let request =
+        Request { kind: PoolKind::NonPaged, length: length as usize, tag, zeroed: false, cache_aligned: false };
+    call.machine().nt.pool().allocate(&call, request)
+}
+
+extern "efiapi" fn free(address: usize, _length: u32, flags: u32) {
+    let call = Call::enter();
+    if flags != 0 {
+        call.stop(Rule::BadArgument, format!("MemoryFlags is {flags:#x}; memory of NDIS 6 is freed with 0"));
+    }
+    call.machine().nt.pool().free(&call, address, 0);
+}
+
+extern "efiapi" fn free_with_tag(handle: usize, address: usize, tag: u32) {
+    let call = Call::enter();
+    check_handle(&call, handle);
+    call.machine().nt.pool().free(&call, address, tag);
+}
+
+/// An NDIS handle is a driver's or an adapter's.
+fn check_handle(call: &Call, handle: usize) {
+    let state = call.machine().ndis.lock();
+    let known = state.miniports.contains_key(&handle) || state.ports.contains_key(&handle);
+    drop(state);
+    if !known {
+        call.stop(Rule::InvalidHandle, format!("{handle:#x} is no handle of a driver or an adapter"));
+    }
+}
+
+/// The function of this name is what the macro NdisInitUnicodeString expands to on most systems; drivers built otherwise import it.
+extern "efiapi" fn init_unicode_string(target: Raw<UNICODE_STRING>, source: Raw<u16>) {
+    let _call = Call::enter();
+    let mut length: u16 = 0;
+    if !source.is_null() {
+        while length < 0xFFFC && source.index(usize::from(length / 2)).read() != 0 {
+            length += 2;
+        }
+    }
+    let terminated = if source.is_null() { 0 } else { length + 2 };
+    target.write(UNICODE_STRING { Length: length, MaximumLength: terminated, Buffer: source.pointer() });
+}
+
+/// No sends are simulated: none can be complete.
+extern "efiapi" fn send_complete(handle: usize, lists: usize, _flags: u32) {
+    let call = Call::enter();
+    let port = call.machine().ndis.port(&call, handle);
+    call.stop(Rule::BadState, format!("adapter {} was never given the net buffer lists at {lists:#x}", port.name));
+}

@@ -1,0 +1,140 @@
+//! The life of an adapter, its attributes, and the error log.
+
+use super::*;
+use crate::ndis::ErrorLogEntry;
+use crate::ndis::adapter::AdapterState;
+
+#[test]
+fn an_adapter_is_initialised_restarted_paused_and_halted_in_this_order() {
+    let nic = Nic::new();
+    let adapter = nic.add().unwrap();
+    assert_eq!((adapter.state(), adapter.mac_address()), (AdapterState::Running, vec![2, 0, 0, 0, 0, 0]));
+    adapter.remove().unwrap();
+    assert_eq!(callbacks(), ["initialize", "restart", "pause", "halt"]);
+    assert_eq!(nic.leaks(), 1, "only the registration is left");
+}
+
+#[test]
+fn without_a_registered_miniport_there_is_no_adapter() {
+    let nic = Nic::unregistered();
+    assert_eq!(status(nic.add()), NdisStatus::ADAPTER_NOT_FOUND);
+}
+
+#[test]
+fn a_failed_initialisation_hands_back_its_status_and_is_not_halted() {
+    let nic = Nic::new();
+    nic.on_initialize(|_| NdisStatus::RESOURCES);
+    assert_eq!(status(nic.add()), NdisStatus::RESOURCES);
+    assert_eq!(callbacks(), ["initialize"]);
+    assert_eq!(nic.leaks(), 1);
+}
+
+#[test]
+fn a_failed_restart_halts_the_adapter() {
+    let nic = Nic::new();
+    RESTART.set(NdisStatus::FAILURE);
+    assert_eq!(status(nic.add()), NdisStatus::FAILURE);
+    assert_eq!(callbacks(), ["initialize", "restart", "halt"]);
+}
+
+#[test]
+fn success_without_general_attributes_is_found() {
+    let nic = Nic::new();
+    SETS_ATTRIBUTES.set(false);
+    nic.on_initialize(|handle| set_registration(handle, 1));
+    assert_eq!(rule(nic.add()), Rule::BadState);
+}
+
+#[test]
+fn general_attributes_before_registration_attributes_are_found() {
+    let nic = Nic::new();
+    SETS_ATTRIBUTES.set(false);
+    nic.on_initialize(|handle| set_general(handle, 2));
+    assert_eq!(rule(nic.add()), Rule::BadState);
+}
+
+#[test]
+fn attributes_of_an_unknown_revision_are_bad_version() {
+    let nic = Nic::new();
+    nic.on_initialize(|handle| {
+        assert_eq!(set_registration(handle, 3), NdisStatus::BAD_VERSION);
+        assert_eq!(set_general(handle, 0), NdisStatus::BAD_VERSION);
+        NdisStatus::SUCCESS
+    });
+    nic.add().unwrap();
+}
+
+#[test]
+fn attributes_outside_of_initialisation_are_found() {
+    let nic = Nic::new();
+    let handle = std::rc::Rc::new(Cell::new(0));
+    let keep = std::rc::Rc::clone(&handle);
+    nic.on_initialize(move |handle| {
+        keep.set(handle);
+        NdisStatus::SUCCESS
+    });
+    let _adapter = nic.add().unwrap();
+    let late = nic.bench.run(|| set_registration(handle.get(), 1)).unwrap_err();
+    assert_eq!(late.0.rule, Rule::BadState);
+}
+
+#[test]
+fn a_pending_initialisation_is_found() {
+    let nic = Nic::new();
+    nic.on_initialize(|_| NdisStatus::PENDING);
+    assert_eq!(rule(nic.add()), Rule::BadState);
+}
+
+#[test]
+fn a_surprise_removal_is_announced_before_the_halt() {
+    let nic = Nic::new();
+    let adapter = nic.add().unwrap();
+    callbacks();
+    adapter.surprise_remove().unwrap();
+    assert_eq!(callbacks(), ["pnp event", "pause", "halt"]);
+}
+
+#[test]
+fn nothing_follows_a_shutdown() {
+    let nic = Nic::new();
+    let adapter = nic.add().unwrap();
+    callbacks();
+    adapter.shut_down().unwrap();
+    assert_eq!(callbacks(), ["shutdown"]);
+}
+
+#[test]
+fn error_log_entries_keep_their_values() {
+    let nic = Nic::new();
+    nic.on_initialize(|handle| {
+        call_ddi!(
+            "NdisWriteErrorLogEntry",
+            fn(usize, u32, u32, u32, u32, u32),
+            handle, NDIS_ERROR_CODE_DRIVER_FAILURE, 3, 7, 0xC001_001B, 9
+        );
+        NdisStatus::FAILURE
+    });
+    assert_eq!(status(nic.add()), NdisStatus::FAILURE);
+    let expected = ErrorLogEntry {
+        adapter: "Ethernet".to_owned(),
+        code: NDIS_ERROR_CODE_DRIVER_FAILURE,
+        values: vec![7, 0xC001_001B, 9],
+    };
+    assert_eq!(nic.bench.machine().ndis_error_log(), [expected]);
+}
+
+#[test]
+fn memory_of_ndis_is_freed_with_flags_of_zero() {
+    let nic = Nic::new();
+    nic.on_initialize(|handle| {
+        let memory = call_ddi!(
+            "NdisAllocateMemoryWithTagPriority",
+            fn(usize, u32, u32, u32) -> usize,
+            handle, 100, u32::from_le_bytes(*b"Test"), 16
+        );
+        assert!(memory.is_multiple_of(16));
+        call_ddi!("NdisFreeMemory", fn(usize, u32, u32), memory, 100, 1);
+        NdisStatus::SUCCESS
+    });
+    assert_eq!(rule(nic.add()), Rule::BadArgument);
+}
