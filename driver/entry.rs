@@ -11,7 +11,6 @@ use fltmgr::{FilterRef, GenericWorkItem, Passive};
 use nt_types::PVOID;
 
 /// One entry of the handle table.
-#[expect(clippy::large_enum_variant, reason = "a slot of the table has the size of the larger one either way")]
 pub(crate) enum Entry {
     /// A file that a client opened.
     File(File),

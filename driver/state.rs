@@ -107,7 +107,7 @@ impl State {
         Ok(Self {
             table: HandleTable::new(HandleKey::new(random::key()), limits.handles, Reaper),
             images: Images::try_new(limits, policy)?,
-            connections: Numbered::try_new(crate::port::MAX_CONNECTIONS)?,
+            connections: Numbered::try_new(usize::from(crate::port::MAX_CONNECTIONS))?,
             consumers: Numbered::try_new(crate::nic::MAX_CONSUMERS)?,
             roots: Roots::new(roots),
             limits,

@@ -15,7 +15,7 @@ use wdk_sys::ntddk::MmDoesFileHaveUserWritableReferences;
 ///
 /// Dropped at PASSIVE_LEVEL. The fields drop in their order: the file before the instance it was opened through.
 pub(crate) struct File {
-    file: OpenFile,
+    open: OpenFile,
     instance: Instance,
     volume: VolumeId,
     name: Name,
@@ -26,12 +26,12 @@ type VolumeId = [u8; 16];
 
 impl File {
     /// Takes over an open file, and finds out its normalised name.
-    pub(super) fn new(file: OpenFile, instance: Instance, volume: &Volume, passive: Passive) -> Result<Self, Error> {
-        let name = FileName::normalized(&file, &instance, passive).map_err(Error::System)?;
+    pub(super) fn new(open: OpenFile, instance: Instance, volume: &Volume, passive: Passive) -> Result<Self, Error> {
+        let name = FileName::normalized(&open, &instance, passive).map_err(Error::System)?;
         upcase::prepare(name.full(), passive)?;
         let name = Name::try_new(name.full())?;
         let volume = volume_id(volume, passive);
-        Ok(Self { file, instance, volume, name })
+        Ok(Self { open, instance, volume, name })
     }
 
     /// The normalised name.
@@ -89,7 +89,7 @@ impl File {
     /// Reads at `offset`; how many bytes were read, zero at the end of the file.
     pub(crate) fn read_at(&self, offset: u64, buffer: &mut [u8], passive: Passive) -> Result<usize, Error> {
         let offset = i64::try_from(offset).map_err(|_| Error::OffsetOverflow)?;
-        match self.file.read_at(&self.instance, offset, buffer, passive) {
+        match self.open.read_at(&self.instance, offset, buffer, passive) {
             Err(NtStatus::END_OF_FILE) => Ok(0),
             Err(status) => Err(Error::System(status)),
             Ok(read) => Ok(read),
@@ -126,18 +126,18 @@ impl File {
     }
 
     fn ask<T: fltmgr::FileInformation>(&self, passive: Passive) -> Result<T, Error> {
-        self.file.query(&self.instance, passive).map_err(Error::System)
+        self.open.query(&self.instance, passive).map_err(Error::System)
     }
 
     fn object_flags(&self) -> FileObjectFlags {
-        let object: *mut FILE_OBJECT = self.file.object();
+        let object: *mut FILE_OBJECT = self.open.object();
         // SAFETY: we own a reference to the file object; the field is public, and a stale value does no harm.
         FileObjectFlags::from_bits_retain(unsafe { (*object).Flags })
     }
 
     /// Whether a program can change the file behind our open: through a mapping that it made before.
     fn has_writable_mapping(&self, _passive: Passive) -> bool {
-        let object: *mut FILE_OBJECT = self.file.object();
+        let object: *mut FILE_OBJECT = self.open.object();
         // SAFETY: as in `object_flags`; file systems set the field at create and never change it.
         let sections = unsafe { (*object).SectionObjectPointer };
         if sections.is_null() {

@@ -28,8 +28,8 @@ impl<T> Numbered<T> {
     /// Adds an object under a number that was never used before.
     ///
     /// [`Error::OutOfMemory`] (`STATUS_INSUFFICIENT_RESOURCES`) where the set is full.
-    pub(crate) fn insert(&self, number: u64, object: Shared<T>) -> Result<(), Error> {
-        // A clone goes in, so that an object for which there is no room is dropped here, after the lock.
+    pub(crate) fn insert(&self, number: u64, object: &Shared<T>) -> Result<(), Error> {
+        // A clone goes in: where there is no room, what is dropped under the lock is not the last reference.
         let entry = (number, object.clone());
         let mut entries = self.entries.lock();
         if entries.len() == entries.capacity() {

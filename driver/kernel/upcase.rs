@@ -32,10 +32,10 @@ pub(crate) fn upcase(unit: u16) -> u16 {
 pub(crate) fn prepare(name: &[u16], passive: Passive) -> Result<(), Error> {
     for unit in name {
         let [high, _] = unit.to_be_bytes();
-        if let Some(cell) = BLOCKS.get(usize::from(high)) {
-            if cell.load(Ordering::Acquire).is_null() {
-                publish(cell, high, passive)?;
-            }
+        if let Some(cell) = BLOCKS.get(usize::from(high))
+            && cell.load(Ordering::Acquire).is_null()
+        {
+            publish(cell, high, passive)?;
         }
     }
     Ok(())

@@ -34,7 +34,7 @@ impl Consumer {
             session: Session::try_new(SessionId(number), SYSTEM_PROCESS, &state.limits.session)?,
             references: AtomicU32::new(1),
         })?;
-        state.consumers.insert(number, consumer.clone())?;
+        state.consumers.insert(number, &consumer)?;
         Ok(consumer)
     }
 

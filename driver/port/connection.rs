@@ -102,9 +102,8 @@ pub(super) unsafe extern "efiapi" fn connect(
     cookie: *mut PVOID,
 ) -> NtStatus {
     let Some(call) = state::get().and_then(State::enter) else { return NtStatus::SHUTDOWN_IN_PROGRESS };
-    let connected = Connection::try_new(&call, port).and_then(|connection| {
-        call.connections.insert(connection.number, connection.clone()).map(|()| connection.number)
-    });
+    let connected = Connection::try_new(&call, port)
+        .and_then(|connection| call.connections.insert(connection.number, &connection).map(|()| connection.number));
     match connected {
         Ok(number) => {
             // SAFETY: FltMgr passes a cell for the cookie (rule: nc-fltkernel-pflt_connect_notify).

@@ -16,7 +16,7 @@ use fltmgr::{FilterRef, Passive, PortCallbacks, SecurityDescriptor, ServerPort};
 use nt_types::{NtStatus, utf16};
 
 /// How many clients can be connected at a time; FltMgr refuses the next with STATUS_CONNECTION_COUNT_LIMIT.
-pub(crate) const MAX_CONNECTIONS: usize = 64;
+pub(crate) const MAX_CONNECTIONS: u8 = 64;
 
 /// Creates the port: administrators and the system may connect, nobody else.
 pub(crate) fn create(filter: FilterRef, passive: Passive) -> Result<ServerPort, NtStatus> {
@@ -28,5 +28,5 @@ pub(crate) fn create(filter: FilterRef, passive: Passive) -> Result<ServerPort, 
     };
     let name = utf16!(protocol::PORT_NAME);
     // SAFETY: functions of this image, which stays until the filter is unregistered.
-    unsafe { ServerPort::create(filter, name, &descriptor, callbacks, MAX_CONNECTIONS as i32, passive) }
+    unsafe { ServerPort::create(filter, name, &descriptor, callbacks, i32::from(MAX_CONNECTIONS), passive) }
 }
