@@ -145,3 +145,6 @@ pub(crate) fn exports() -> impl Iterator<Item = &'static Export> {
     .into_iter()
     .flatten()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,218 @@
+//! FltRegisterFilter, FltStartFiltering, FltUnregisterFilter, unload.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::*;
+
+#[test]
+fn registration_with_another_major_version_is_an_invalid_parameter() {
+    let setup = Setup::new();
+    let registration = FLT_REGISTRATION { Version: 0x0303, ..FLT_REGISTRATION::EMPTY };
+    assert_eq!(setup.register(&registration).unwrap().0, NtStatus::INVALID_PARAMETER);
+}
+
+#[test]
+fn registration_with_an_older_minor_version_is_tolerated() {
+    let setup = Setup::new();
+    let registration = FLT_REGISTRATION { Version: 0x0202, Size: 104, ..FLT_REGISTRATION::EMPTY };
+    let (status, filter) = setup.register(&registration).unwrap();
+    assert_eq!(status, NtStatus::SUCCESS);
+    setup.unregister(filter).unwrap();
+}
+
+#[test]
+fn registration_that_is_too_short_for_its_version_is_an_invalid_parameter() {
+    let setup = Setup::new();
+    let registration = FLT_REGISTRATION { Size: 104, ..FLT_REGISTRATION::EMPTY };
+    assert_eq!(setup.register(&registration).unwrap().0, NtStatus::INVALID_PARAMETER);
+}
+
+#[test]
+fn registration_without_an_instance_in_the_registry_finds_no_name_and_leaves_the_pointer_alone() {
+    let setup = Setup::without_instances();
+    let (status, filter) = setup.register(&FLT_REGISTRATION::EMPTY).unwrap();
+    assert_eq!((status, filter), (NtStatus::OBJECT_NAME_NOT_FOUND, 0));
+}
+
+#[test]
+fn instances_below_parameters_count_too() {
+    let setup = Setup::without_instances();
+    let key = setup.service_key().create(r"Parameters\Instances").unwrap().0;
+    key.set_value("DefaultInstance", Value::text("I")).unwrap();
+    key.create("I").unwrap().0.set_value("Altitude", Value::text("100.5")).unwrap();
+    let filter = setup.filter();
+    assert_eq!(setup.bench.machine().filters()[0].altitude, "100.5");
+    setup.unregister(filter).unwrap();
+}
+
+#[test]
+fn power_and_device_change_cannot_be_registered() {
+    let setup = Setup::new();
+    for major in [0x16, 0x18] {
+        let operations = callbacks::operations(major, None, None);
+        let registration = FLT_REGISTRATION { OperationRegistration: operations.as_ptr(), ..FLT_REGISTRATION::EMPTY };
+        assert_eq!(setup.register(&registration).unwrap().0, NtStatus::INVALID_PARAMETER);
+    }
+}
+
+#[test]
+fn an_operation_that_is_not_delivered_yet_is_named_and_not_ignored() {
+    let setup = Setup::new();
+    let operations = callbacks::operations(0x0D, None, None);
+    let registration = FLT_REGISTRATION { OperationRegistration: operations.as_ptr(), ..FLT_REGISTRATION::EMPTY };
+    let finding = setup.register(&registration).unwrap_err().0;
+    assert_eq!(finding.rule, Rule::NotImplemented);
+    assert!(finding.message.contains("IRP_MJ_FILE_SYSTEM_CONTROL"), "{}", finding.message);
+}
+
+#[test]
+fn starting_twice_is_an_invalid_parameter() {
+    let setup = Setup::new();
+    let filter = setup.filter();
+    assert_eq!(setup.start(filter), Ok(NtStatus::INVALID_PARAMETER));
+    setup.unregister(filter).unwrap();
+    assert_eq!(setup.leaks(), Vec::<String>::new());
+}
+
+static SETUP_FLAGS: AtomicU32 = AtomicU32::new(0);
+static TEARDOWNS: AtomicU32 = AtomicU32::new(0);
+
+unsafe extern "efiapi" fn setup_callback(
+    related: *const flt::FLT_RELATED_OBJECTS,
+    flags: u32,
+    device_type: u32,
+    file_system: i32,
+) -> NtStatus {
+    let related = Raw::of(related.cast_mut()).read();
+    assert!(related.Size == 48 && !related.Instance.is_null() && !related.Volume.is_null());
+    SETUP_FLAGS.store(flags | device_type << 8 | (file_system as u32) << 16, Ordering::SeqCst);
+    NtStatus::SUCCESS
+}
+
+unsafe extern "efiapi" fn teardown(_related: *const flt::FLT_RELATED_OBJECTS, reason: u32) {
+    TEARDOWNS.fetch_add(0x100 + reason, Ordering::SeqCst);
+}
+
+#[test]
+fn starting_attaches_to_the_volumes_and_unregistering_tears_down() {
+    let setup = Setup::new();
+    let filter = setup.filter_with(&FLT_REGISTRATION {
+        InstanceSetupCallback: Some(setup_callback),
+        InstanceTeardownStartCallback: Some(teardown),
+        InstanceTeardownCompleteCallback: Some(teardown),
+        ..FLT_REGISTRATION::EMPTY
+    });
+    // Automatic attachment, FILE_DEVICE_DISK_FILE_SYSTEM, FLT_FSTYPE_NTFS.
+    assert_eq!(SETUP_FLAGS.load(Ordering::SeqCst), 0x0002_0801);
+    assert_eq!(setup.bench.machine().filters()[0].volumes, [r"\Device\HarddiskVolume1"]);
+    setup.unregister(filter).unwrap();
+    // Two callbacks, each with FLTFL_INSTANCE_TEARDOWN_FILTER_UNLOAD.
+    assert_eq!(TEARDOWNS.load(Ordering::SeqCst), 0x204);
+    assert!(setup.bench.machine().filters().is_empty());
+}
+
+unsafe extern "efiapi" fn decline(_: *const flt::FLT_RELATED_OBJECTS, _: u32, _: u32, _: i32) -> NtStatus {
+    NtStatus::FLT_DO_NOT_ATTACH
+}
+
+#[test]
+fn a_setup_callback_that_declines_leaves_no_instance() {
+    let setup = Setup::new();
+    let filter =
+        setup.filter_with(&FLT_REGISTRATION { InstanceSetupCallback: Some(decline), ..FLT_REGISTRATION::EMPTY });
+    assert!(setup.bench.machine().filters()[0].volumes.is_empty());
+    setup.unregister(filter).unwrap();
+}
+
+#[test]
+fn unregistering_with_a_leaked_reference_is_a_deadlock_that_names_it() {
+    let setup = Setup::new();
+    let filter = setup.filter();
+    let status = setup.run(|| ddi!(FltObjectReference: fn(usize) -> NtStatus)(filter));
+    assert_eq!(status, Ok(NtStatus::SUCCESS));
+    let stopped = setup.bench.run(|| ddi!(FltUnregisterFilter: fn(usize))(filter)).unwrap_err();
+    assert_eq!(stopped.0.rule, Rule::Deadlock);
+    assert!(stopped.0.message.contains("the filter TestFilter is still referenced"), "{}", stopped.0.message);
+}
+
+#[test]
+fn dropping_a_rundown_reference_that_is_not_held_underflows() {
+    let setup = Setup::new();
+    let filter = setup.filter();
+    assert_eq!(setup.run(|| ddi!(FltObjectDereference: fn(usize))(filter)), Err(Rule::ReferenceUnderflow));
+}
+
+#[test]
+fn a_filter_pointer_is_dead_after_unregistering() {
+    let setup = Setup::new();
+    let filter = setup.filter();
+    setup.unregister(filter).unwrap();
+    assert_eq!(setup.start(filter), Err(Rule::BadArgument));
+}
+
+#[test]
+fn a_filter_without_an_unload_callback_cannot_be_unloaded() {
+    let setup = Setup::new();
+    setup.filter();
+    let machine = setup.bench.machine().inner();
+    let filter = machine.flt.filter_named("testfilter").unwrap();
+    assert_eq!(super::super::filter::unload(machine, &filter, false), Err(NtStatus::FLT_DO_NOT_DETACH));
+}
+
+unsafe extern "efiapi" fn refuse_unload(flags: u32) -> NtStatus {
+    assert_eq!(flags, 0);
+    NtStatus::FLT_DO_NOT_DETACH
+}
+
+#[test]
+fn a_refused_unload_leaves_the_filter_as_it_was() {
+    let setup = Setup::new();
+    let filter =
+        setup.filter_with(&FLT_REGISTRATION { FilterUnloadCallback: Some(refuse_unload), ..FLT_REGISTRATION::EMPTY });
+    let machine = setup.bench.machine().inner();
+    let found = machine.flt.filter_named("TestFilter").unwrap();
+    assert_eq!(super::super::filter::unload(machine, &found, false), Err(NtStatus::FLT_DO_NOT_DETACH));
+    assert_eq!(setup.bench.machine().filters().len(), 1);
+    setup.unregister(filter).unwrap();
+}
+
+#[test]
+fn a_mandatory_unload_is_refused_for_a_filter_that_does_not_support_service_stop() {
+    let setup = Setup::new();
+    setup.filter_with(&FLT_REGISTRATION {
+        Flags: 1,
+        FilterUnloadCallback: Some(refuse_unload),
+        ..FLT_REGISTRATION::EMPTY
+    });
+    let machine = setup.bench.machine().inner();
+    let filter = machine.flt.filter_named("TestFilter").unwrap();
+    assert_eq!(super::super::filter::unload(machine, &filter, true), Err(NtStatus::FLT_DO_NOT_DETACH));
+}
+
+unsafe extern "efiapi" fn forget_to_unregister(_: u32) -> NtStatus {
+    NtStatus::SUCCESS
+}
+
+#[test]
+fn an_unload_callback_that_does_not_unregister_is_a_deadlock() {
+    let setup = Setup::new();
+    setup.filter_with(&FLT_REGISTRATION {
+        FilterUnloadCallback: Some(forget_to_unregister),
+        ..FLT_REGISTRATION::EMPTY
+    });
+    let machine = setup.bench.machine().inner();
+    let filter = machine.flt.filter_named("TestFilter").unwrap();
+    assert!(super::super::filter::unload(machine, &filter, false).is_err());
+    assert_eq!(setup.bench.machine().finding().unwrap().rule, Rule::Deadlock);
+}
+
+#[test]
+fn a_detach_by_hand_needs_the_query_callback() {
+    let setup = Setup::new();
+    let filter = setup.filter();
+    let machine = setup.bench.machine();
+    assert_eq!(machine.filter_detach("TestFilter", "C:"), Err(NtStatus::FLT_DO_NOT_DETACH));
+    assert_eq!(machine.filter_detach("TestFilter", "D:"), Err(NtStatus::FLT_INSTANCE_NOT_FOUND));
+    assert_eq!(machine.filter_detach("Nobody", "C:"), Err(NtStatus::FLT_FILTER_NOT_FOUND));
+    setup.unregister(filter).unwrap();
+}
