@@ -141,19 +141,6 @@ impl HandleTable {
         lines.collect()
     }
 
-    /// Closes what `driver` left open, once it is reported.
-    pub(crate) fn close_opened_by(&self, driver: &Arc<Driver>, process: &Arc<Process>) {
-        let mine = |entry: &Entry| entry.opener.as_ref().is_some_and(|opener| Arc::ptr_eq(&opener.driver, driver));
-        let left: Vec<usize> =
-            self.lock().entries.iter().filter(|(_, entry)| mine(entry)).map(|(index, _)| *index).collect();
-        for index in left {
-            let entry = self.lock().entries.remove(&index);
-            if let Some(entry) = entry {
-                finish_close(&entry, process);
-            }
-        }
-    }
-
     /// Table index of a handle value: the tag bits drop out, and a kernel handle only fits the system's table.
     fn index(&self, handle: usize) -> Option<usize> {
         let is_kernel = is_kernel_handle(handle);

@@ -11,6 +11,7 @@ use nt_types::NtStatus;
 use nt_types::{REG_DWORD, REG_EXPAND_SZ, REG_MULTI_SZ, REG_SZ};
 
 use super::unicode::{bytes_of, upcase_str};
+use crate::machine::Machine;
 
 /// The whole registry, from `\Registry` down.
 #[derive(Debug)]
@@ -51,6 +52,14 @@ impl Hive {
             key = key.create(name)?.0;
         }
         Ok(key)
+    }
+}
+
+impl Machine {
+    /// The machine's registry, for settings that a test wants other than the driver's package has them.
+    #[must_use]
+    pub fn registry(&self) -> &Hive {
+        self.inner().nt.hive()
     }
 }
 

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::ddi::{Call, Export};
-use crate::machine::Inner;
+use crate::leak::{Leak, LeakKind, LeakSource};
+use crate::machine::{Driver, Inner};
 use crate::process::{Process, SYSTEM_PROCESS_ID, Token};
 use crate::thread::Thread;
 
@@ -35,9 +36,12 @@ pub(crate) mod raw;
 mod registry;
 mod registry_information;
 mod strings;
+pub(crate) mod threads;
 pub(crate) mod time;
+pub(crate) mod timers;
 pub(crate) mod unicode;
 pub(crate) mod wait;
+pub(crate) mod work_items;
 
 use arena::Arena;
 use ob::{ObjectManager, ObjectRef};
@@ -60,6 +64,9 @@ pub(crate) struct Nt {
     objects: Arc<ObjectManager>,
     pool: pool::Pool,
     io: io::Io,
+    threads: threads::Threads,
+    timers: timers::Timers,
+    work_items: work_items::WorkItems,
     physical: physical::PhysicalMemory,
     mappings: mdl::Mappings,
     debug_log: debug::DebugLog,
@@ -77,6 +84,9 @@ impl Default for Nt {
             objects: ObjectManager::new(Arc::clone(&arena)),
             pool: pool::Pool::new(Arc::clone(&arena)),
             io: io::Io::default(),
+            threads: threads::Threads::default(),
+            timers: timers::Timers::default(),
+            work_items: work_items::WorkItems::default(),
             physical: physical::PhysicalMemory::default(),
             mappings: mdl::Mappings::default(),
             debug_log: debug::DebugLog::default(),
@@ -114,6 +124,21 @@ impl Nt {
     /// Devices and requests.
     pub(crate) fn io(&self) -> &io::Io {
         &self.io
+    }
+
+    /// Threads that drivers started.
+    fn threads(&self) -> &threads::Threads {
+        &self.threads
+    }
+
+    /// Timers and deferred procedure calls.
+    fn timers(&self) -> &timers::Timers {
+        &self.timers
+    }
+
+    /// Work items.
+    fn work_items(&self) -> &work_items::WorkItems {
+        &self.work_items
     }
 
     /// Page frames.
@@ -174,6 +199,25 @@ impl Nt {
     }
 }
 
+impl LeakSource for Nt {
+    fn leaks(&self, driver: &Driver) -> Vec<Leak> {
+        let one = |kind| move |detail| Leak { kind, count: 1, bytes: 0, detail };
+        let mut leaks = self.pool.leaks(driver);
+        leaks.extend(self.physical.leaks(driver));
+        leaks.extend(self.mappings.leaks(driver));
+        // Kernel handles are in the system process's table.
+        for (process, _) in self.lock_processes().values() {
+            leaks.extend(process.handles().opened_by(driver).into_iter().map(one(LeakKind::Handle)));
+        }
+        leaks.extend(self.objects.references_of(driver).into_iter().map(one(LeakKind::Reference)));
+        leaks.extend(self.io.leaks(driver));
+        leaks.extend(self.timers.leaks(driver));
+        leaks.extend(self.threads.leaks(driver));
+        leaks.extend(self.work_items.leaks(driver));
+        leaks
+    }
+}
+
 /// The process in whose context a call happens.
 pub(crate) fn current_process(call: &Call) -> Arc<Process> {
     call.machine().nt.process_of(call.thread())
@@ -197,8 +241,11 @@ pub(crate) fn exports() -> impl Iterator<Item = &'static Export> {
         pool_exports::EXPORTS,
         registry::EXPORTS,
         strings::EXPORTS,
+        threads::EXPORTS,
         time::EXPORTS,
+        timers::EXPORTS,
         wait::EXPORTS,
+        work_items::EXPORTS,
     ]
     .into_iter()
     .flatten()

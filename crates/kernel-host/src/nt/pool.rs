@@ -134,6 +134,11 @@ impl Pool {
     ///
     /// Stops on anything that is not exactly one live block.
     pub(crate) fn free(&self, call: &Call, address: usize, tag: u32) {
+        if let Some((start, length)) = self.containing(address)
+            && let Some(why) = call.machine().nt.timers().active_in(start, length)
+        {
+            call.stop(Rule::BadState, format!("the pool block {address:#x} is freed although {why}"));
+        }
         let block = match self.take(call, address, tag) {
             Ok(block) => block,
             Err(bad) => {

@@ -66,7 +66,8 @@ pub(super) extern "efiapi" fn io_create_device(
     let call = Call::enter();
     device.write(0);
     let objects = call.machine().nt.objects();
-    let Some(owner) = objects.payload::<DriverBody>(driver_object.address()) else {
+    let owner = objects.payload::<DriverBody>(driver_object.address()).and_then(|body| body.driver());
+    let Some(owner) = owner else {
         call.stop(Rule::BadArgument, format!("{driver_object:?} is no driver object"));
     };
     if extension_length > MAX_EXTENSION {
@@ -77,8 +78,7 @@ pub(super) extern "efiapi" fn io_create_device(
         Err(status) => return status,
     };
     call.detail(path.as_deref().unwrap_or("without a name"));
-    let payload =
-        Arc::new(DeviceBody { driver: Arc::clone(owner.driver()), machine: Arc::downgrade(call.machine()) });
+    let payload = Arc::new(DeviceBody { driver: owner, machine: Arc::downgrade(call.machine()) });
     let object = match objects.create(size_of::<DEVICE_OBJECT>() + extension_length as usize, payload) {
         Ok(object) => object,
         Err(status) => return status,

@@ -1,6 +1,6 @@
 //! Driver objects: what `DriverEntry` is given.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use nt_types::{
     DEVICE_OBJECT, DO_DEVICE_INITIALIZING, DRIVER_EXTENSION, DRIVER_OBJECT, IRP, MAJOR_FUNCTION_COUNT, NtStatus,
@@ -31,12 +31,14 @@ const HARDWARE_DATABASE: &str = "\\REGISTRY\\MACHINE\\HARDWARE\\DESCRIPTION\\SYS
 /// Payload of a driver object.
 #[derive(Debug)]
 pub(crate) struct DriverBody {
-    driver: Arc<Driver>,
+    /// Weak, because the driver owns its object.
+    driver: Weak<Driver>,
 }
 
 impl DriverBody {
-    pub(crate) fn driver(&self) -> &Arc<Driver> {
-        &self.driver
+    /// The driver, unless it is gone.
+    pub(crate) fn driver(&self) -> Option<Arc<Driver>> {
+        self.driver.upgrade()
     }
 }
 
@@ -78,7 +80,7 @@ impl DriverObject {
         let registry_path = format!("\\REGISTRY\\MACHINE\\SYSTEM\\CurrentControlSet\\Services\\{service}");
         let texts = [name.as_str(), service, &registry_path, HARDWARE_DATABASE];
         let characters: usize = texts.iter().map(|text| text.encode_utf16().count() + 1).sum();
-        let payload = Arc::new(DriverBody { driver: Arc::clone(driver) });
+        let payload = Arc::new(DriverBody { driver: Arc::downgrade(driver) });
         let object = machine.nt.objects().create(CHARACTERS + characters * 2, payload)?;
         let inserted = machine.nt.objects().namespace().insert_object(&name, &object);
         inserted.map_err(|_| NtStatus::IMAGE_ALREADY_LOADED)?;

@@ -1,0 +1,213 @@
+//! I/O work items: routines that run in a system thread at PASSIVE_LEVEL.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::ob::ObjectRef;
+use crate::ddi::{Call, exports};
+use crate::finding::Rule;
+use crate::leak::{Leak, LeakKind};
+use crate::machine::{Driver, Inner};
+use crate::thread::Thread;
+
+exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
+    IoAllocateWorkItem(max 2) = io_allocate_work_item;
+    IoFreeWorkItem(max 2) = io_free_work_item;
+    IoQueueWorkItem(max 2) = io_queue_work_item;
+    IoQueueWorkItemEx(max 2) = io_queue_work_item_ex;
+}
+
+/// Work items of a machine, by the address that drivers hold. Nothing is behind the address: the items are opaque, and who
+/// looks into one faults.
+#[derive(Debug, Default)]
+pub(crate) struct WorkItems(Mutex<HashMap<usize, Item>>);
+
+#[derive(Debug)]
+struct Item {
+    /// The device or driver object it was allocated for.
+    object: usize,
+    driver: Arc<Driver>,
+    is_queued: bool,
+}
+
+/// One run of a queued item.
+struct Run {
+    item: usize,
+    /// Kept alive while the routine runs, as documented.
+    object: Option<ObjectRef>,
+    object_address: usize,
+    driver: Arc<Driver>,
+    routine: usize,
+    context: usize,
+    /// The Ex form passes the item as a third argument.
+    extended: bool,
+}
+
+impl WorkItems {
+    fn lock(&self) -> MutexGuard<'_, HashMap<usize, Item>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Items that `driver` has not freed.
+    pub(crate) fn leaks(&self, driver: &Driver) -> Vec<Leak> {
+        let items = self.lock();
+        let mine = items.iter().filter(|(_, item)| std::ptr::eq(Arc::as_ptr(&item.driver), driver));
+        let leak = |(address, item): (&usize, &Item)| Leak {
+            kind: LeakKind::Execution,
+            count: 1,
+            bytes: 0,
+            detail: format!("work item {address:#x}{}", if item.is_queued { ", still queued" } else { "" }),
+        };
+        mine.map(leak).collect()
+    }
+}
+
+extern "efiapi" fn io_allocate_work_item(object: usize) -> usize {
+    let call = Call::enter();
+    if call.machine().nt.objects().lookup(object).is_none() {
+        call.stop(Rule::BadArgument, format!("{object:#x} is no device or driver object"));
+    }
+    let Some(address) = call.machine().nt.arena().take(1) else { return 0 };
+    let item = Item { object, driver: Arc::clone(call.driver()), is_queued: false };
+    call.machine().nt.work_items().lock().insert(address, item);
+    address
+}
+
+extern "efiapi" fn io_free_work_item(address: usize) {
+    let call = Call::enter();
+    let removed = {
+        let mut items = call.machine().nt.work_items().lock();
+        match items.get(&address) {
+            None => Err("is no work item, or one that was freed before"),
+            Some(item) if item.is_queued => Err("is still queued"),
+            Some(_) => {
+                items.remove(&address);
+                Ok(())
+            }
+        }
+    };
+    match removed {
+        Ok(()) => call.machine().nt.arena().release(address, 1),
+        Err(why) => call.stop(Rule::BadState, format!("{address:#x} {why}")),
+    }
+}
+
+extern "efiapi" fn io_queue_work_item(item: usize, routine: usize, _queue: i32, context: usize) {
+    queue(&Call::enter(), item, routine, context, false);
+}
+
+extern "efiapi" fn io_queue_work_item_ex(item: usize, routine: usize, _queue: i32, context: usize) {
+    queue(&Call::enter(), item, routine, context, true);
+}
+
+fn queue(call: &Call, address: usize, routine: usize, context: usize, extended: bool) {
+    let queued = {
+        let mut items = call.machine().nt.work_items().lock();
+        match items.get_mut(&address) {
+            None => Err("is no work item, or one that was freed"),
+            Some(item) if item.is_queued => Err("is queued already"),
+            Some(item) => {
+                item.is_queued = true;
+                Ok((item.object, Arc::clone(&item.driver)))
+            }
+        }
+    };
+    let (object_address, driver) = match queued {
+        Ok(queued) => queued,
+        Err(why) => call.stop(Rule::BadState, format!("{address:#x} {why}")),
+    };
+    let object = call.machine().nt.objects().lookup(object_address);
+    let run = Run { item: address, object, object_address, driver, routine, context, extended };
+    let machine = Arc::clone(call.machine());
+    // One Linux thread each: system worker threads are many, and routines may wait for each other.
+    std::thread::spawn(move || run.run(&machine));
+}
+
+impl Run {
+    fn run(self, machine: &Arc<Inner>) {
+        type Routine = unsafe extern "efiapi" fn(object: usize, context: usize, item: usize);
+        // From now on the routine may queue or free its own item.
+        if let Some(item) = machine.nt.work_items().lock().get_mut(&self.item) {
+            item.is_queued = false;
+        }
+        // SAFETY: the address of an IO_WORKITEM_ROUTINE(_EX); the plain form ignores the third argument's register.
+        let routine = unsafe { std::mem::transmute::<usize, Routine>(self.routine) };
+        let item = if self.extended { self.item } else { 0 };
+        Thread::enter(machine, |thread| {
+            // SAFETY: the driver queued the routine for this object and context.
+            let body = || unsafe { routine(self.object_address, self.context, item) };
+            // A stop is recorded in the machine; this thread just ends.
+            let _ = thread.call_driver(&self.driver, "IO_WORKITEM_ROUTINE", 0, body);
+        });
+        drop(self.object);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ddi::testing::Bench;
+    use crate::nt::ob::ObjectBody;
+    use crate::nt::raw::Raw;
+    use std::time::{Duration, Instant};
+
+    #[derive(Debug)]
+    struct Device;
+
+    impl ObjectBody for Device {
+        fn type_name(&self) -> &'static str {
+            "Device"
+        }
+    }
+
+    extern "efiapi" fn note(object: u64, context: Raw<u64>) {
+        let call = Call::enter();
+        assert_eq!(call.thread().irql(), 0);
+        context.write(object);
+    }
+
+    fn device(bench: &Bench) -> ObjectRef {
+        bench.machine().inner().nt.objects().create(64, Arc::new(Device)).expect("memory")
+    }
+
+    #[test]
+    fn a_work_item_runs_at_passive_level_with_its_device() {
+        let bench = Bench::new();
+        let device = device(&bench);
+        let mut seen = 0_u64;
+        let context = Raw::of(&raw mut seen);
+        let item = bench
+            .run(|| {
+                let item = io_allocate_work_item(device.body());
+                io_queue_work_item(item, note as *const () as usize, 1, context.address());
+                item
+            })
+            .unwrap();
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while context.read() == 0 && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        assert_eq!(context.read(), device.body() as u64);
+        assert_eq!(bench.machine().inner().nt.work_items().leaks(bench.driver()).len(), 1);
+        bench.run(|| io_free_work_item(item)).unwrap();
+        assert!(bench.machine().inner().nt.work_items().leaks(bench.driver()).is_empty());
+    }
+
+    #[test]
+    fn a_work_item_is_freed_once() {
+        let bench = Bench::new();
+        let device = device(&bench);
+        let stopped = bench.run(|| {
+            let item = io_allocate_work_item(device.body());
+            io_free_work_item(item);
+            io_free_work_item(item);
+        });
+        assert_eq!(stopped.unwrap_err().0.rule, Rule::BadState);
+    }
+
+    #[test]
+    fn a_work_item_needs_an_object() {
+        let stopped = Bench::new().run(|| io_allocate_work_item(0x1000));
+        assert_eq!(stopped.unwrap_err().0.rule, Rule::BadArgument);
+    }
+}
