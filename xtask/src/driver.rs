@@ -78,7 +78,8 @@ pub(crate) fn configure(command: &mut Command, workspace: &Workspace, names: &Na
     );
     command
         .env(linker_variable, "rust-lld")
-        .env("WDKContentRoot", kit::root(workspace));
+        .env("WDKContentRoot", kit::root(workspace))
+        .env("BINDGEN_EXTRA_CLANG_ARGS", kit::CLANG_ARGUMENTS);
     vendor::use_vendored(command, workspace);
 }
 

@@ -39,6 +39,10 @@ const STAND_INS: [(&str, &str); 8] = [
     ("ntstrsafe.h", include_str!("kit/ntstrsafe.h")),
 ];
 
+/// What bindgen must tell clang beside what wdk-build says. From version 16 on, a call without a declaration is an error
+/// rather than a warning, and inline functions of the headers call the intrinsics that the stand-ins leave undeclared.
+pub(crate) const CLANG_ARGUMENTS: &str = "-Wno-implicit-function-declaration";
+
 /// The folder to hand to wdk-build as `WDKContentRoot`.
 pub(crate) fn root(workspace: &Workspace) -> PathBuf {
     workspace.generated("kit")
