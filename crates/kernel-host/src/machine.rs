@@ -10,12 +10,14 @@ use crate::leak::LeakReport;
 use crate::trace::{Trace, TraceEntry};
 use crate::{flt, fs, ndis, nt};
 
+mod device;
 mod driver;
 mod error;
 mod leaks;
 mod load;
 mod service;
 
+pub use device::PlugInError;
 pub use driver::Driver;
 pub use error::DriverError;
 use service::Service;

@@ -17,6 +17,7 @@ mod known;
 mod map;
 pub(crate) mod pe;
 mod registry;
+mod report;
 mod symbols;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -27,7 +28,9 @@ use gate::Thunks;
 use imports::{Bound, Resolver};
 use map::Mapping;
 use pe::{PeFacts, RuntimeFunction};
+pub use imports::ImportKind;
 pub(crate) use registry::{find, is_driver_address};
+pub use report::{ImageReport, ImportReport, SectionReport};
 use symbols::Symbols;
 
 /// Why a driver file was not loaded.
