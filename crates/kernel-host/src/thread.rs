@@ -342,6 +342,18 @@ impl Thread {
         irql: u8,
         body: impl FnOnce() -> R,
     ) -> Result<R, Stopped> {
+        let result = self.enter_driver(driver, callback, irql, body)?;
+        Ok(result.unwrap_or_else(|| unreachable!("only a system thread leaves driver code without a finding")))
+    }
+
+    /// As [`Thread::call_driver`], for a routine that may end its thread instead of returning: `Ok(None)` then.
+    pub(crate) fn enter_driver<R>(
+        &self,
+        driver: &Arc<Driver>,
+        callback: &'static str,
+        irql: u8,
+        body: impl FnOnce() -> R,
+    ) -> Result<Option<R>, Stopped> {
         if let Some(stopped) = self.machine.stopped() {
             self.leave_if_stopped();
             return Err(stopped);
@@ -365,11 +377,7 @@ impl Thread {
             OPEN_CALLS.set(open_calls);
         }
         self.set_levels(before);
-        match (result, self.machine.stopped()) {
-            (_, Some(stopped)) => Err(stopped),
-            (Some(result), None) => Ok(result),
-            (None, None) => unreachable!("a kernel stack is only left after a finding"),
-        }
+        self.machine.stopped().map_or(Ok(result), Err)
     }
 
     fn run_on_kernel_stack<R>(&self, body: impl FnOnce() -> R) -> Option<R> {

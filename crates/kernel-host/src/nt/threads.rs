@@ -1,5 +1,6 @@
 //! Who runs: the current process and thread, and threads that drivers start.
 
+use std::cell::Cell;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -28,10 +29,16 @@ exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
     PsLookupProcessByProcessId(max 1) = ps_lookup_process_by_process_id;
     ExGetPreviousMode(max 2) = ex_get_previous_mode;
     PsCreateSystemThread(max 0) = ps_create_system_thread;
+    PsTerminateSystemThread(max 0) = ps_terminate_system_thread;
 }
 
 /// Bytes of a thread object's body: a dispatcher header, the rest opaque.
 const ETHREAD_LENGTH: usize = 0x100;
+
+thread_local! {
+    /// Whether a driver started this Linux thread.
+    static IS_SYSTEM_THREAD: Cell<bool> = const { Cell::new(false) };
+}
 
 /// Threads that drivers started and that still run.
 #[derive(Debug, Default)]
@@ -164,6 +171,18 @@ extern "efiapi" fn ps_create_system_thread(
     NtStatus::SUCCESS
 }
 
+extern "efiapi" fn ps_terminate_system_thread(_exit_status: NtStatus) -> NtStatus {
+    let call = Call::enter();
+    if !IS_SYSTEM_THREAD.get() {
+        return NtStatus::INVALID_PARAMETER;
+    }
+    // What is on this stack is abandoned, so nothing counted may be: the thread itself stays, being current.
+    let thread: *const Thread = Arc::as_ptr(call.thread());
+    drop(call);
+    // SAFETY: the current thread's own record, held by its Linux thread for as long as that runs.
+    unsafe { &*thread }.leave()
+}
+
 /// The new thread: runs the routine in the system process, then signals the thread object.
 fn run(
     machine: &Arc<Inner>,
@@ -175,11 +194,12 @@ fn run(
     type Start = unsafe extern "efiapi" fn(usize);
     // SAFETY: the address of the driver's KSTART_ROUTINE, whose type its page gives.
     let start = unsafe { std::mem::transmute::<usize, Start>(routine) };
+    IS_SYSTEM_THREAD.set(true);
     Thread::enter(machine, |thread| {
         started(thread.id());
         // A stop is recorded in the machine; this thread just ends.
         // SAFETY: the driver gave the routine and its context for this.
-        let _ = thread.call_driver(driver, "KSTART_ROUTINE", 0, || unsafe { start(context) });
+        let _ = thread.enter_driver(driver, "KSTART_ROUTINE", 0, || unsafe { start(context) });
     });
     state(Raw::at(object.body())).store(1, Ordering::Release);
     machine.nt.threads().remove(object.body());
@@ -195,6 +215,33 @@ mod tests {
     extern "efiapi" fn note(context: Raw<u64>) {
         let call = Call::enter();
         context.write(u64::from(call.thread().id()));
+    }
+
+    extern "efiapi" fn end_early(context: Raw<u64>) {
+        context.write(1);
+        let _ = ps_terminate_system_thread(NtStatus::SUCCESS);
+        context.write(2);
+    }
+
+    #[test]
+    fn a_system_thread_can_end_itself_and_others_cannot() {
+        let bench = Bench::new();
+        let (mut handle, mut seen) = (0_usize, 0_u64);
+        let (out, context) = (Raw::of(&raw mut handle), Raw::of(&raw mut seen));
+        bench
+            .run(|| {
+                assert_eq!(ps_terminate_system_thread(NtStatus::SUCCESS), NtStatus::INVALID_PARAMETER);
+                let routine = end_early as *const () as usize;
+                let _ = ps_create_system_thread(out, 0, Raw::NULL, 0, Raw::NULL, routine, context.address());
+                let call = Call::enter();
+                let entry = crate::nt::ob_exports::open_entry(&call, out.read(), 0, None, 0).unwrap();
+                let mut timeout = -50_000_000;
+                let status = wait_for(&call, Raw::at(entry.object.body()), Raw::of(&raw mut timeout));
+                assert_eq!(status, NtStatus::SUCCESS);
+                assert_eq!(crate::nt::ob_exports::close(&call, out.read(), 0), NtStatus::SUCCESS);
+            })
+            .unwrap();
+        assert_eq!(context.read(), 1);
     }
 
     #[test]
