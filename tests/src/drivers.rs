@@ -13,16 +13,11 @@ use anyhow::{Result, bail};
 /// Without both drivers there is nothing to test; the message says how to build them. The drivers are not built from
 /// here: a test that compiles for a minute looks like one that hangs.
 pub fn driver_dir() -> Result<PathBuf> {
-    let folder = env::var_os("FWBROKER_DRIVER_DIR").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/driver/x64"),
-        PathBuf::from,
-    );
+    let folder = env::var_os("FWBROKER_DRIVER_DIR")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/driver/x64"), PathBuf::from);
     for driver in ["fwbroker.sys", "samplenic.sys"] {
         if !folder.join(driver).is_file() {
-            bail!(
-                "{driver} is not in {}; build the drivers with: cargo xtask driver",
-                folder.display()
-            );
+            bail!("{driver} is not in {}; build the drivers with: cargo xtask driver", folder.display());
         }
     }
     Ok(folder)

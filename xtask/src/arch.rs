@@ -24,12 +24,8 @@ pub(crate) struct Names {
     pub(crate) machine: implib::MachineType,
 }
 
-const X64: Names = Names {
-    triple: "x86_64-pc-windows-msvc",
-    kit: "x64",
-    inf: "amd64",
-    machine: implib::MachineType::AMD64,
-};
+const X64: Names =
+    Names { triple: "x86_64-pc-windows-msvc", kit: "x64", inf: "amd64", machine: implib::MachineType::AMD64 };
 
 /// Every architecture that is built; the kit and the toolchain are set up for all of them.
 pub(crate) const BUILT: [&Names; 1] = [&X64];

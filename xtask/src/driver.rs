@@ -25,9 +25,7 @@ pub(crate) fn run(workspace: &Workspace, arch: Arch) -> Result<()> {
     let folder = build(workspace, names)?;
     for driver in DRIVERS {
         let image = folder.join(driver).with_extension("sys");
-        let bytes = fs::metadata(&image)
-            .with_context(|| format!("cannot find {}", image.display()))?
-            .len();
+        let bytes = fs::metadata(&image).with_context(|| format!("cannot find {}", image.display()))?.len();
         println!("{} ({bytes} bytes)", image.display());
     }
     Ok(())
@@ -44,18 +42,9 @@ pub(crate) fn build(workspace: &Workspace, names: &Names) -> Result<PathBuf> {
     let folder = workspace.generated("driver").join(names.kit);
     for driver in DRIVERS {
         for (extension, kept_as) in PRODUCTS {
-            collect(
-                &built,
-                driver,
-                extension,
-                &folder.join(driver).with_extension(kept_as),
-            )?;
+            collect(&built, driver, extension, &folder.join(driver).with_extension(kept_as))?;
         }
-        let source = workspace
-            .root
-            .join("inf")
-            .join(driver)
-            .with_extension("inx");
+        let source = workspace.root.join("inf").join(driver).with_extension("inx");
         let text = inf::stamp(&read_text(&source)?, names.inf, env!("CARGO_PKG_VERSION"))
             .with_context(|| format!("cannot make an INF of {}", source.display()))?;
         write_atomically(&folder.join(driver).with_extension("inf"), text.as_bytes())?;
@@ -68,14 +57,8 @@ pub(crate) fn configure(command: &mut Command, workspace: &Workspace, names: &Na
     for driver in DRIVERS {
         command.args(["--package", driver]);
     }
-    command
-        .args(["--target", names.triple])
-        .arg("--target-dir")
-        .arg(output_folder(workspace));
-    let linker_variable = format!(
-        "CARGO_TARGET_{}_LINKER",
-        names.triple.to_uppercase().replace('-', "_")
-    );
+    command.args(["--target", names.triple]).arg("--target-dir").arg(output_folder(workspace));
+    let linker_variable = format!("CARGO_TARGET_{}_LINKER", names.triple.to_uppercase().replace('-', "_"));
     command
         .env(linker_variable, "rust-lld")
         .env("WDKContentRoot", kit::root(workspace))
@@ -92,16 +75,8 @@ fn output_folder(workspace: &Workspace) -> PathBuf {
 /// Copies one product. cargo lifts the .dll and .pdb out of `deps/`, the map stays there.
 fn collect(built: &Path, driver: &str, extension: &str, to: &Path) -> Result<()> {
     let lifted = built.join(driver).with_extension(extension);
-    let from = if lifted.is_file() {
-        lifted
-    } else {
-        built.join("deps").join(driver).with_extension(extension)
-    };
-    let contents = fs::read(&from).with_context(|| {
-        format!(
-            "the linker left no {extension} of {driver} at {}",
-            from.display()
-        )
-    })?;
+    let from = if lifted.is_file() { lifted } else { built.join("deps").join(driver).with_extension(extension) };
+    let contents =
+        fs::read(&from).with_context(|| format!("the linker left no {extension} of {driver} at {}", from.display()))?;
     write_atomically(to, &contents)
 }

@@ -65,12 +65,10 @@ fn unpack(package: &str, folder: &Path) -> Result<()> {
     let partial = folder.join("download").join(format!("{package}.unpacked"));
     for stale in [&download, &partial] {
         if stale.exists() {
-            fs::remove_dir_all(stale)
-                .with_context(|| format!("cannot remove {}", stale.display()))?;
+            fs::remove_dir_all(stale).with_context(|| format!("cannot remove {}", stale.display()))?;
         }
     }
-    fs::create_dir_all(&download)
-        .with_context(|| format!("cannot create {}", download.display()))?;
+    fs::create_dir_all(&download).with_context(|| format!("cannot create {}", download.display()))?;
     eprintln!("firmware: apt-get download {package}");
     if fetch(package, &download).is_err() {
         eprintln!("firmware: apt-get update, then the same again");
@@ -79,33 +77,20 @@ fn unpack(package: &str, folder: &Path) -> Result<()> {
     }
     let mut archives = Vec::new();
     list_files(&download, &mut archives)?;
-    let [archive] = archives.as_slice() else {
-        bail!("apt-get download left {} files, not one", archives.len())
-    };
-    process::run_quietly(
-        Command::new("dpkg-deb")
-            .arg("--extract")
-            .arg(archive)
-            .arg(&partial),
-    )?;
+    let [archive] = archives.as_slice() else { bail!("apt-get download left {} files, not one", archives.len()) };
+    process::run_quietly(Command::new("dpkg-deb").arg("--extract").arg(archive).arg(&partial))?;
     // Renamed at the end, so that a folder of this name is always complete.
     fs::rename(&partial, &unpacked).with_context(|| format!("cannot create {}", unpacked.display()))
 }
 
 /// `apt-get download` writes into the current folder and needs no root.
 fn fetch(package: &str, folder: &Path) -> Result<()> {
-    process::run_quietly(
-        Command::new("apt-get")
-            .args(["--quiet", "download", package])
-            .current_dir(folder),
-    )
+    process::run_quietly(Command::new("apt-get").args(["--quiet", "download", package]).current_dir(folder))
 }
 
 /// All regular files below a folder. Links are left out: the packages have some for older names of the same images.
 fn list_files(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
-    for entry in
-        fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?
-    {
+    for entry in fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
         let entry = entry?;
         let kind = entry.file_type()?;
         if kind.is_dir() {
@@ -120,24 +105,14 @@ fn list_files(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
 fn find(&(device, start, end): &(&str, &str, &str), files: &[PathBuf]) -> Result<Image> {
     // Between start and end there is nothing or a version: pxe-e1000e.rom is another card's.
     let matches = |path: &&PathBuf| {
-        let name = path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .unwrap_or_default();
-        let middle = name
-            .strip_prefix(start)
-            .and_then(|rest| rest.strip_suffix(end));
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let middle = name.strip_prefix(start).and_then(|rest| rest.strip_suffix(end));
         middle.is_some_and(|middle| middle.is_empty() || middle.starts_with('-'))
     };
-    let path = files.iter().find(matches).with_context(|| {
-        format!("the packages hold no {start}*{end}; delete target/firmware and try again")
-    })?;
-    let bytes = fs::metadata(path)
-        .with_context(|| format!("cannot read {}", path.display()))?
-        .len();
-    Ok(Image {
-        device: device.to_owned(),
-        path: path.clone(),
-        bytes,
-    })
+    let path = files
+        .iter()
+        .find(matches)
+        .with_context(|| format!("the packages hold no {start}*{end}; delete target/firmware and try again"))?;
+    let bytes = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?.len();
+    Ok(Image { device: device.to_owned(), path: path.clone(), bytes })
 }

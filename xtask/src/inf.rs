@@ -15,10 +15,7 @@ pub(crate) fn stamp(source: &str, architecture: &str, version: &str) -> Result<S
     let text: Vec<String> = source
         .lines()
         .map(|line| {
-            let is_version = line
-                .split('=')
-                .next()
-                .is_some_and(|key| key.trim() == "DriverVer");
+            let is_version = line.split('=').next().is_some_and(|key| key.trim() == "DriverVer");
             if is_version {
                 lines += 1;
                 stamped.clone()
@@ -37,13 +34,8 @@ pub(crate) fn stamp(source: &str, architecture: &str, version: &str) -> Result<S
 /// Seconds since 1970: now, or what `SOURCE_DATE_EPOCH` says, so that builds can be reproduced.
 fn build_time() -> Result<u64> {
     match env::var("SOURCE_DATE_EPOCH") {
-        Ok(text) => text
-            .parse()
-            .with_context(|| format!("SOURCE_DATE_EPOCH is not a number of seconds: {text}")),
-        Err(_) => Ok(SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .context("the clock is before 1970")?
-            .as_secs()),
+        Ok(text) => text.parse().with_context(|| format!("SOURCE_DATE_EPOCH is not a number of seconds: {text}")),
+        Err(_) => Ok(SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?.as_secs()),
     }
 }
 
@@ -55,16 +47,11 @@ fn date_of(seconds: u64) -> String {
     const DAYS_PER_ERA: u64 = 146_097;
     let days = seconds / 86_400 + DAYS_TO_1970;
     let (era, day_of_era) = (days / DAYS_PER_ERA, days % DAYS_PER_ERA);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 {
-        month_from_march + 3
-    } else {
-        month_from_march - 9
-    };
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
     let year = era * 400 + year_of_era + u64::from(month <= 2);
     format!("{month:02}/{day:02}/{year}")
 }
@@ -84,11 +71,7 @@ mod tests {
 
     #[test]
     fn stamping_fills_in_architecture_and_version() -> Result<()> {
-        let text = stamp(
-            "[Version]\nDriverVer =\n[DefaultInstall.NT$ARCH$]\n",
-            "amd64",
-            "1.2.3",
-        )?;
+        let text = stamp("[Version]\nDriverVer =\n[DefaultInstall.NT$ARCH$]\n", "amd64", "1.2.3")?;
         assert!(text.contains("[DefaultInstall.NTamd64]\r\n"));
         assert!(text.contains(",1.2.3.0\r\n"));
         Ok(())
@@ -98,24 +81,14 @@ mod tests {
     fn value<'a>(text: &'a str, section: &str, key: &str) -> Option<&'a str> {
         lines(text, section).find_map(|line| {
             let (name, value) = line.split_once('=')?;
-            (name.trim() == key).then(|| {
-                value
-                    .split(';')
-                    .next()
-                    .unwrap_or_default()
-                    .trim()
-                    .trim_matches('"')
-            })
+            (name.trim() == key).then(|| value.split(';').next().unwrap_or_default().trim().trim_matches('"'))
         })
     }
 
     /// The lines of a section.
     fn lines<'a>(text: &'a str, section: &str) -> impl Iterator<Item = &'a str> {
         let head = format!("[{section}]");
-        text.lines()
-            .skip_while(move |line| line.trim() != head)
-            .skip(1)
-            .take_while(|line| !line.starts_with('['))
+        text.lines().skip_while(move |line| line.trim() != head).skip(1).take_while(|line| !line.starts_with('['))
     }
 
     const FWBROKER: &str = include_str!("../../inf/fwbroker.inx");
@@ -123,43 +96,25 @@ mod tests {
 
     #[test]
     fn both_generations_of_fwbroker_install_the_same_service() {
-        for key in [
-            "ServiceType",
-            "StartType",
-            "ErrorControl",
-            "LoadOrderGroup",
-            "Dependencies",
-        ] {
+        for key in ["ServiceType", "StartType", "ErrorControl", "LoadOrderGroup", "Dependencies"] {
             let current = value(FWBROKER, "FwBroker.Service", key);
             assert!(current.is_some(), "{key} is missing");
-            assert_eq!(
-                current,
-                value(FWBROKER, "FwBroker.Service.Downlevel", key),
-                "{key}"
-            );
+            assert_eq!(current, value(FWBROKER, "FwBroker.Service.Downlevel", key), "{key}");
         }
-        assert_eq!(
-            value(FWBROKER, "FwBroker.Service", "ServiceBinary"),
-            Some("%13%\\fwbroker.sys")
-        );
-        assert_eq!(
-            value(FWBROKER, "FwBroker.Service.Downlevel", "ServiceBinary"),
-            Some("%12%\\fwbroker.sys")
-        );
+        assert_eq!(value(FWBROKER, "FwBroker.Service", "ServiceBinary"), Some("%13%\\fwbroker.sys"));
+        assert_eq!(value(FWBROKER, "FwBroker.Service.Downlevel", "ServiceBinary"), Some("%12%\\fwbroker.sys"));
     }
 
     #[test]
     fn instances_are_where_each_generation_of_the_filter_manager_looks() {
-        for (section, key) in [
-            ("FwBroker.Instances", "\"Parameters\\Instances"),
-            ("FwBroker.Instances.Downlevel", "\"Instances"),
-        ] {
+        for (section, key) in
+            [("FwBroker.Instances", "\"Parameters\\Instances"), ("FwBroker.Instances.Downlevel", "\"Instances")]
+        {
             for name in ["DefaultInstance", "Altitude", "Flags"] {
                 let wanted = format!("HKR, {key}");
                 let quoted = format!("\"{name}\"");
                 assert!(
-                    lines(FWBROKER, section)
-                        .any(|line| line.starts_with(&wanted) && line.contains(&quoted)),
+                    lines(FWBROKER, section).any(|line| line.starts_with(&wanted) && line.contains(&quoted)),
                     "[{section}] sets no {name} below {key}"
                 );
             }
@@ -169,31 +124,18 @@ mod tests {
     #[test]
     fn class_group_and_altitude_of_fwbroker_agree() {
         assert_eq!(value(FWBROKER, "Version", "Class"), Some("ContentScreener"));
-        assert_eq!(
-            value(FWBROKER, "Version", "ClassGuid"),
-            Some("{3e3f0674-c83c-4558-bb26-9820e1eba5c5}")
-        );
-        assert_eq!(
-            value(FWBROKER, "FwBroker.Service", "LoadOrderGroup"),
-            Some("FSFilter Content Screener")
-        );
-        let altitude = value(FWBROKER, "Strings", "InstanceAltitude")
-            .and_then(|text| text.parse::<f64>().ok());
-        assert!(altitude.is_some_and(
-            |altitude| (260_000.0..270_000.0).contains(&altitude) && altitude.fract() != 0.0
-        ));
+        assert_eq!(value(FWBROKER, "Version", "ClassGuid"), Some("{3e3f0674-c83c-4558-bb26-9820e1eba5c5}"));
+        assert_eq!(value(FWBROKER, "FwBroker.Service", "LoadOrderGroup"), Some("FSFilter Content Screener"));
+        let altitude = value(FWBROKER, "Strings", "InstanceAltitude").and_then(|text| text.parse::<f64>().ok());
+        assert!(altitude.is_some_and(|altitude| (260_000.0..270_000.0).contains(&altitude) && altitude.fract() != 0.0));
     }
 
     #[test]
     fn offloaded_writes_are_not_declared_as_supported() {
         // 3, which every sample has, would let FSCTL_OFFLOAD_WRITE pass a guard that does not look at it.
         for section in ["FwBroker.Instances", "FwBroker.Instances.Downlevel"] {
-            let declared =
-                lines(FWBROKER, section).find(|line| line.contains("\"SupportedFeatures\""));
-            assert!(
-                declared.is_some_and(|line| line.ends_with(", 0")),
-                "[{section}]"
-            );
+            let declared = lines(FWBROKER, section).find(|line| line.contains("\"SupportedFeatures\""));
+            assert!(declared.is_some_and(|line| line.ends_with(", 0")), "[{section}]");
         }
     }
 
@@ -211,16 +153,11 @@ mod tests {
     #[test]
     fn every_string_and_section_that_is_named_exists() {
         for text in [FWBROKER, SAMPLENIC] {
-            for token in text
-                .lines()
-                .filter(|line| !line.starts_with(';'))
-                .flat_map(|line| line.split('%').skip(1).step_by(2))
+            for token in
+                text.lines().filter(|line| !line.starts_with(';')).flat_map(|line| line.split('%').skip(1).step_by(2))
             {
                 let is_folder = token.parse::<u32>().is_ok();
-                assert!(
-                    is_folder || value(text, "Strings", token).is_some(),
-                    "%{token}%"
-                );
+                assert!(is_folder || value(text, "Strings", token).is_some(), "%{token}%");
             }
             for key in ["CopyFiles", "AddReg"] {
                 for line in text.lines().filter(|line| line.starts_with(key)) {

@@ -35,7 +35,7 @@ struct Cli {
 enum Task {
     /// Install and generate what the other commands need (they do this themselves).
     Setup,
-    /// Build the release drivers into target/driver/<ARCH>/, each with its .pdb, .map and .inf.
+    /// Build the release drivers into target/driver/ARCH/, each with its .pdb, .map and .inf.
     Driver {
         /// Processor architecture of the drivers.
         #[arg(long, value_enum, default_value_t = Arch::X64)]
@@ -80,12 +80,7 @@ fn run() -> Result<()> {
         Task::Test { args } => test::run(&workspace, &args),
         Task::Firmware => {
             for image in firmware::images(&workspace)? {
-                println!(
-                    "{:<12} {:>7}  {}",
-                    image.device,
-                    image.bytes,
-                    image.path.display()
-                );
+                println!("{:<12} {:>7}  {}", image.device, image.bytes, image.path.display());
             }
             Ok(())
         }

@@ -15,11 +15,7 @@ pub(crate) fn cargo(workspace: &Workspace) -> Command {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(program);
     command.current_dir(&workspace.root);
-    for name in [
-        "RUSTFLAGS",
-        "CARGO_ENCODED_RUSTFLAGS",
-        "CARGO_BUILD_RUSTFLAGS",
-    ] {
+    for name in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_RUSTFLAGS"] {
         command.env_remove(name);
     }
     command
@@ -28,9 +24,7 @@ pub(crate) fn cargo(workspace: &Workspace) -> Command {
 /// Runs a command to its end with this process's streams.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let shown = show(command);
-    let status = command
-        .status()
-        .with_context(|| format!("cannot start `{shown}`"))?;
+    let status = command.status().with_context(|| format!("cannot start `{shown}`"))?;
     if !status.success() {
         bail!("`{shown}` failed ({status}); its own messages are above");
     }
@@ -45,16 +39,12 @@ pub(crate) fn run_quietly(command: &mut Command) -> Result<()> {
 /// Runs a command and returns what it printed; a failure carries its error output.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let shown = show(command);
-    let done = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("cannot start `{shown}`"))?;
+    let done = command.stdin(Stdio::null()).output().with_context(|| format!("cannot start `{shown}`"))?;
     if !done.status.success() {
         let said = String::from_utf8_lossy(&done.stderr);
         bail!("`{shown}` failed ({}):\n{}", done.status, said.trim_end());
     }
-    String::from_utf8(done.stdout)
-        .with_context(|| format!("`{shown}` printed something that is not UTF-8"))
+    String::from_utf8(done.stdout).with_context(|| format!("`{shown}` printed something that is not UTF-8"))
 }
 
 /// Whether a program of this name is found through `PATH`.
@@ -66,8 +56,5 @@ pub(crate) fn is_installed(program: &str) -> bool {
 /// The command as one would type it, shortened to program and arguments.
 fn show(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words
-        .map(OsStr::to_string_lossy)
-        .collect::<Vec<_>>()
-        .join(" ")
+    words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
 }

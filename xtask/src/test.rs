@@ -23,9 +23,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     drop(lock);
     let tested = phases.time("tests", || {
         let mut command = process::cargo(workspace);
-        command
-            .args(["test", "--locked", "--profile", "host"])
-            .args(arguments);
+        command.args(["test", "--locked", "--profile", "host"]).args(arguments);
         process::run(command.env("FWBROKER_DRIVER_DIR", &drivers))
     });
     phases.report();
@@ -41,15 +39,7 @@ pub(crate) fn build_client(workspace: &Workspace) -> Result<()> {
 
 /// Points a cargo command at the Windows build of fwbctl.
 pub(crate) fn configure_client(command: &mut Command) {
-    command.args([
-        "--locked",
-        "--profile",
-        "host",
-        "--package",
-        "fwbctl",
-        "--target",
-        CLIENT_TARGET,
-    ]);
+    command.args(["--locked", "--profile", "host", "--package", "fwbctl", "--target", CLIENT_TARGET]);
 }
 
 /// How long each phase took.

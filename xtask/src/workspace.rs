@@ -19,12 +19,8 @@ impl Workspace {
     /// The workspace that this program was built from.
     pub(crate) fn locate() -> Result<Self> {
         let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let root = package
-            .parent()
-            .context("the xtask package has no parent folder")?;
-        Ok(Self {
-            root: root.to_owned(),
-        })
+        let root = package.parent().context("the xtask package has no parent folder")?;
+        Ok(Self { root: root.to_owned() })
     }
 
     /// A path below `target/`; the folder is not created.
@@ -37,10 +33,8 @@ impl Workspace {
     pub(crate) fn lock(&self) -> Result<File> {
         let path = self.generated("xtask.lock");
         fs::create_dir_all(self.root.join("target")).context("cannot create target/")?;
-        let file =
-            File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
-        file.lock()
-            .with_context(|| format!("cannot lock {}", path.display()))?;
+        let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
         Ok(file)
     }
 }
@@ -52,10 +46,8 @@ pub(crate) fn write_atomically(path: &Path, contents: &[u8]) -> Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".new");
     let temporary = PathBuf::from(temporary);
-    fs::write(&temporary, contents)
-        .with_context(|| format!("cannot write {}", temporary.display()))?;
-    fs::rename(&temporary, path)
-        .with_context(|| format!("cannot rename {} into place", temporary.display()))
+    fs::write(&temporary, contents).with_context(|| format!("cannot write {}", temporary.display()))?;
+    fs::rename(&temporary, path).with_context(|| format!("cannot rename {} into place", temporary.display()))
 }
 
 /// Reads a text file, naming it in the error.

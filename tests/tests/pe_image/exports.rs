@@ -3,28 +3,15 @@
 use std::collections::BTreeSet;
 
 const LISTS: [(&str, &str); 3] = [
-    (
-        "ntoskrnl.exe",
-        include_str!("../../../xtask/exports/ntoskrnl.exe.txt"),
-    ),
-    (
-        "fltmgr.sys",
-        include_str!("../../../xtask/exports/fltmgr.sys.txt"),
-    ),
-    (
-        "ndis.sys",
-        include_str!("../../../xtask/exports/ndis.sys.txt"),
-    ),
+    ("ntoskrnl.exe", include_str!("../../../xtask/exports/ntoskrnl.exe.txt")),
+    ("fltmgr.sys", include_str!("../../../xtask/exports/fltmgr.sys.txt")),
+    ("ndis.sys", include_str!("../../../xtask/exports/ndis.sys.txt")),
 ];
 
 /// Names that a module exports, or `None` for a module that no driver here may import from.
 pub(crate) fn of(module: &str) -> Option<BTreeSet<&'static str>> {
     let (_, list) = LISTS.iter().find(|(name, _)| *name == module)?;
-    Some(
-        list.lines()
-            .filter_map(|line| line.split('#').next()?.split_whitespace().next())
-            .collect(),
-    )
+    Some(list.lines().filter_map(|line| line.split('#').next()?.split_whitespace().next()).collect())
 }
 
 #[test]

@@ -7,8 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use object::LittleEndian as LE;
 use object::pe::{self, ImageDosHeader, ImageNtHeaders64, ImageOptionalHeader64};
 use object::read::pe::{
-    DataDirectories, ImageNtHeaders, ImageOptionalHeader, Import, ImportTable, PeFile64,
-    SectionTable,
+    DataDirectories, ImageNtHeaders, ImageOptionalHeader, Import, ImportTable, PeFile64, SectionTable,
 };
 
 use fwbroker_tests::drivers::driver_dir;
@@ -50,11 +49,7 @@ pub(crate) fn load_all() -> Result<Vec<Image>> {
 impl Image {
     /// File name without the extension.
     pub(crate) fn name(&self) -> String {
-        self.path
-            .file_stem()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned()
+        self.path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
     }
 
     fn parse(&self) -> Result<PeFile64<'_>> {
@@ -62,9 +57,7 @@ impl Image {
     }
 
     fn headers(&self) -> Result<(&ImageNtHeaders64, DataDirectories<'_>)> {
-        let mut offset = ImageDosHeader::parse(&*self.bytes)?
-            .nt_headers_offset()
-            .into();
+        let mut offset = ImageDosHeader::parse(&*self.bytes)?.nt_headers_offset().into();
         ImageNtHeaders64::parse(&*self.bytes, &mut offset).context("not a PE32+ image")
     }
 
@@ -121,9 +114,7 @@ impl Image {
     /// Address and length of a data directory; `None` where the image has none.
     pub(crate) fn directory(&self, index: usize) -> Result<Option<(u32, u32)>> {
         let (_, directories) = self.headers()?;
-        Ok(directories
-            .get(index)
-            .map(|entry| (entry.virtual_address.get(LE), entry.size.get(LE))))
+        Ok(directories.get(index).map(|entry| (entry.virtual_address.get(LE), entry.size.get(LE))))
     }
 
     /// Every import as module, in lower case as the loader compares it, and routine.
@@ -133,16 +124,12 @@ impl Image {
         let mut found = Vec::new();
         let mut descriptors = table.descriptors()?;
         while let Some(descriptor) = descriptors.next()? {
-            let module =
-                String::from_utf8_lossy(table.name(descriptor.name.get(LE))?).to_lowercase();
+            let module = String::from_utf8_lossy(table.name(descriptor.name.get(LE))?).to_lowercase();
             let mut thunks = table.thunks(descriptor.original_first_thunk.get(LE))?;
             while let Some(thunk) = thunks.next::<ImageNtHeaders64>()? {
                 match table.import::<ImageNtHeaders64>(thunk)? {
                     Import::Name(_, routine) => {
-                        found.push((
-                            module.clone(),
-                            String::from_utf8_lossy(routine).into_owned(),
-                        ));
+                        found.push((module.clone(), String::from_utf8_lossy(routine).into_owned()));
                     }
                     Import::Ordinal(ordinal) => bail!("imports {module} by ordinal {ordinal}"),
                 }
@@ -154,11 +141,7 @@ impl Image {
     /// GUID and file name of the .pdb that the image was linked with.
     pub(crate) fn debug_identity(&self) -> Result<([u8; 16], String)> {
         let file = self.parse()?;
-        let info =
-            object::Object::pdb_info(&file)?.context("no CodeView entry in the debug directory")?;
-        Ok((
-            info.guid(),
-            String::from_utf8_lossy(info.path()).into_owned(),
-        ))
+        let info = object::Object::pdb_info(&file)?.context("no CodeView entry in the debug directory")?;
+        Ok((info.guid(), String::from_utf8_lossy(info.path()).into_owned()))
     }
 }

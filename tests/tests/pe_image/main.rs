@@ -27,14 +27,10 @@ fn for_every_driver(check: impl Fn(&Image) -> Result<()>) -> Result<()> {
 #[test]
 fn drivers_are_native_pe32_plus_images_for_amd64() -> Result<()> {
     for_every_driver(|image| {
-        ensure!(
-            image.machine()? == pe::IMAGE_FILE_MACHINE_AMD64,
-            "not for AMD64"
-        );
+        ensure!(image.machine()? == pe::IMAGE_FILE_MACHINE_AMD64, "not for AMD64");
         // PE32 headers fail to parse as PE32+, which is how images are loaded here.
         ensure!(
-            image.optional_header()?.subsystem.get(object::LittleEndian)
-                == pe::IMAGE_SUBSYSTEM_NATIVE,
+            image.optional_header()?.subsystem.get(object::LittleEndian) == pe::IMAGE_SUBSYSTEM_NATIVE,
             "not native"
         );
         ensure!(image.entry_point()? != 0, "no entry point");
@@ -47,10 +43,7 @@ fn the_pe_checksum_is_right() -> Result<()> {
     for_every_driver(|image| {
         let recorded = image.optional_header()?.check_sum.get(object::LittleEndian);
         let computed = checksum::compute(&image.bytes, image.checksum_offset()?);
-        ensure!(
-            recorded == computed,
-            "the header says {recorded:#x}, the file sums up to {computed:#x}"
-        );
+        ensure!(recorded == computed, "the header says {recorded:#x}, the file sums up to {computed:#x}");
         Ok(())
     })
 }
@@ -60,28 +53,16 @@ fn every_mitigation_of_the_loader_is_asked_for() -> Result<()> {
     const WANTED: [(u16, &str); 4] = [
         (pe::IMAGE_DLLCHARACTERISTICS_NX_COMPAT, "NX_COMPAT"),
         (pe::IMAGE_DLLCHARACTERISTICS_DYNAMIC_BASE, "DYNAMIC_BASE"),
-        (
-            pe::IMAGE_DLLCHARACTERISTICS_HIGH_ENTROPY_VA,
-            "HIGH_ENTROPY_VA",
-        ),
-        (
-            pe::IMAGE_DLLCHARACTERISTICS_FORCE_INTEGRITY,
-            "FORCE_INTEGRITY",
-        ),
+        (pe::IMAGE_DLLCHARACTERISTICS_HIGH_ENTROPY_VA, "HIGH_ENTROPY_VA"),
+        (pe::IMAGE_DLLCHARACTERISTICS_FORCE_INTEGRITY, "FORCE_INTEGRITY"),
     ];
     for_every_driver(|image| {
-        let flags = image
-            .optional_header()?
-            .dll_characteristics
-            .get(object::LittleEndian);
+        let flags = image.optional_header()?.dll_characteristics.get(object::LittleEndian);
         for (flag, name) in WANTED {
             ensure!(flags & flag != 0, "{name} is not set");
         }
         // Stripped relocations would contradict DYNAMIC_BASE.
-        ensure!(
-            image.characteristics()? & pe::IMAGE_FILE_RELOCS_STRIPPED == 0,
-            "relocations are stripped"
-        );
+        ensure!(image.characteristics()? & pe::IMAGE_FILE_RELOCS_STRIPPED == 0, "relocations are stripped");
         Ok(())
     })
 }
@@ -110,12 +91,8 @@ fn exception_data_is_what_the_unwinder_can_use() -> Result<()> {
 fn imports_are_documented_exports_of_three_modules() -> Result<()> {
     for_every_driver(|image| {
         for (module, routine) in image.imports()? {
-            let documented =
-                exports::of(&module).with_context(|| format!("imports from {module}"))?;
-            ensure!(
-                documented.contains(routine.as_str()),
-                "{module} documents no {routine}"
-            );
+            let documented = exports::of(&module).with_context(|| format!("imports from {module}"))?;
+            ensure!(documented.contains(routine.as_str()), "{module} documents no {routine}");
         }
         Ok(())
     })
@@ -136,20 +113,10 @@ fn no_driver_can_stop_the_machine() -> Result<()> {
 #[test]
 fn only_fwbroker_needs_the_filter_manager_and_only_samplenic_needs_ndis() -> Result<()> {
     for_every_driver(|image| {
-        let modules: BTreeSet<String> = image
-            .imports()?
-            .into_iter()
-            .map(|(module, _)| module)
-            .collect();
+        let modules: BTreeSet<String> = image.imports()?.into_iter().map(|(module, _)| module).collect();
         let is_filter = image.name() == "fwbroker";
-        ensure!(
-            modules.contains("fltmgr.sys") == is_filter,
-            "imports from {modules:?}"
-        );
-        ensure!(
-            modules.contains("ndis.sys") != is_filter,
-            "imports from {modules:?}"
-        );
+        ensure!(modules.contains("fltmgr.sys") == is_filter, "imports from {modules:?}");
+        ensure!(modules.contains("ndis.sys") != is_filter, "imports from {modules:?}");
         Ok(())
     })
 }
@@ -158,11 +125,7 @@ fn only_fwbroker_needs_the_filter_manager_and_only_samplenic_needs_ndis() -> Res
 fn fwbroker_is_small() -> Result<()> {
     for_every_driver(|image| {
         let limited = image.name() == "fwbroker";
-        ensure!(
-            !limited || image.bytes.len() < FWBROKER_LIMIT,
-            "{} bytes",
-            image.bytes.len()
-        );
+        ensure!(!limited || image.bytes.len() < FWBROKER_LIMIT, "{} bytes", image.bytes.len());
         Ok(())
     })
 }
@@ -171,32 +134,16 @@ fn fwbroker_is_small() -> Result<()> {
 fn symbols_and_map_belong_to_the_image() -> Result<()> {
     for_every_driver(|image| {
         let (guid, pdb_name) = image.debug_identity()?;
-        ensure!(
-            pdb_name == format!("{}.pdb", image.name()),
-            "the debug entry names {pdb_name}"
-        );
+        ensure!(pdb_name == format!("{}.pdb", image.name()), "the debug entry names {pdb_name}");
         let pdb = fs::read(image.path.with_extension("pdb")).context("no .pdb beside it")?;
-        ensure!(
-            pdb.starts_with(b"Microsoft C/C++ MSF 7.00"),
-            "the .pdb is something else"
-        );
-        ensure!(
-            pdb.windows(guid.len()).any(|window| window == guid),
-            "the .pdb is of another build"
-        );
+        ensure!(pdb.starts_with(b"Microsoft C/C++ MSF 7.00"), "the .pdb is something else");
+        ensure!(pdb.windows(guid.len()).any(|window| window == guid), "the .pdb is of another build");
 
-        let map =
-            fs::read_to_string(image.path.with_extension("map")).context("no .map beside it")?;
-        let base = image
-            .optional_header()?
-            .image_base
-            .get(object::LittleEndian);
+        let map = fs::read_to_string(image.path.with_extension("map")).context("no .map beside it")?;
+        let base = image.optional_header()?.image_base.get(object::LittleEndian);
         let entry = format!("{:016x}", base + u64::from(image.entry_point()?));
         let is_entry = |line: &str| line.contains("DriverEntry") && line.contains(&entry);
-        ensure!(
-            map.lines().any(is_entry),
-            "the .map does not have DriverEntry at {entry}"
-        );
+        ensure!(map.lines().any(is_entry), "the .map does not have DriverEntry at {entry}");
         Ok(())
     })
 }

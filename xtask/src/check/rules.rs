@@ -24,11 +24,7 @@ pub(crate) fn check(root: &Path) -> Result<()> {
         } else {
             check_manifest(&text)
         };
-        findings.extend(
-            found
-                .into_iter()
-                .map(|(line, what)| format!("{shown}:{line}: {what}")),
-        );
+        findings.extend(found.into_iter().map(|(line, what)| format!("{shown}:{line}: {what}")));
     }
     if !findings.is_empty() {
         bail!("{} findings:\n{}", findings.len(), findings.join("\n"));
@@ -43,15 +39,9 @@ type Finding = (usize, String);
 /// the attribute that [`check_source`] looks at.
 fn check_manifest(text: &str) -> Vec<Finding> {
     let is_package = text.lines().any(|line| line.trim() == "[package]");
-    let mut after_lints = text
-        .lines()
-        .skip_while(|line| line.trim() != "[lints]")
-        .skip(1);
+    let mut after_lints = text.lines().skip_while(|line| line.trim() != "[lints]").skip(1);
     if is_package && after_lints.next().map(str::trim) != Some("workspace = true") {
-        return vec![(
-            1,
-            "the package does not take the workspace's lints ([lints] workspace = true)".to_owned(),
-        )];
+        return vec![(1, "the package does not take the workspace's lints ([lints] workspace = true)".to_owned())];
     }
     Vec::new()
 }
@@ -60,37 +50,20 @@ fn check_source(text: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
     let lines = text.lines().count();
     if lines > LONGEST_FILE_LINES {
-        findings.push((
-            lines,
-            format!("{lines} lines; a file has at most {LONGEST_FILE_LINES}"),
-        ));
+        findings.push((lines, format!("{lines} lines; a file has at most {LONGEST_FILE_LINES}")));
     }
     // rustfmt may put an attribute's arguments on lines of their own, so the search is not by line.
-    for (at, lint) in text
-        .match_indices("(unsafe_code")
-        .chain(text.match_indices("(\n    unsafe_code"))
-    {
+    for (at, lint) in text.match_indices("(unsafe_code").chain(text.match_indices("(\n    unsafe_code")) {
         let before = text.get(..at).unwrap_or_default();
         let after = text.get(at + lint.len()..).unwrap_or_default();
         let line = before.lines().count();
-        let level = before
-            .rsplit(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-            .next()
-            .unwrap_or_default();
-        let reason = after
-            .trim_start_matches([',', ' ', '\n'])
-            .starts_with("reason = \"");
+        let level = before.rsplit(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or_default();
+        let reason = after.trim_start_matches([',', ' ', '\n']).starts_with("reason = \"");
         match level {
             "expect" if reason => {}
-            "expect" => findings.push((
-                line,
-                "unsafe code is expected here without a reason".to_owned(),
-            )),
+            "expect" => findings.push((line, "unsafe code is expected here without a reason".to_owned())),
             "allow" | "warn" => {
-                findings.push((
-                    line,
-                    format!("{level} hides unsafe code; expect it, with a reason"),
-                ));
+                findings.push((line, format!("{level} hides unsafe code; expect it, with a reason")));
             }
             _ => {}
         }
@@ -100,9 +73,7 @@ fn check_source(text: &str) -> Vec<Finding> {
 
 /// Manifests and Rust sources, without what is generated and what version control keeps.
 fn list_files(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
-    for entry in
-        fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?
-    {
+    for entry in fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
         let entry = entry?;
         let path = entry.path();
         let name = entry.file_name();
@@ -111,9 +82,7 @@ fn list_files(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
             if name != "target" && !name.starts_with('.') {
                 list_files(&path, found)?;
             }
-        } else if name == "Cargo.toml"
-            || path.extension().is_some_and(|extension| extension == "rs")
-        {
+        } else if name == "Cargo.toml" || path.extension().is_some_and(|extension| extension == "rs") {
             found.push(path);
         }
     }
@@ -137,10 +106,7 @@ mod tests {
 
     #[test]
     fn allowing_unsafe_code_is_refused_even_with_a_reason() {
-        assert_eq!(
-            check_source(&attribute("allow", ", reason = \"maps pages\"")).len(),
-            1
-        );
+        assert_eq!(check_source(&attribute("allow", ", reason = \"maps pages\"")).len(), 1);
         assert!(check_source(&attribute("forbid", "")).is_empty());
     }
 

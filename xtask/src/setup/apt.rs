@@ -11,11 +11,7 @@ use crate::process;
 ///
 /// `wanted` names the missing things for a person; `packages` are the names to install, or why they are not known.
 pub(crate) fn install(wanted: &[&str], packages: Result<Vec<String>>) -> Result<()> {
-    let list = wanted
-        .iter()
-        .map(|what| format!("  - {what}"))
-        .collect::<Vec<_>>()
-        .join("\n");
+    let list = wanted.iter().map(|what| format!("  - {what}")).collect::<Vec<_>>().join("\n");
     if !is_available() {
         bail!(
             "missing on this machine:\n{list}\n\
@@ -25,8 +21,7 @@ pub(crate) fn install(wanted: &[&str], packages: Result<Vec<String>>) -> Result<
     }
     let packages = packages?;
     let by_hand = format!("apt-get update && apt-get install {}", packages.join(" "));
-    let explain =
-        || format!("missing on this machine:\n{list}\nInstall them as root with: {by_hand}");
+    let explain = || format!("missing on this machine:\n{list}\nInstall them as root with: {by_hand}");
     let mut install = vec!["install", "--yes", "--no-install-recommends"];
     install.extend(packages.iter().map(String::as_str));
     eprintln!("setup: apt-get {}", install.join(" "));
@@ -42,13 +37,8 @@ pub(crate) fn install(wanted: &[&str], packages: Result<Vec<String>>) -> Result<
 /// Names of packages that match a regular expression; the lists are fetched first where there are none.
 pub(crate) fn search(pattern: &str) -> Result<Vec<String>> {
     let ask = || -> Result<Vec<String>> {
-        let printed =
-            process::output(Command::new("apt-cache").args(["search", "--names-only", pattern]))?;
-        Ok(printed
-            .lines()
-            .filter_map(|line| line.split(' ').next())
-            .map(str::to_owned)
-            .collect())
+        let printed = process::output(Command::new("apt-cache").args(["search", "--names-only", pattern]))?;
+        Ok(printed.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect())
     };
     let found = ask()?;
     if found.is_empty() {
@@ -83,10 +73,7 @@ fn as_root(arguments: &[&str]) -> Result<()> {
     } else {
         bail!("this needs root, and sudo is not installed");
     };
-    command
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .arg("--quiet")
-        .args(arguments);
+    command.env("DEBIAN_FRONTEND", "noninteractive").arg("--quiet").args(arguments);
     // apt-get reports on its standard output, which is kept for what a command was asked for.
     command.stdout(std::io::stderr());
     process::run(&mut command)

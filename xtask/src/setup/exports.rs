@@ -16,21 +16,9 @@ use crate::workspace::write_atomically;
 ///
 /// fltmgr.sys and ndis.sys are missing on purpose: those imports are `raw-dylib` and need no library.
 pub(crate) const MODULES: [Module; 3] = [
-    Module {
-        library: "ntoskrnl.lib",
-        image: "ntoskrnl.exe",
-        list: include_str!("../../exports/ntoskrnl.exe.txt"),
-    },
-    Module {
-        library: "hal.lib",
-        image: "hal.dll",
-        list: include_str!("../../exports/hal.dll.txt"),
-    },
-    Module {
-        library: "wmilib.lib",
-        image: "wmilib.sys",
-        list: include_str!("../../exports/wmilib.sys.txt"),
-    },
+    Module { library: "ntoskrnl.lib", image: "ntoskrnl.exe", list: include_str!("../../exports/ntoskrnl.exe.txt") },
+    Module { library: "hal.lib", image: "hal.dll", list: include_str!("../../exports/hal.dll.txt") },
+    Module { library: "wmilib.lib", image: "wmilib.sys", list: include_str!("../../exports/wmilib.sys.txt") },
 ];
 
 /// One module's exports.
@@ -50,9 +38,7 @@ impl Module {
         let library = ImportLibrary::new(&definition, machine, Flavor::Msvc)
             .with_context(|| format!("the export list of {} is malformed", self.image))?;
         let mut bytes = Cursor::new(Vec::new());
-        library
-            .write_to(&mut bytes)
-            .with_context(|| format!("cannot make {}", self.library))?;
+        library.write_to(&mut bytes).with_context(|| format!("cannot make {}", self.library))?;
         write_atomically(&folder.join(self.library), bytes.get_ref())
     }
 
@@ -81,33 +67,19 @@ mod tests {
 
     #[test]
     fn a_list_becomes_a_definition_without_its_comments() {
-        let module = Module {
-            library: "x.lib",
-            image: "x.sys",
-            list: "# head\nOne\n\nTwo DATA # why\n",
-        };
-        assert_eq!(
-            module.definition(),
-            "LIBRARY \"x.sys\"\nEXPORTS\n    One\n    Two DATA\n"
-        );
+        let module = Module { library: "x.lib", image: "x.sys", list: "# head\nOne\n\nTwo DATA # why\n" };
+        assert_eq!(module.definition(), "LIBRARY \"x.sys\"\nEXPORTS\n    One\n    Two DATA\n");
     }
 
     #[test]
     fn import_libraries_name_the_module_and_the_routine() -> Result<()> {
         let folder = std::env::temp_dir().join(format!("xtask-exports-{}", std::process::id()));
-        let module = Module {
-            library: "x.lib",
-            image: "x.sys",
-            list: "SomeRoutine\n",
-        };
+        let module = Module { library: "x.lib", image: "x.sys", list: "SomeRoutine\n" };
         module.write_library(&folder, MachineType::AMD64)?;
         let bytes = std::fs::read(folder.join("x.lib"))?;
         std::fs::remove_dir_all(&folder)?;
         let contains = |needle: &[u8]| bytes.windows(needle.len()).any(|window| window == needle);
-        assert!(
-            contains(b"SomeRoutine\0x.sys\0"),
-            "the short import member is missing"
-        );
+        assert!(contains(b"SomeRoutine\0x.sys\0"), "the short import member is missing");
         Ok(())
     }
 }

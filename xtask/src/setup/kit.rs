@@ -56,30 +56,20 @@ pub(crate) fn generate(workspace: &Workspace) -> Result<()> {
     if stamp.is_current() {
         return Ok(());
     }
-    eprintln!(
-        "setup: generating {} from {}",
-        kit.display(),
-        headers.display()
-    );
+    eprintln!("setup: generating {} from {}", kit.display(), headers.display());
     if kit.exists() {
         fs::remove_dir_all(&kit).with_context(|| format!("cannot remove {}", kit.display()))?;
     }
     write_headers(&kit.join("Include").join(VERSION), &headers)?;
     for names in arch::BUILT {
-        write_libraries(
-            &kit.join("Lib").join(VERSION).join("km").join(names.kit),
-            names,
-        )?;
+        write_libraries(&kit.join("Lib").join(VERSION).join("km").join(names.kit), names)?;
     }
     stamp.write()
 }
 
 /// mingw-w64's include folder, the one with the DDK below it.
 pub(crate) fn find_headers() -> Result<PathBuf> {
-    let found = HEADER_FOLDERS
-        .iter()
-        .map(Path::new)
-        .find(|folder| folder.join("ddk/ntifs.h").is_file());
+    let found = HEADER_FOLDERS.iter().map(Path::new).find(|folder| folder.join("ddk/ntifs.h").is_file());
     let Some(found) = found else {
         bail!(
             "mingw-w64's DDK headers are in none of {}; on Debian they come with: apt-get install mingw-w64-common",
@@ -92,18 +82,13 @@ pub(crate) fn find_headers() -> Result<PathBuf> {
 /// What the kit is made from. Of the headers, `_mingw_mac.h` is taken: it holds mingw-w64's version.
 fn inputs(headers: &Path) -> Result<Vec<&'static [u8]>> {
     let version_header = headers.join("_mingw_mac.h");
-    let version = fs::read(&version_header)
-        .with_context(|| format!("cannot read {}", version_header.display()))?;
+    let version = fs::read(&version_header).with_context(|| format!("cannot read {}", version_header.display()))?;
     // Leaked once per run of a short-lived program, so that all inputs can be borrowed alike.
     let version: &'static [u8] = version.leak();
     let mut inputs = vec![version, VERSION.as_bytes()];
     inputs.extend(arch::BUILT.iter().map(|names| names.kit.as_bytes()));
     inputs.extend(MODULES.iter().map(|module| module.list.as_bytes()));
-    inputs.extend(
-        STAND_INS
-            .iter()
-            .flat_map(|(name, text)| [name.as_bytes(), text.as_bytes()]),
-    );
+    inputs.extend(STAND_INS.iter().flat_map(|(name, text)| [name.as_bytes(), text.as_bytes()]));
     Ok(inputs)
 }
 
@@ -118,8 +103,7 @@ fn write_headers(include: &Path, headers: &Path) -> Result<()> {
     for entry in fs::read_dir(&ddk).with_context(|| format!("cannot list {}", ddk.display()))? {
         let header = entry?.path();
         if let Some(name) = header.file_name().filter(|_| header.is_file()) {
-            fs::copy(&header, km.join(name))
-                .with_context(|| format!("cannot copy {}", header.display()))?;
+            fs::copy(&header, km.join(name)).with_context(|| format!("cannot copy {}", header.display()))?;
         }
     }
     link_folder(headers, &include.join("shared"))
@@ -128,17 +112,13 @@ fn write_headers(include: &Path, headers: &Path) -> Result<()> {
 /// The shared headers are over a thousand files that nothing is changed in, so they are linked rather than copied.
 #[cfg(unix)]
 fn link_folder(target: &Path, link: &Path) -> Result<()> {
-    std::os::unix::fs::symlink(target, link)
-        .with_context(|| format!("cannot link {}", link.display()))
+    std::os::unix::fs::symlink(target, link).with_context(|| format!("cannot link {}", link.display()))
 }
 
 /// Windows has the real kit, and `setup::run` has said so by now.
 #[cfg(not(unix))]
 fn link_folder(_target: &Path, link: &Path) -> Result<()> {
-    bail!(
-        "cannot link {}: this host has no symbolic links to folders",
-        link.display()
-    )
+    bail!("cannot link {}: this host has no symbolic links to folders", link.display())
 }
 
 fn write_libraries(folder: &Path, names: &Names) -> Result<()> {

@@ -47,10 +47,7 @@ pub(crate) fn install() -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    let packages = missing
-        .iter()
-        .map(|need| (need.package)())
-        .collect::<Result<Vec<_>>>();
+    let packages = missing.iter().map(|need| (need.package)()).collect::<Result<Vec<_>>>();
     let wanted: Vec<&str> = missing.iter().map(|need| need.what).collect();
     apt::install(&wanted, packages)
 }
@@ -60,22 +57,14 @@ fn libclang_is_present() -> bool {
     if let Some(path) = env::var_os("LIBCLANG_PATH") {
         return Path::new(&path).exists();
     }
-    let mut folders: Vec<PathBuf> = ["/usr/lib", "/usr/lib64", "/usr/local/lib"]
-        .map(PathBuf::from)
-        .into();
+    let mut folders: Vec<PathBuf> = ["/usr/lib", "/usr/lib64", "/usr/local/lib"].map(PathBuf::from).into();
     for parent in ["/usr/lib", "/usr/local"] {
         for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
             folders.push(entry.path());
             folders.push(entry.path().join("lib"));
         }
     }
-    folders.iter().any(|folder| {
-        fs::read_dir(folder)
-            .into_iter()
-            .flatten()
-            .flatten()
-            .any(|file| is_libclang(&file))
-    })
+    folders.iter().any(|folder| fs::read_dir(folder).into_iter().flatten().flatten().any(|file| is_libclang(&file)))
 }
 
 /// `libclang.so`, `libclang.so.1`, `libclang-14.so.1`, but not `libclang-cpp.so`: that one is the C++ library.
@@ -84,23 +73,15 @@ fn is_libclang(file: &fs::DirEntry) -> bool {
     let Some(rest) = name.to_str().and_then(|name| name.strip_prefix("libclang")) else {
         return false;
     };
-    let version = rest.strip_prefix('-').map_or(rest, |rest| {
-        rest.trim_start_matches(|c: char| c.is_ascii_digit())
-    });
-    (version == ".so"
-        || version.starts_with(".so.")
-        || version.starts_with('.') && version.contains(".so"))
+    let version = rest.strip_prefix('-').map_or(rest, |rest| rest.trim_start_matches(|c: char| c.is_ascii_digit()));
+    (version == ".so" || version.starts_with(".so.") || version.starts_with('.') && version.contains(".so"))
         && file.path().exists()
 }
 
 /// The oldest good enough libclang that this release offers: the closest to what is tried most.
 fn libclang_package() -> Result<String> {
     let offered = apt::search("^libclang1-[0-9]+$")?;
-    let version = |name: &String| {
-        name.rsplit('-')
-            .next()
-            .and_then(|number| number.parse::<u32>().ok())
-    };
+    let version = |name: &String| name.rsplit('-').next().and_then(|number| number.parse::<u32>().ok());
     Ok(offered
         .into_iter()
         .filter(|name| version(name).is_some_and(|version| version >= OLDEST_LIBCLANG))

@@ -21,10 +21,7 @@ impl Stamp {
             hash.update(input.len().to_le_bytes());
             hash.update(input);
         }
-        Self {
-            file: folder.join(".stamp"),
-            digest: hash.finalize().to_vec(),
-        }
+        Self { file: folder.join(".stamp"), digest: hash.finalize().to_vec() }
     }
 
     /// Whether the folder was made from these inputs, completely.
@@ -34,7 +31,6 @@ impl Stamp {
 
     /// Records the inputs. Call it last: an interrupted step must leave no stamp.
     pub(crate) fn write(&self) -> Result<()> {
-        fs::write(&self.file, &self.digest)
-            .with_context(|| format!("cannot write {}", self.file.display()))
+        fs::write(&self.file, &self.digest).with_context(|| format!("cannot write {}", self.file.display()))
     }
 }

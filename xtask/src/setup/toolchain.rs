@@ -20,19 +20,9 @@ const COMPONENTS: [(&str, &str); 2] = [("rustfmt", "cargo-fmt"), ("clippy", "car
 /// elsewhere too.
 pub(crate) fn install_targets() -> Result<()> {
     let sysroot = sysroot()?;
-    let is_missing = |target: &&str| {
-        !sysroot
-            .join("lib/rustlib")
-            .join(target)
-            .join("lib")
-            .is_dir()
-    };
-    let missing: Vec<&str> = arch::BUILT
-        .iter()
-        .map(|names| names.triple)
-        .chain([CLIENT_TARGET])
-        .filter(is_missing)
-        .collect();
+    let is_missing = |target: &&str| !sysroot.join("lib/rustlib").join(target).join("lib").is_dir();
+    let missing: Vec<&str> =
+        arch::BUILT.iter().map(|names| names.triple).chain([CLIENT_TARGET]).filter(is_missing).collect();
     add("target", &missing, &sysroot)?;
     check_linker(&sysroot)
 }
@@ -40,14 +30,9 @@ pub(crate) fn install_targets() -> Result<()> {
 /// Adds missing components to the toolchain in use.
 pub(crate) fn install_components() -> Result<()> {
     let sysroot = sysroot()?;
-    let is_missing = |&(_, program): &(&str, &str)| {
-        !sysroot.join("bin").join(program).is_file() && !process::is_installed(program)
-    };
-    let missing: Vec<&str> = COMPONENTS
-        .into_iter()
-        .filter(is_missing)
-        .map(|(name, _)| name)
-        .collect();
+    let is_missing =
+        |&(_, program): &(&str, &str)| !sysroot.join("bin").join(program).is_file() && !process::is_installed(program);
+    let missing: Vec<&str> = COMPONENTS.into_iter().filter(is_missing).map(|(name, _)| name).collect();
     add("component", &missing, &sysroot)
 }
 

@@ -21,20 +21,15 @@ const SOURCE: &str = "fwbroker-vendored";
 pub(crate) fn refresh(workspace: &Workspace) -> Result<()> {
     let folder = folder(workspace);
     let lock_file = workspace.root.join("Cargo.lock");
-    let lock =
-        fs::read(&lock_file).with_context(|| format!("cannot read {}", lock_file.display()))?;
+    let lock = fs::read(&lock_file).with_context(|| format!("cannot read {}", lock_file.display()))?;
     let stamp = Stamp::new(&folder, &[&lock, edits::SOURCE.as_bytes()]);
     if stamp.is_current() {
         return Ok(());
     }
-    eprintln!(
-        "setup: vendoring the dependencies into {}",
-        folder.display()
-    );
+    eprintln!("setup: vendoring the dependencies into {}", folder.display());
     // cargo leaves packages alone that look unchanged to it, and the edited one does not: start from nothing.
     if folder.exists() {
-        fs::remove_dir_all(&folder)
-            .with_context(|| format!("cannot remove {}", folder.display()))?;
+        fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
     }
     process::run_quietly(
         // A mirror that the user has configured is used as for any other build.

@@ -37,12 +37,7 @@ const EDITS: [Edit; 8] = [
         expected: "use windows::{\n",
         replacement: "#[cfg(windows)]\nuse windows::{\n",
     },
-    Edit {
-        file: "src/utils.rs",
-        times: 1,
-        expected: "    ffi::{CStr, OsStr},\n",
-        replacement: "    ffi::OsStr,\n",
-    },
+    Edit { file: "src/utils.rs", times: 1, expected: "    ffi::{CStr, OsStr},\n", replacement: "    ffi::OsStr,\n" },
     Edit {
         file: "src/utils.rs",
         times: 1,
@@ -103,10 +98,7 @@ pub(crate) fn apply(folder: &Path) -> Result<()> {
 
 fn check_version(folder: &Path) -> Result<()> {
     let manifest = read_text(&folder.join("Cargo.toml"))?;
-    let version = manifest
-        .lines()
-        .find_map(|line| line.strip_prefix("version = "))
-        .unwrap_or("unknown");
+    let version = manifest.lines().find_map(|line| line.strip_prefix("version = ")).unwrap_or("unknown");
     if version.trim_matches('"') != VERSION {
         bail!(
             "the lock file has wdk-build {version}, and the edits that make it build on Linux are for {VERSION}.\n\
@@ -132,11 +124,10 @@ fn replace(text: &str, edit: &Edit) -> Result<String> {
 
 /// Cargo checks vendored files against digests; with none listed it checks only the package's own.
 fn unlist_files(path: &Path) -> Result<()> {
-    let mut checksums: serde_json::Value = serde_json::from_str(&read_text(path)?)
-        .with_context(|| format!("{} is not JSON", path.display()))?;
+    let mut checksums: serde_json::Value =
+        serde_json::from_str(&read_text(path)?).with_context(|| format!("{} is not JSON", path.display()))?;
     checksums["files"] = serde_json::json!({});
-    fs::write(path, checksums.to_string())
-        .with_context(|| format!("cannot write {}", path.display()))
+    fs::write(path, checksums.to_string()).with_context(|| format!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]
@@ -145,19 +136,13 @@ mod tests {
 
     #[test]
     fn an_edit_that_no_longer_matches_names_the_version() {
-        let moved =
-            replace("fn somewhere_else() {}\n", &REFUSAL).map_err(|error| error.to_string());
+        let moved = replace("fn somewhere_else() {}\n", &REFUSAL).map_err(|error| error.to_string());
         assert!(moved.is_err_and(|message| message.contains(VERSION) && message.contains("src/utils.rs")));
     }
 
     #[test]
     fn an_edit_replaces_every_place_it_expects() -> Result<()> {
-        let edit = Edit {
-            file: "f",
-            times: 2,
-            expected: "a",
-            replacement: "b",
-        };
+        let edit = Edit { file: "f", times: 2, expected: "a", replacement: "b" };
         assert_eq!(replace("a-a", &edit)?, "b-b");
         Ok(())
     }
