@@ -1,0 +1,274 @@
+//! A client program inside the machine: a process, its port connection, and the protocol's requests one by one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use kernel_host::process::Process;
+use kernel_host::{Machine, PortConnection};
+use nt_types::NtStatus;
+use protocol::{
+    Failure, HelloReply, HelloRequest, Kind, Name, OpenReply, OpenRequest, QueryReply, ReadRequest, Reason, Reply,
+    ReplyBody, Request, RequestBody, StageReply, StageRequest, Target, UnstageReply,
+};
+
+/// Length in bytes of a reply header.
+pub const REPLY_HEADER: usize = 32;
+
+/// A refusal: the status, and the reason where the driver could still write one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Status of the reply, or of the call itself.
+    pub status: NtStatus,
+    /// Reason of the reply; `None` where the call itself failed.
+    pub reason: Option<Reason>,
+}
+
+impl Refused {
+    /// What a refusal in band looks like.
+    #[must_use]
+    pub const fn with(status: NtStatus, reason: Reason) -> Self {
+        Self { status, reason: Some(reason) }
+    }
+
+    /// What a failed call looks like.
+    #[must_use]
+    pub const fn call(status: NtStatus) -> Self {
+        Self { status, reason: None }
+    }
+}
+
+impl From<Failure> for Refused {
+    fn from(failure: Failure) -> Self {
+        Self { status: NtStatus(failure.status), reason: failure.reason() }
+    }
+}
+
+/// One staged image, owned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Staged {
+    /// Number of the image.
+    pub image_id: u64,
+    /// Length in bytes.
+    pub size: u64,
+    /// Digest computed by the driver.
+    pub sha256: [u8; 32],
+    /// Open handles of drivers.
+    pub open_count: u32,
+    /// Name under which it was staged.
+    pub name: String,
+    /// Drivers that got it.
+    pub handed_to: String,
+}
+
+/// A connected client.
+#[derive(Debug)]
+pub struct Client {
+    process: Arc<Process>,
+    port: PortConnection,
+    next_id: AtomicU64,
+    limits: Option<HelloReply>,
+}
+
+impl Client {
+    /// Starts an administrator's process, connects, and says hello.
+    #[must_use]
+    pub fn start(machine: &Machine) -> Self {
+        let mut client = Self::start_silent(machine);
+        client.limits = Some(client.hello().expect("hello is answered"));
+        client
+    }
+
+    /// As [`start`](Self::start), without hello.
+    #[must_use]
+    pub fn start_silent(machine: &Machine) -> Self {
+        let process = machine.process("client.exe").start().expect("there is room for a process");
+        Self::connect(process).expect("an administrator may connect")
+    }
+
+    /// Connects `process` to the broker's port.
+    pub fn connect(process: Arc<Process>) -> Result<Self, NtStatus> {
+        let port = process.connect(protocol::PORT_NAME, &[])?;
+        Ok(Self { process, port, next_id: AtomicU64::new(1), limits: None })
+    }
+
+    /// The process.
+    #[must_use]
+    pub fn process(&self) -> &Arc<Process> {
+        &self.process
+    }
+
+    /// The port connection, for messages that the protocol's builders would not write.
+    #[must_use]
+    pub fn port(&self) -> &PortConnection {
+        &self.port
+    }
+
+    /// Ends the process as a crash would: nothing is closed first.
+    pub fn die(self) {
+        self.process.terminate();
+    }
+
+    /// Sends raw bytes; the bytes of the reply come back.
+    pub fn send(&self, message: &[u8], output: usize) -> Result<Vec<u8>, Refused> {
+        self.port.send_message(message, output).map_err(Refused::call)
+    }
+
+    /// Sends a request and hands the parsed reply to `read`.
+    pub fn request<R>(
+        &self,
+        body: RequestBody<'_>,
+        output: usize,
+        read: impl FnOnce(ReplyBody<'_>) -> R,
+    ) -> Result<R, Refused> {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let message = encode(id, body);
+        let kind = body.kind();
+        let bytes = self.send(&message, output)?;
+        let reply = Reply::parse(&bytes, kind, id).expect("the driver's replies are well formed");
+        match reply.body {
+            ReplyBody::Failed(failure) => Err(failure.into()),
+            body => Ok(read(body)),
+        }
+    }
+
+    /// Says hello.
+    pub fn hello(&self) -> Result<HelloReply, Refused> {
+        let body = RequestBody::Hello(HelloRequest { min_version: protocol::VERSION, max_version: protocol::VERSION });
+        self.request(body, 256, |reply| match reply {
+            ReplyBody::Hello(hello) => hello,
+            other => panic!("not a hello reply: {other:?}"),
+        })
+    }
+
+    /// Limits and policy, as the driver told them at [`start`](Self::start).
+    ///
+    /// # Panics
+    /// When the client was started silently.
+    #[must_use]
+    pub fn limits(&self) -> HelloReply {
+        self.limits.expect("the client has said hello")
+    }
+
+    /// Opens a file by its NT path.
+    pub fn open(&self, path: &str) -> Result<OpenReply, Refused> {
+        self.open_units(&path.encode_utf16().collect::<Vec<_>>())
+    }
+
+    /// Opens a file by a path in UTF-16 units, which need not be valid UTF-16.
+    pub fn open_units(&self, path: &[u16]) -> Result<OpenReply, Refused> {
+        let body = RequestBody::Open(OpenRequest { name: Name::from_units(path) });
+        self.request(body, 256, |reply| match reply {
+            ReplyBody::Open(open) => open,
+            other => panic!("not an open reply: {other:?}"),
+        })
+    }
+
+    /// Asks for the facts of an open file.
+    pub fn query(&self, handle: u64) -> Result<QueryReply, Refused> {
+        self.request(RequestBody::Query(handle), 256, |reply| match reply {
+            ReplyBody::Query(query) => query,
+            other => panic!("not a query reply: {other:?}"),
+        })
+    }
+
+    /// Reads once.
+    pub fn read(&self, handle: u64, offset: u64, length: u32) -> Result<Vec<u8>, Refused> {
+        let body = RequestBody::Read(ReadRequest { handle, offset, length });
+        let output = REPLY_HEADER + 8 + length.min(protocol::MAX_READ_BYTES) as usize;
+        self.request(body, output, |reply| match reply {
+            ReplyBody::Read(data) => data.to_vec(),
+            other => panic!("not a read reply: {other:?}"),
+        })
+    }
+
+    /// Reads a whole open file in pieces of `piece` bytes.
+    pub fn read_all(&self, handle: u64, piece: u32) -> Vec<u8> {
+        let mut all = Vec::new();
+        loop {
+            match self.read(handle, all.len() as u64, piece) {
+                Ok(data) => all.extend(data),
+                Err(refused) => {
+                    assert_eq!(refused, Refused::with(NtStatus::END_OF_FILE, Reason::EndOfFile));
+                    return all;
+                }
+            }
+        }
+    }
+
+    /// Closes a handle.
+    pub fn close(&self, handle: u64) -> Result<(), Refused> {
+        self.request(RequestBody::Close(handle), 256, |reply| {
+            assert_eq!(reply, ReplyBody::Close);
+        })
+    }
+
+    /// Stages a file, with the digest that it must have.
+    pub fn stage(&self, path: &str, sha256: Option<[u8; 32]>) -> Result<StageReply, Refused> {
+        let path: Vec<u16> = path.encode_utf16().collect();
+        let body = RequestBody::Stage(StageRequest {
+            name: Name::from_units(&path),
+            sha256,
+            highest_address: None,
+            deadline_ms: 10_000,
+        });
+        self.request(body, 256, |reply| match reply {
+            ReplyBody::Stage(stage) => stage,
+            other => panic!("not a stage reply: {other:?}"),
+        })
+    }
+
+    /// Takes a staged image out by its number.
+    pub fn unstage(&self, image_id: u64) -> Result<UnstageReply, Refused> {
+        let body = RequestBody::Unstage(Target::Image(image_id));
+        self.request(body, 256, |reply| match reply {
+            ReplyBody::Unstage(unstage) => unstage,
+            other => panic!("not an unstage reply: {other:?}"),
+        })
+    }
+
+    /// The staged images, in one reply.
+    pub fn list(&self) -> Result<Vec<Staged>, Refused> {
+        self.request(RequestBody::List(0), 64 * 1024, |reply| match reply {
+            ReplyBody::List(entries) => entries
+                .iter()
+                .map(|entry| Staged {
+                    image_id: entry.image_id,
+                    size: entry.size,
+                    sha256: entry.sha256,
+                    open_count: entry.open_count,
+                    name: text(entry.name),
+                    handed_to: text(entry.handed_to),
+                })
+                .collect(),
+            other => panic!("not a list reply: {other:?}"),
+        })
+    }
+}
+
+/// The bytes of a request.
+#[must_use]
+pub fn encode(id: u64, body: RequestBody<'_>) -> Vec<u8> {
+    let request = Request { id, body };
+    let mut bytes = vec![0; request.encoded_len()];
+    request.write(&mut bytes).expect("the buffer has the encoded length");
+    bytes
+}
+
+/// A hello message, the shortest request there is that is always legal.
+#[must_use]
+pub fn hello_bytes() -> Vec<u8> {
+    encode(7, RequestBody::Hello(HelloRequest { min_version: protocol::VERSION, max_version: protocol::VERSION }))
+}
+
+/// The refusal in `reply`, which answers a request of `kind` with number `id`.
+#[must_use]
+pub fn refusal_in(reply: &[u8], kind: Kind, id: u64) -> Refused {
+    match Reply::parse(reply, kind, id).expect("well formed").body {
+        ReplyBody::Failed(failure) => failure.into(),
+        body => panic!("not refused: {body:?}"),
+    }
+}
+
+fn text(name: Name<'_>) -> String {
+    String::from_utf16_lossy(&name.units().collect::<Vec<_>>())
+}

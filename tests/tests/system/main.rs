@@ -1,0 +1,13 @@
+//! System tests: the release `fwbroker.sys` and `samplenic.sys`, unmodified, in kernel-host.
+//!
+//! Every test ends with [`fwbroker_tests::Bench::finish`]: both drivers are unloaded, and nothing of theirs may be left: no
+//! handle, no pool byte, no reference, no mapping.
+
+mod cli;
+mod files;
+mod handles;
+mod lifetime;
+mod messages;
+mod nic;
+mod refusals;
+mod staging;
