@@ -42,6 +42,7 @@ pub mod server;
 pub use finding::{Finding, Rule};
 pub use flt::message::Message;
 pub use flt::program::{FilterSummary, PortConnection, PortSummary};
+pub use fs::access::Audience;
 pub use fs::program::{MappedView, OpenOptions, ProgramFile};
 pub use image::LoadError;
 pub use leak::{Leak, LeakKind, LeakReport};

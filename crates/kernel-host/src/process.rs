@@ -15,7 +15,8 @@ use nt_types::NtStatus;
 
 use crate::machine::{Inner, Machine};
 use crate::nt::handles::{HandleTable, is_kernel_handle};
-use crate::nt::ob::{ObjectBody, ObjectRef};
+use crate::nt::ob::ObjectBody;
+use crate::thread::Thread;
 
 pub use memory::{Placement, Protection, UserBuffer, UserMemory};
 pub use slices::{HIGHEST_USER_ADDRESS, guard_page_hit};
@@ -138,15 +139,21 @@ impl Process {
         }
     }
 
+    /// Ends the process from outside, as a debugger or a crash does: [`exit`](Self::exit) in its own context.
+    pub fn terminate(self: &Arc<Self>) {
+        let Some(machine) = self.machine() else { return };
+        Thread::enter(&machine, |thread| {
+            let before = thread.set_process(Some(Arc::clone(self)));
+            self.exit();
+            thread.set_process(before);
+        });
+    }
+
     /// The table in which `handle` would be: the system's for a kernel handle, when the caller is in kernel mode.
     ///
     /// # Errors
     /// `STATUS_INVALID_HANDLE` when a program passes a kernel handle.
-    pub fn table_of(
-        self: &Arc<Self>,
-        handle: usize,
-        mode: nt_types::KPROCESSOR_MODE,
-    ) -> Result<Arc<Self>, NtStatus> {
+    pub fn table_of(self: &Arc<Self>, handle: usize, mode: nt_types::KPROCESSOR_MODE) -> Result<Arc<Self>, NtStatus> {
         if !is_kernel_handle(handle) {
             return Ok(Arc::clone(self));
         }
@@ -157,7 +164,7 @@ impl Process {
         Ok(Arc::clone(machine.nt.system_process(&machine)))
     }
 
-    /// Closes a handle of this process the way the program itself would (NtClose).
+    /// Closes a handle of this process the way the program itself would (`NtClose`).
     ///
     /// # Errors
     /// `STATUS_INVALID_HANDLE`.

@@ -1,8 +1,8 @@
 //! Who may do what to a host file.
 //!
-//! The model is small on purpose: Administrators and SYSTEM may do everything, everybody else gets what the host file's "other" mode bits
-//! say, or nothing where a test has put the file on the volume's deny list. That is enough to show that a driver
-//! opens in its client's name, and it needs no descriptor storage on the host.
+//! The model is small on purpose: SYSTEM and administrators may do everything, everybody else gets what the host file's
+//! "other" mode bits say, and a test can narrow the [`Audience`] of a file. That is enough to show that a driver opens in
+//! its client's name, and it needs no descriptor storage on the host.
 
 use nt_types::{AccessMask, NtStatus};
 
@@ -11,10 +11,24 @@ use nt_types::{AccessMask, NtStatus};
 pub enum Subject {
     /// Kernel mode without a forced check: no check at all.
     Kernel,
-    /// A token in the Administrators group, or SYSTEM.
+    /// `LocalSystem`, with its access checked.
+    System,
+    /// A token in the Administrators group.
     Administrator,
     /// Any other token.
     User,
+}
+
+/// For whom a file is, as its security descriptor would say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Audience {
+    /// Whoever the host file's mode bits let in.
+    #[default]
+    Everyone,
+    /// Administrators and SYSTEM.
+    Administrators,
+    /// SYSTEM alone, like the files that Windows keeps from its administrators.
+    System,
 }
 
 /// All rights a file object knows: `FILE_ALL_ACCESS`.
@@ -64,13 +78,14 @@ fn user_rights(mode: u32) -> AccessMask {
 pub(crate) fn grant(
     subject: Subject,
     mode: u32,
-    denied: bool,
+    audience: Audience,
     desired: AccessMask,
 ) -> Result<AccessMask, NtStatus> {
     let rights = match subject {
-        Subject::Kernel | Subject::Administrator => FILE_ALL_ACCESS | AccessMask::ACCESS_SYSTEM_SECURITY,
-        Subject::User if denied => AccessMask::empty(),
-        Subject::User => user_rights(mode),
+        Subject::Kernel | Subject::System => FILE_ALL_ACCESS | AccessMask::ACCESS_SYSTEM_SECURITY,
+        Subject::Administrator if audience != Audience::System => FILE_ALL_ACCESS | AccessMask::ACCESS_SYSTEM_SECURITY,
+        Subject::User if audience == Audience::Everyone => user_rights(mode),
+        Subject::Administrator | Subject::User => AccessMask::empty(),
     };
     let mut wanted = map_generic(desired);
     if wanted.contains(AccessMask::MAXIMUM_ALLOWED) {
@@ -85,21 +100,24 @@ mod tests {
 
     #[test]
     fn a_plain_user_gets_what_the_other_bits_say() {
-        assert!(grant(Subject::User, 0o644, false, AccessMask::GENERIC_READ).is_ok());
-        assert_eq!(grant(Subject::User, 0o644, false, AccessMask::GENERIC_WRITE), Err(NtStatus::ACCESS_DENIED));
-        assert_eq!(grant(Subject::User, 0o600, false, AccessMask::GENERIC_READ), Err(NtStatus::ACCESS_DENIED));
+        assert!(grant(Subject::User, 0o644, Audience::Everyone, AccessMask::GENERIC_READ).is_ok());
+        assert_eq!(grant(Subject::User, 0o644, Audience::Everyone, AccessMask::GENERIC_WRITE), Err(NtStatus::ACCESS_DENIED));
+        assert_eq!(grant(Subject::User, 0o600, Audience::Everyone, AccessMask::GENERIC_READ), Err(NtStatus::ACCESS_DENIED));
     }
 
     #[test]
-    fn a_denied_file_is_open_to_administrators_only() {
+    fn a_file_is_open_to_its_audience_only() {
         let read = AccessMask::FILE_READ_DATA;
-        assert_eq!(grant(Subject::User, 0o777, true, read), Err(NtStatus::ACCESS_DENIED));
-        assert_eq!(grant(Subject::Administrator, 0o600, true, read), Ok(read));
+        let may = |subject, audience| grant(subject, 0o777, audience, read).is_ok();
+        let all = [Subject::User, Subject::Administrator, Subject::System, Subject::Kernel];
+        assert_eq!(all.map(|subject| may(subject, Audience::Everyone)), [true; 4]);
+        assert_eq!(all.map(|subject| may(subject, Audience::Administrators)), [false, true, true, true]);
+        assert_eq!(all.map(|subject| may(subject, Audience::System)), [false, false, true, true]);
     }
 
     #[test]
     fn maximum_allowed_grants_what_there_is_and_never_fails_alone() {
-        let granted = grant(Subject::User, 0o644, false, AccessMask::MAXIMUM_ALLOWED).unwrap();
+        let granted = grant(Subject::User, 0o644, Audience::Everyone, AccessMask::MAXIMUM_ALLOWED).unwrap();
         assert!(granted.contains(FILE_GENERIC_READ) && !granted.contains(AccessMask::FILE_WRITE_DATA));
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use nt_types::{AccessMask, NtStatus};
 use rustix::fs::{self, FileType, Mode, OFlags, Statx};
 
-use super::access::{self, FILE_ALL_ACCESS, Subject};
+use super::access::{self, Audience, FILE_ALL_ACCESS, Subject};
 use super::host;
 use super::open::{Data, Open};
 use super::options::{CreateRequest, created, disposition, io_flag, option};
@@ -92,7 +92,7 @@ impl Volume {
         }
         let fd = self.root().try_clone().map_err(|_| NtStatus::INSUFFICIENT_RESOURCES)?;
         // Raw volume access is an administrator's.
-        let granted = access::grant(request.subject, 0o600, false, request.access)?;
+        let granted = access::grant(request.subject, 0o600, Audience::Everyone, request.access)?;
         let mut target = target(&host::stat(fd.as_fd())?, Kind::Volume, None, fd);
         target.key.stream = Some(Vec::new());
         self.finish(state, request, target, granted, Data::None, created::OPENED)
@@ -174,7 +174,7 @@ impl Volume {
         if matches!(request.disposition, disposition::OPEN | disposition::OVERWRITE) {
             return Err(NtStatus::OBJECT_NAME_NOT_FOUND);
         }
-        access::grant(request.subject, target.mode, state.is_denied(file), AccessMask::FILE_WRITE_DATA)?;
+        access::grant(request.subject, target.mode, state.audience(file), AccessMask::FILE_WRITE_DATA)?;
         let stream = NamedStream { name: name.to_vec(), data: Arc::default() };
         state.named.entry(file).or_default().push(stream.clone());
         Ok((stream, true))
@@ -195,7 +195,7 @@ impl Volume {
             return Err(NtStatus::OBJECT_NAME_INVALID);
         }
         let parent_stat = host::stat(parent.as_fd())?;
-        access::grant(request.subject, parent_stat.stx_mode.into(), false, AccessMask::FILE_WRITE_DATA)?;
+        access::grant(request.subject, parent_stat.stx_mode.into(), Audience::Everyone, AccessMask::FILE_WRITE_DATA)?;
         let host_name = String::from_utf16(name).map_err(|_| NtStatus::OBJECT_NAME_INVALID)?;
         if directory {
             fs::mkdirat(parent, &host_name, Mode::from_raw_mode(0o755)).map_err(host::status)?;
@@ -212,7 +212,7 @@ impl Volume {
         // An inode number that is used again must not inherit what its last owner left.
         state.forget(target.key.file);
         // The creator gets what it asks for, whatever the new file's own protection will say to others.
-        let granted = access::grant(Subject::Kernel, target.mode, false, request.access)?;
+        let granted = access::grant(Subject::Kernel, target.mode, Audience::Everyone, request.access)?;
         let data = match (&request.path.stream, kind) {
             (Some(stream), Kind::File) => {
                 let (stream, _) = self.named_stream(state, request, &target, stream)?;
@@ -294,10 +294,10 @@ fn check_access(
     target: &Target,
     overwrite: bool,
 ) -> Result<AccessMask, NtStatus> {
-    let denied = state.is_denied(target.key.file);
-    let mut granted = access::grant(request.subject, target.mode, denied, request.access)?;
+    let audience = state.audience(target.key.file);
+    let mut granted = access::grant(request.subject, target.mode, audience, request.access)?;
     if overwrite {
-        access::grant(request.subject, target.mode, denied, AccessMask::FILE_WRITE_DATA)?;
+        access::grant(request.subject, target.mode, audience, AccessMask::FILE_WRITE_DATA)?;
     }
     // FILE_ATTRIBUTE_READONLY binds everybody, the kernel too, on files.
     if target.kind == Kind::File && target.mode & 0o222 == 0 {

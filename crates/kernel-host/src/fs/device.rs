@@ -13,7 +13,7 @@ use crate::machine::Inner;
 use crate::nt::ob::{ObjectBody, ObjectRef};
 use crate::nt::parse::ParseRequest;
 use crate::nt::raw::{Raw, field};
-use crate::process::Process;
+use crate::process::{Process, Token};
 
 /// `FILE_DEVICE_DISK_FILE_SYSTEM`.
 pub(crate) const DISK_FILE_SYSTEM: u32 = 8;
@@ -156,9 +156,10 @@ impl ObjectBody for File {
 
 /// On whose behalf `process` opens in `mode`.
 pub(crate) fn subject(process: &Process, check: bool) -> Subject {
-    match (check, process.token().is_administrator()) {
-        (false, _) => Subject::Kernel,
-        (true, true) => Subject::Administrator,
-        (true, false) => Subject::User,
+    match process.token() {
+        _ if !check => Subject::Kernel,
+        Token::System => Subject::System,
+        Token::Administrator => Subject::Administrator,
+        Token::User => Subject::User,
     }
 }

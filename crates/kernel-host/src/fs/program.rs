@@ -12,6 +12,7 @@ use super::options::{disposition, option};
 use super::path::wide;
 use crate::machine::{Inner, Machine};
 use crate::nt::ob::ObjectRef;
+use super::access::Audience;
 use crate::process::Process;
 use crate::thread::Thread;
 
@@ -263,11 +264,11 @@ impl Drop for MappedView {
 }
 
 impl Machine {
-    /// Locks plain users out of a host file of a volume, or lets them in again. `path` is an NT path.
+    /// Says for whom a file of a volume is, as its owner would with its security descriptor. `path` is an NT path.
     ///
     /// # Errors
     /// What opening the file as the kernel would return.
-    pub fn deny_plain_users(&self, path: &str, denied: bool) -> Result<(), NtStatus> {
+    pub fn set_audience(&self, path: &str, audience: Audience) -> Result<(), NtStatus> {
         let machine = self.inner();
         let parameters = OpenParameters {
             access: AccessMask::FILE_READ_ATTRIBUTES.bits(),
@@ -283,7 +284,7 @@ impl Machine {
         Thread::enter(machine, |_| {
             let (object, _) = io::open_by_name(machine, path, &parameters, None)?;
             let (_, open) = io::opened(&object)?;
-            open.volume.lock().set_denied(open.stream.key.file, denied);
+            open.volume.lock().set_audience(open.stream.key.file, audience);
             Ok(())
         })
     }

@@ -8,6 +8,7 @@ use nt_types::{AccessMask, NtStatus};
 use super::options::{disposition, option};
 use super::program::{OpenOptions, ProgramFile};
 use crate::machine::Machine;
+use super::access::Audience;
 use crate::process::Process;
 
 /// A machine on a temporary folder, and a program.
@@ -192,11 +193,11 @@ fn a_read_only_file_cannot_be_opened_for_writing_nor_deleted() {
 }
 
 #[test]
-fn a_plain_user_is_kept_out_of_a_denied_file() {
+fn a_plain_user_is_kept_out_of_a_file_for_administrators() {
     let setup = Setup::new();
     let user = setup.machine.process("user.exe").plain_user().start().unwrap();
     assert!(user.create_file(BOOT, &OpenOptions::new()).is_ok());
-    setup.machine.deny_plain_users(BOOT, true).unwrap();
+    setup.machine.set_audience(BOOT, Audience::Administrators).unwrap();
     let denied = user.create_file(BOOT, &OpenOptions::new());
     assert_eq!(denied.map(|_| ()), Err(NtStatus::ACCESS_DENIED));
     assert!(setup.open(BOOT).is_ok(), "administrators are not affected");

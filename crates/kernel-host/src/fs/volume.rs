@@ -1,6 +1,6 @@
 //! A volume: a host folder that drivers and programs see as an NTFS disk.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use nt_types::NtStatus;
 use rustix::fs::{self, FileType, Mode, OFlags};
 
+use super::access::Audience;
 use super::host::{self, Entry};
 use super::path::{SEPARATOR, VolumePath, upcase, wide};
 use super::stream::{FileKey, Stream, StreamKey};
@@ -36,7 +37,7 @@ pub(crate) struct VolumeState {
     /// Named streams, kept in memory: the host's file system has none.
     pub(crate) named: HashMap<FileKey, Vec<NamedStream>>,
     /// Files that plain users may not open at all.
-    denied: HashSet<FileKey>,
+    audiences: HashMap<FileKey, Audience>,
 }
 
 /// A named stream and its bytes.
@@ -222,24 +223,20 @@ impl VolumeState {
         self.named.get(&file)?.iter().find(|stream| upcase(&stream.name) == folded)
     }
 
-    /// Whether plain users are locked out of the file.
-    pub(crate) fn is_denied(&self, file: FileKey) -> bool {
-        self.denied.contains(&file)
+    /// For whom the file is.
+    pub(crate) fn audience(&self, file: FileKey) -> Audience {
+        self.audiences.get(&file).copied().unwrap_or_default()
     }
 
-    /// Locks plain users out of a file, or lets them in again.
-    pub(crate) fn set_denied(&mut self, file: FileKey, denied: bool) {
-        if denied {
-            self.denied.insert(file);
-        } else {
-            self.denied.remove(&file);
-        }
+    /// Says for whom the file is.
+    pub(crate) fn set_audience(&mut self, file: FileKey, audience: Audience) {
+        self.audiences.insert(file, audience);
     }
 
     /// Forgets what was kept about a file that is gone, before its inode number is used again.
     pub(crate) fn forget(&mut self, file: FileKey) {
         self.named.remove(&file);
-        self.denied.remove(&file);
+        self.audiences.remove(&file);
     }
 }
 

@@ -92,12 +92,8 @@ struct State {
 
 impl Key {
     fn new(name: &str) -> Arc<Self> {
-        let state = State {
-            deleted: false,
-            last_write: SystemTime::now(),
-            keys: BTreeMap::new(),
-            values: BTreeMap::new(),
-        };
+        let state =
+            State { deleted: false, last_write: SystemTime::now(), keys: BTreeMap::new(), values: BTreeMap::new() };
         Arc::new(Self { name: name.to_owned(), state: Mutex::new(state) })
     }
 
