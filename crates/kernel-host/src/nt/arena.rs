@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
-use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags};
+use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
 
 /// Bytes of a page.
 pub(crate) const PAGE: usize = 4096;
@@ -25,9 +25,7 @@ impl Access {
             Self::Read => MprotectFlags::READ,
             Self::ReadWrite => MprotectFlags::READ.union(MprotectFlags::WRITE),
             Self::ReadExecute => MprotectFlags::READ.union(MprotectFlags::EXEC),
-            Self::ReadWriteExecute => {
-                MprotectFlags::READ.union(MprotectFlags::WRITE).union(MprotectFlags::EXEC)
-            }
+            Self::ReadWriteExecute => MprotectFlags::READ.union(MprotectFlags::WRITE).union(MprotectFlags::EXEC),
         }
     }
 
@@ -87,18 +85,6 @@ impl Arena {
         self.protect(address, pages, access).then_some(address)
     }
 
-    /// Maps `pages` pages of `file` from `offset` into a run of this arena: the same bytes at a second address.
-    pub(crate) fn map_file(
-        &self,
-        file: &impl std::os::fd::AsFd,
-        offset: u64,
-        pages: usize,
-        access: Access,
-    ) -> Option<usize> {
-        let address = self.take(pages)?;
-        self.place_file(address, file, offset, pages, access).then_some(address)
-    }
-
     /// Replaces pages of a run that is handed out by pages of `file`.
     pub(crate) fn place_file(
         &self,
@@ -108,6 +94,7 @@ impl Arena {
         pages: usize,
         access: Access,
     ) -> bool {
+        debug_assert!(self.contains(address), "a run of this arena");
         let place = std::ptr::with_exposed_provenance_mut(address);
         let flags = MapFlags::SHARED | MapFlags::FIXED;
         // SAFETY: the run is inside our reservation and handed to this caller alone.
@@ -145,8 +132,7 @@ impl Arena {
         let place = std::ptr::with_exposed_provenance_mut(address);
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
         // SAFETY: the run is ours; mapping over it drops memory and file pages alike.
-        let hidden =
-            unsafe { rustix::mm::mmap_anonymous(place, pages * PAGE, ProtFlags::empty(), flags) };
+        let hidden = unsafe { rustix::mm::mmap_anonymous(place, pages * PAGE, ProtFlags::empty(), flags) };
         if hidden.is_err() {
             return; // Linux has no mapping left: the run stays out of use for good.
         }
@@ -158,14 +144,6 @@ impl Arena {
             state.quarantined -= pages * PAGE;
             state.free.entry(pages).or_default().push(offset);
         }
-    }
-
-    /// Gives the memory of a run back to Linux but keeps the run handed out: it reads as zeros.
-    pub(crate) fn discard(&self, address: usize, pages: usize) {
-        debug_assert!(self.contains(address), "a run of this arena");
-        let place = std::ptr::with_exposed_provenance_mut(address);
-        // SAFETY: the run is ours; its owner wants the contents gone. Failure leaves them, which is harmless.
-        let _ = unsafe { rustix::mm::madvise(place, pages * PAGE, Advice::LinuxDontNeed) };
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {

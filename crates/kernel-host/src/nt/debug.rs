@@ -95,6 +95,7 @@ extern "efiapi" fn ke_bug_check(code: u32) {
 
 /// One conversion of a format string.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "they are printf's independent flags")]
 struct Conversion {
     left: bool,
     zeros: bool,
@@ -197,7 +198,7 @@ impl Conversion {
             b'Z' => (self.counted(value), false),
             other => (format!("%{}", char::from(other)), false),
         };
-        self.pad(text, numeric)
+        self.pad(&text, numeric)
     }
 
     fn signed(&self, value: u64) -> String {
@@ -228,8 +229,7 @@ impl Conversion {
             "(null)".to_owned()
         } else if wide {
             let text = Raw::<u16>::at(address);
-            let units: Vec<u16> =
-                (0..limit).map(|at| text.index(at).read()).take_while(|unit| *unit != 0).collect();
+            let units: Vec<u16> = (0..limit).map(|at| text.index(at).read()).take_while(|unit| *unit != 0).collect();
             String::from_utf16_lossy(&units)
         } else {
             c_string(Raw::at(address), limit).into_iter().map(char::from).collect()
@@ -249,7 +249,7 @@ impl Conversion {
         }
     }
 
-    fn pad(&self, text: String, numeric: bool) -> String {
+    fn pad(&self, text: &str, numeric: bool) -> String {
         let (width, minimum) = (self.width, if numeric { self.precision.unwrap_or(0) } else { 0 });
         let text = format!("{text:0>minimum$}");
         if self.left {
@@ -273,7 +273,8 @@ fn number(rest: &mut &[u8], next: &mut impl FnMut() -> u64) -> Option<usize> {
     let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let (text, tail) = rest.split_at(digits);
     *rest = tail;
-    let value = text.iter().fold(0_usize, |value, digit| value.saturating_mul(10).saturating_add(usize::from(digit - b'0')));
+    let value =
+        text.iter().fold(0_usize, |value, digit| value.saturating_mul(10).saturating_add(usize::from(digit - b'0')));
     (digits > 0).then_some(value.min(MAX_MESSAGE))
 }
 

@@ -20,7 +20,7 @@ use crate::machine::Machine;
 const NAP: Duration = Duration::from_millis(20);
 
 /// Waits without time-out that last longer count as deadlocks, unless the machine says otherwise.
-const DEADLOCK_AFTER: Duration = Duration::from_secs(60);
+const DEADLOCK_AFTER: Duration = Duration::from_mins(1);
 
 /// Wakes waiters of one machine.
 #[derive(Debug)]
@@ -72,7 +72,10 @@ impl Dispatcher {
                 None => NAP,
             };
             if deadline.is_none() && now - started > self.deadlock_after() {
-                call.stop(Rule::Deadlock, format!("the wait has no time-out and lasts for {:?} already", now - started));
+                call.stop(
+                    Rule::Deadlock,
+                    format!("the wait has no time-out and lasts for {:?} already", now - started),
+                );
             }
             let changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
             if *changes == seen {

@@ -127,7 +127,10 @@ extern "efiapi" fn ke_release_semaphore(
     if adjustment <= 0 || before.checked_add(adjustment).is_none_or(|count| count > limit) {
         // Windows raises STATUS_SEMAPHORE_LIMIT_EXCEEDED, which drivers do not expect.
         let status = NtStatus::INVALID_PARAMETER;
-        call.stop(Rule::BadArgument, format!("a semaphore at {before} of {limit} is raised by {adjustment} ({status:?})"));
+        call.stop(
+            Rule::BadArgument,
+            format!("a semaphore at {before} of {limit} is raised by {adjustment} ({status:?})"),
+        );
     }
     call.machine().nt.dispatcher().wake();
     before

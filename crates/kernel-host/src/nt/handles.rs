@@ -11,7 +11,7 @@ use crate::machine::Driver;
 use crate::process::Process;
 
 /// Set in every kernel handle, as on Windows: user mode can neither use nor close one.
-pub const KERNEL_HANDLE_BIT: usize = 0xFFFF_FFFF_8000_0000;
+pub(crate) const KERNEL_HANDLE_BIT: usize = 0xFFFF_FFFF_8000_0000;
 
 /// Handles step by four; the two low bits belong to the application.
 const STEP: usize = 4;
@@ -162,6 +162,6 @@ fn finish_close(entry: &Entry, process: &Arc<Process>) {
 
 /// Whether a handle value names the system's table. `NtCurrentProcess` (-1) and `NtCurrentThread` (-2) do not.
 #[must_use]
-pub fn is_kernel_handle(handle: usize) -> bool {
+pub(crate) fn is_kernel_handle(handle: usize) -> bool {
     handle & KERNEL_HANDLE_BIT == KERNEL_HANDLE_BIT && handle < usize::MAX - 15
 }

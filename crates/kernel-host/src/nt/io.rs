@@ -32,7 +32,8 @@ struct State {
 
 #[derive(Debug)]
 struct Device {
-    object: ObjectRef,
+    /// Keeps the object alive until it is deleted.
+    _object: ObjectRef,
     driver: Arc<Driver>,
     /// Path in the namespace.
     name: Option<String>,

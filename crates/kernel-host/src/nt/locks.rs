@@ -144,7 +144,10 @@ extern "efiapi" fn ex_try_to_acquire_fast_mutex(mutex: Raw<u8>) -> u8 {
 extern "efiapi" fn ex_release_fast_mutex(mutex: Raw<u8>) {
     let call = Call::enter();
     if call.thread().irql() != APC_LEVEL {
-        call.stop(Rule::BadState, format!("a fast mutex is released at IRQL {}, not at APC_LEVEL", call.thread().irql()));
+        call.stop(
+            Rule::BadState,
+            format!("a fast mutex is released at IRQL {}, not at APC_LEVEL", call.thread().irql()),
+        );
     }
     let before = mutex.field::<u32>(FAST_MUTEX_OLD_IRQL).read() as u8;
     mutex.field::<i32>(0).write(1);

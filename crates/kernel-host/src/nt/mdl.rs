@@ -123,7 +123,7 @@ fn allocate_pages(call: &Call, low: i64, high: i64, skip: i64, bytes: usize, fla
 /// Takes frames from the window `low..=high`; with `skip`, from further windows of the same size, each `skip` bytes on.
 fn take_frames(call: &Call, (low, high, skip): (i64, i64, i64), wanted: u64, owner: &Owner) -> Vec<u64> {
     let memory = call.machine().nt.physical();
-    let frame_of = |address: i64| (address as u64) / PAGE as u64;
+    let frame_of = |address: i64| address.cast_unsigned() / PAGE as u64;
     // The limits are unsigned: -1, "no limit", is the highest address there is.
     let (mut lowest, mut highest) = (frame_of(low), frame_of(high));
     let step = frame_of(skip);
@@ -311,8 +311,7 @@ fn new_list(call: &Call, address: usize, length: usize) -> Raw<MDL> {
     let size = list_bytes(address, length);
     // Size is a signed 16-bit field; Windows keeps it at what fits for lists that are larger.
     let stored_size = i16::try_from(size).unwrap_or(i16::MAX & !7);
-    let request =
-        Request { kind: PoolKind::NonPaged, length: size, tag: MDL_TAG, zeroed: true, cache_aligned: false };
+    let request = Request { kind: PoolKind::NonPaged, length: size, tag: MDL_TAG, zeroed: true, cache_aligned: false };
     let list = Raw::<MDL>::at(call.machine().nt.pool().allocate(call, request));
     if list.is_null() {
         return list;

@@ -25,6 +25,7 @@ mod irql;
 pub(crate) mod locks;
 pub(crate) mod mdl;
 mod memory;
+mod misc;
 pub(crate) mod namespace;
 pub(crate) mod ob;
 mod ob_exports;
@@ -237,6 +238,7 @@ pub(crate) fn exports() -> impl Iterator<Item = &'static Export> {
         locks::EXPORTS,
         mdl::EXPORTS,
         memory::EXPORTS,
+        misc::EXPORTS,
         ob_exports::EXPORTS,
         pool_exports::EXPORTS,
         registry::EXPORTS,

@@ -1,6 +1,6 @@
 //! The tree of object names: directories, symbolic links, and objects.
 //!
-//! Names compare without regard to case, whatever OBJ_CASE_INSENSITIVE says: that is what Windows does as installed
+//! Names compare without regard to case, whatever `OBJ_CASE_INSENSITIVE` says: that is what Windows does as installed
 //! (registry value `obcaseinsensitive` = 1).
 
 use std::collections::BTreeMap;
@@ -16,19 +16,12 @@ const MAX_LINKS: usize = 32;
 
 /// The namespace of a machine.
 #[derive(Debug)]
-pub struct Namespace {
+pub(crate) struct Namespace {
     root: Mutex<Directory>,
 }
 
 /// Children by upcased name.
-type Directory = BTreeMap<String, Child>;
-
-#[derive(Debug)]
-struct Child {
-    /// Name as it was given.
-    name: String,
-    node: Node,
-}
+type Directory = BTreeMap<String, Node>;
 
 #[derive(Debug)]
 enum Node {
@@ -39,7 +32,7 @@ enum Node {
 
 /// Where a look-up ended.
 #[derive(Debug)]
-pub struct Found {
+pub(crate) struct Found {
     /// The object.
     pub object: ObjectRef,
     /// What is left of the path: begins with a backslash, or is empty.
@@ -76,27 +69,22 @@ impl Namespace {
     /// # Errors
     /// `STATUS_OBJECT_NAME_COLLISION`, `STATUS_OBJECT_PATH_NOT_FOUND`, `STATUS_OBJECT_PATH_SYNTAX_BAD`,
     /// `STATUS_OBJECT_NAME_INVALID`.
-    pub fn insert_object(&self, path: &str, object: &ObjectRef) -> Result<(), NtStatus> {
+    pub(crate) fn insert_object(&self, path: &str, object: &ObjectRef) -> Result<(), NtStatus> {
         self.insert(path, Node::Object(object.clone()))?;
         object.set_name(Some(path.to_owned()));
         Ok(())
     }
 
     /// Makes a symbolic link from `path` to the path `target`, which need not exist. Errors as for objects.
-    pub fn insert_link(&self, path: &str, target: &str) -> Result<(), NtStatus> {
+    pub(crate) fn insert_link(&self, path: &str, target: &str) -> Result<(), NtStatus> {
         self.insert(path, Node::Link(target.to_owned()))
-    }
-
-    /// Makes a directory. Errors as for objects.
-    pub fn insert_directory(&self, path: &str) -> Result<(), NtStatus> {
-        self.insert(path, Node::Directory(Directory::new()))
     }
 
     /// Takes the name of an object away; the object lives on while referenced.
     ///
     /// # Errors
     /// `STATUS_OBJECT_NAME_NOT_FOUND`, `STATUS_OBJECT_PATH_NOT_FOUND`, `STATUS_OBJECT_TYPE_MISMATCH` for a link.
-    pub fn remove_object(&self, path: &str) -> Result<(), NtStatus> {
+    pub(crate) fn remove_object(&self, path: &str) -> Result<(), NtStatus> {
         match self.remove(path, |node| matches!(node, Node::Object(_)))? {
             Node::Object(object) => {
                 object.set_name(None);
@@ -107,23 +95,8 @@ impl Namespace {
     }
 
     /// Removes a symbolic link. Errors as for objects.
-    pub fn remove_link(&self, path: &str) -> Result<(), NtStatus> {
+    pub(crate) fn remove_link(&self, path: &str) -> Result<(), NtStatus> {
         self.remove(path, |node| matches!(node, Node::Link(_))).map(drop)
-    }
-
-    /// Target of the symbolic link at `path`, the link itself not followed.
-    ///
-    /// # Errors
-    /// `STATUS_OBJECT_NAME_NOT_FOUND`, `STATUS_OBJECT_PATH_NOT_FOUND`, `STATUS_OBJECT_TYPE_MISMATCH`.
-    pub fn link_target(&self, path: &str) -> Result<String, NtStatus> {
-        let (parent, name) = self.resolve_parent(path)?;
-        let root = self.lock();
-        let directory = walk(&root, &parent).ok_or(NtStatus::OBJECT_PATH_NOT_FOUND)?;
-        match directory.get(&upcase_str(&name)).map(|child| &child.node) {
-            Some(Node::Link(target)) => Ok(target.clone()),
-            Some(_) => Err(NtStatus::OBJECT_TYPE_MISMATCH),
-            None => Err(NtStatus::OBJECT_NAME_NOT_FOUND),
-        }
     }
 
     /// The first object on `path`, links followed, and what is left of the path behind it.
@@ -133,7 +106,7 @@ impl Namespace {
     /// `STATUS_OBJECT_NAME_INVALID` for an empty component, `STATUS_OBJECT_PATH_NOT_FOUND` and
     /// `STATUS_OBJECT_NAME_NOT_FOUND` when a directory, or the last name, is missing,
     /// `STATUS_OBJECT_TYPE_MISMATCH` when the path names a directory.
-    pub fn lookup(&self, path: &str) -> Result<Found, NtStatus> {
+    pub(crate) fn lookup(&self, path: &str) -> Result<Found, NtStatus> {
         let root = self.lock();
         let mut path = path.to_owned();
         for _ in 0..MAX_LINKS {
@@ -153,7 +126,7 @@ impl Namespace {
         if directory.contains_key(&key) {
             return Err(NtStatus::OBJECT_NAME_COLLISION);
         }
-        directory.insert(key, Child { name, node });
+        directory.insert(key, node);
         Ok(())
     }
 
@@ -164,10 +137,10 @@ impl Namespace {
         let directory = walk_mut(&mut root, &parent).ok_or(NtStatus::OBJECT_PATH_NOT_FOUND)?;
         let key = upcase_str(&name);
         let child = directory.get(&key).ok_or(NtStatus::OBJECT_NAME_NOT_FOUND)?;
-        if !wanted(&child.node) {
+        if !wanted(child) {
             return Err(NtStatus::OBJECT_TYPE_MISMATCH);
         }
-        directory.remove(&key).map(|child| child.node).ok_or(NtStatus::OBJECT_NAME_NOT_FOUND)
+        directory.remove(&key).ok_or(NtStatus::OBJECT_NAME_NOT_FOUND)
     }
 
     /// Splits off the last name and follows links in the directories before it: the directory's real path.
@@ -180,7 +153,7 @@ impl Namespace {
         let mut links = 0;
         while let Some(name) = pending.pop() {
             let directory = walk(&root, &real).ok_or(NtStatus::OBJECT_PATH_NOT_FOUND)?;
-            match directory.get(&upcase_str(&name)).map(|child| &child.node) {
+            match directory.get(&upcase_str(&name)) {
                 Some(Node::Directory(_)) => real.push(name),
                 Some(Node::Link(target)) if links < MAX_LINKS => {
                     links += 1;
@@ -193,23 +166,6 @@ impl Namespace {
             }
         }
         Ok((real, (*last).to_owned()))
-    }
-
-    /// Paths of all named objects and links, for diagnostics.
-    pub fn names(&self) -> Vec<String> {
-        fn collect(directory: &Directory, prefix: &str, into: &mut Vec<String>) {
-            for child in directory.values() {
-                let path = format!("{prefix}\\{}", child.name);
-                match &child.node {
-                    Node::Directory(children) => collect(children, &path, into),
-                    Node::Link(target) => into.push(format!("{path} -> {target}")),
-                    Node::Object(_) => into.push(path),
-                }
-            }
-        }
-        let mut names = Vec::new();
-        collect(&self.lock(), "", &mut names);
-        names
     }
 
     fn lock(&self) -> MutexGuard<'_, Directory> {
@@ -237,7 +193,7 @@ fn step(root: &Directory, path: &str) -> Result<Step, NtStatus> {
             return Err(if named_directory { NtStatus::OBJECT_TYPE_MISMATCH } else { NtStatus::OBJECT_NAME_INVALID });
         }
         let missing = if behind.is_empty() { NtStatus::OBJECT_NAME_NOT_FOUND } else { NtStatus::OBJECT_PATH_NOT_FOUND };
-        match &directory.get(&upcase_str(name)).ok_or(missing)?.node {
+        match directory.get(&upcase_str(name)).ok_or(missing)? {
             Node::Directory(children) => {
                 directory = children;
                 rest = behind.strip_prefix('\\').ok_or(NtStatus::OBJECT_TYPE_MISMATCH)?;
@@ -251,14 +207,14 @@ fn step(root: &Directory, path: &str) -> Result<Step, NtStatus> {
 }
 
 fn walk<'a>(root: &'a Directory, names: &[String]) -> Option<&'a Directory> {
-    names.iter().try_fold(root, |directory, name| match &directory.get(&upcase_str(name))?.node {
+    names.iter().try_fold(root, |directory, name| match directory.get(&upcase_str(name))? {
         Node::Directory(children) => Some(children),
         Node::Link(_) | Node::Object(_) => None,
     })
 }
 
 fn walk_mut<'a>(root: &'a mut Directory, names: &[String]) -> Option<&'a mut Directory> {
-    names.iter().try_fold(root, |directory, name| match &mut directory.get_mut(&upcase_str(name))?.node {
+    names.iter().try_fold(root, |directory, name| match directory.get_mut(&upcase_str(name))? {
         Node::Directory(children) => Some(children),
         Node::Link(_) | Node::Object(_) => None,
     })

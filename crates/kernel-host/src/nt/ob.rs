@@ -29,10 +29,10 @@ pub trait ObjectBody: Any + Send + Sync + fmt::Debug {
     /// Name of the object type as Windows spells it: `File`, `Device`, `Event`, `FilterConnectionPort`.
     fn type_name(&self) -> &'static str;
 
-    /// The last handle to the object was closed, by `process`; pointers may remain. For a file: IRP_MJ_CLEANUP.
+    /// The last handle to the object was closed, by `process`; pointers may remain. For a file: `IRP_MJ_CLEANUP`.
     fn on_last_handle_close(&self, _object: &ObjectRef, _process: &Arc<Process>) {}
 
-    /// The last reference is gone. The body is still readable during the call. For a file: IRP_MJ_CLOSE.
+    /// The last reference is gone. The body is still readable during the call. For a file: `IRP_MJ_CLOSE`.
     fn on_delete(&self, _body: usize) {}
 
     /// `IoStatusBlock.Information` of the create that made this file object; `None` means `FILE_OPENED`.
@@ -51,7 +51,7 @@ pub trait ObjectBody: Any + Send + Sync + fmt::Debug {
 
 /// All objects of a machine.
 #[derive(Debug)]
-pub struct ObjectManager {
+pub(crate) struct ObjectManager {
     me: Weak<Self>,
     arena: Arc<Arena>,
     objects: Mutex<HashMap<usize, Arc<Object>>>,
@@ -60,16 +60,11 @@ pub struct ObjectManager {
 
 impl ObjectManager {
     pub(crate) fn new(arena: Arc<Arena>) -> Arc<Self> {
-        Arc::new_cyclic(|me| Self {
-            me: me.clone(),
-            arena,
-            objects: Mutex::default(),
-            namespace: Namespace::default(),
-        })
+        Arc::new_cyclic(|me| Self { me: me.clone(), arena, objects: Mutex::default(), namespace: Namespace::default() })
     }
 
     /// The tree of names.
-    pub fn namespace(&self) -> &Namespace {
+    pub(crate) fn namespace(&self) -> &Namespace {
         &self.namespace
     }
 
@@ -79,7 +74,7 @@ impl ObjectManager {
     ///
     /// # Errors
     /// `STATUS_INSUFFICIENT_RESOURCES` when the machine's kernel address space is exhausted.
-    pub fn create(&self, length: usize, payload: Arc<dyn ObjectBody>) -> Result<ObjectRef, NtStatus> {
+    pub(crate) fn create(&self, length: usize, payload: Arc<dyn ObjectBody>) -> Result<ObjectRef, NtStatus> {
         let length = length.next_multiple_of(BODY_ALIGNMENT).max(BODY_ALIGNMENT);
         let pages = pages_for(length);
         let run = self.arena.allocate(pages, Access::ReadWrite).ok_or(NtStatus::INSUFFICIENT_RESOURCES)?;
@@ -96,7 +91,7 @@ impl ObjectManager {
     }
 
     /// A new reference to the object whose body is at `body`; `None` when there is no such object (any more).
-    pub fn lookup(&self, body: usize) -> Option<ObjectRef> {
+    pub(crate) fn lookup(&self, body: usize) -> Option<ObjectRef> {
         let objects = self.lock();
         let object = objects.get(&body)?;
         object.state().references += 1;
@@ -104,13 +99,14 @@ impl ObjectManager {
     }
 
     /// The payload of the object at `body`, when it is a `T`.
-    pub fn payload<T: ObjectBody>(&self, body: usize) -> Option<Arc<T>> {
+    pub(crate) fn payload<T: ObjectBody>(&self, body: usize) -> Option<Arc<T>> {
         self.lookup(body)?.payload::<T>()
     }
 
     /// Hands one reference to the calling driver, which owes a dereference from now on: `Ob*Reference*`, and every DDI
     /// that returns a referenced object.
-    pub fn give(&self, object: &ObjectRef, call: &Call) -> usize {
+    pub(crate) fn give(&self, object: &ObjectRef, call: &Call) -> usize {
+        debug_assert!(self.me.ptr_eq(&object.0.manager), "an object of this machine");
         let mut state = object.0.state();
         state.references += 1;
         let site = call.site();
@@ -123,7 +119,7 @@ impl ObjectManager {
     /// The driver takes a reference on a body that it has a pointer to. The new count.
     ///
     /// Stops with [`Rule::BadArgument`] when there is no such object.
-    pub fn reference(&self, call: &Call, body: usize) -> isize {
+    pub(crate) fn reference(&self, call: &Call, body: usize) -> isize {
         let Some(object) = self.lookup(body) else {
             call.stop(Rule::BadArgument, format!("{body:#x} is no object, or one that is deleted"));
         };
@@ -135,7 +131,7 @@ impl ObjectManager {
     ///
     /// Stops with [`Rule::ReferenceUnderflow`] when this driver holds none: the count that it would take belongs to
     /// somebody else, and on Windows the object would die under its real holder.
-    pub fn dereference(&self, call: &Call, body: usize) -> isize {
+    pub(crate) fn dereference(&self, call: &Call, body: usize) -> isize {
         let Some(object) = self.lookup(body) else {
             call.stop(Rule::ReferenceUnderflow, format!("{body:#x} is no object, or one that is deleted already"));
         };
@@ -185,7 +181,8 @@ impl ObjectManager {
     }
 
     /// Live objects of a type, by its name.
-    pub fn count(&self, type_name: &str) -> usize {
+    #[cfg(test)]
+    pub(crate) fn count(&self, type_name: &str) -> usize {
         self.lock().values().filter(|object| object.payload.type_name() == type_name).count()
     }
 
@@ -196,7 +193,7 @@ impl ObjectManager {
 
 /// One kernel object. Held through [`ObjectRef`]s.
 #[derive(Debug)]
-pub struct Object {
+pub(crate) struct Object {
     manager: Weak<ObjectManager>,
     body: usize,
     run: usize,
@@ -207,7 +204,7 @@ pub struct Object {
 
 #[derive(Debug, Default)]
 struct ObjectState {
-    /// NT's PointerCount: host references, driver references, one per handle, one for a permanent name.
+    /// NT's `PointerCount`: host references, driver references, one per handle, one for a permanent name.
     references: isize,
     handles: isize,
     holders: Vec<Holder>,
@@ -268,7 +265,7 @@ impl ObjectRef {
         &self.0.payload
     }
 
-    /// NT's PointerCount at this moment (this reference included).
+    /// NT's `PointerCount` at this moment (this reference included).
     #[must_use]
     pub fn references(&self) -> isize {
         self.0.state().references

@@ -96,9 +96,7 @@ extern "efiapi" fn ob_reference_object_by_pointer(
     };
     let wanted = type_of(&call, object_type);
     // The page: the type is checked when given; in UserMode it has to be.
-    if wanted.is_some_and(|name| name != found.type_name())
-        || (wanted.is_none() && mode == nt_types::USER_MODE)
-    {
+    if wanted.is_some_and(|name| name != found.type_name()) || (wanted.is_none() && mode == nt_types::USER_MODE) {
         return NtStatus::OBJECT_TYPE_MISMATCH;
     }
     call.machine().nt.objects().give(&found, &call);
@@ -228,10 +226,9 @@ pub(crate) fn close(call: &Call, handle: usize, mode: KPROCESSOR_MODE) -> NtStat
     let closed = process.table_of(handle, mode).and_then(|owner| owner.handles().close(handle, &process));
     match closed {
         Ok(()) => NtStatus::SUCCESS,
-        Err(_) if mode == nt_types::KERNEL_MODE && (is_kernel_handle(handle) || process.is_system()) => call.stop(
-            Rule::InvalidHandle,
-            format!("{handle:#x} is not open: closed already, or never a handle"),
-        ),
+        Err(_) if mode == nt_types::KERNEL_MODE && (is_kernel_handle(handle) || process.is_system()) => {
+            call.stop(Rule::InvalidHandle, format!("{handle:#x} is not open: closed already, or never a handle"))
+        }
         Err(status) => status,
     }
 }
@@ -319,7 +316,7 @@ mod tests {
                 assert_eq!(handle & KERNEL_HANDLE_BIT, KERNEL_HANDLE_BIT);
                 let out = Raw::of(&raw mut found);
                 let pointer = std::ptr::without_provenance_mut(handle);
-                let mut open = |mode| ob_reference_object_by_handle(pointer, 1, file_type(), mode, out, Raw::NULL);
+                let open = |mode| ob_reference_object_by_handle(pointer, 1, file_type(), mode, out, Raw::NULL);
                 assert_eq!(open(USER_MODE), NtStatus::INVALID_HANDLE);
                 assert_eq!(open(KERNEL_MODE), NtStatus::SUCCESS);
                 assert_eq!(out.read(), object.body());

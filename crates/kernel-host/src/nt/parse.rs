@@ -19,11 +19,11 @@ pub struct ParseRequest<'a> {
     pub desired_access: u32,
     /// `OBJ_*` bits.
     pub attributes: u32,
-    /// Parameters of NtCreateFile, when that is the open.
+    /// Parameters of `NtCreateFile`, when that is the open.
     pub file: Option<FileOpen>,
 }
 
-/// Parameters that NtCreateFile passes on.
+/// Parameters that `NtCreateFile` passes on.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct FileOpen {
     /// `FILE_ATTRIBUTE_*`.

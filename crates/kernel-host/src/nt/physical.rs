@@ -102,8 +102,7 @@ impl PhysicalMemory {
         let flags = rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE;
         for run in frames.chunk_by(|left, right| left + 1 == *right) {
             let (offset, length) = (run[0] * PAGE as u64, run.len() * PAGE);
-            rustix::fs::fallocate(&self.file, flags, offset, length as u64)
-                .expect("an anonymous file can have holes");
+            rustix::fs::fallocate(&self.file, flags, offset, length as u64).expect("an anonymous file can have holes");
         }
         Ok(())
     }

@@ -32,7 +32,7 @@ const CHECKED_BEFORE: usize = 64;
 /// Freed blocks remembered, to tell a double free from a pointer that never was a block.
 const REMEMBERED: usize = 4096;
 
-/// Paged pool may be touched up to APC_LEVEL only.
+/// Paged pool may be touched up to `APC_LEVEL` only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PoolKind {
     NonPaged,
@@ -93,11 +93,14 @@ impl Pool {
 
     /// Allocates for the calling driver; 0 when memory is short.
     ///
-    /// Stops on paged pool at DISPATCH_LEVEL.
+    /// Stops on paged pool at `DISPATCH_LEVEL`.
     pub(crate) fn allocate(&self, call: &Call, request: Request) -> usize {
         let irql = call.thread().irql();
         if request.kind == PoolKind::Paged && irql > nt_types::APC_LEVEL {
-            call.stop(Rule::IrqlTooHigh, format!("paged pool is allocated at IRQL {irql}; APC_LEVEL is the highest allowed"));
+            call.stop(
+                Rule::IrqlTooHigh,
+                format!("paged pool is allocated at IRQL {irql}; APC_LEVEL is the highest allowed"),
+            );
         }
         call.bytes(request.length as u64);
         call.detail(tag_text(request.tag));
@@ -109,7 +112,8 @@ impl Pool {
         let Some(run) = self.arena.allocate(pages, access) else { return 0 };
         let alignment = if request.cache_aligned { CACHE_LINE } else { ALIGNMENT };
         let room = pages * PAGE;
-        let offset = if request.length >= PAGE { 0 } else { room - request.length.next_multiple_of(alignment).max(alignment) };
+        let offset =
+            if request.length >= PAGE { 0 } else { room - request.length.next_multiple_of(alignment).max(alignment) };
         let block = Block {
             run,
             pages,
@@ -164,7 +168,10 @@ impl Pool {
         }
         let block = block.clone();
         state.blocks.remove(&address);
-        state.remember(address, format!("{} by {} from {:#x}", call.site().export.name, call.driver().name, call.site().return_address));
+        state.remember(
+            address,
+            format!("{} by {} from {:#x}", call.site().export.name, call.driver().name, call.site().return_address),
+        );
         Ok(block)
     }
 
@@ -187,6 +194,7 @@ impl Pool {
     }
 
     /// Blocks and bytes that are allocated now.
+    #[cfg(test)]
     pub(crate) fn usage(&self) -> (u64, u64) {
         let state = self.lock();
         (state.blocks.len() as u64, state.blocks.values().map(|block| block.length as u64).sum())

@@ -35,13 +35,7 @@ extern "efiapi" fn ex_allocate_pool2(flags: u64, length: usize, tag: u32) -> usi
     allocate(&Call::enter(), flags, length, tag)
 }
 
-extern "efiapi" fn ex_allocate_pool3(
-    flags: u64,
-    length: usize,
-    tag: u32,
-    _parameters: Raw<u8>,
-    _count: u32,
-) -> usize {
+extern "efiapi" fn ex_allocate_pool3(flags: u64, length: usize, tag: u32, _parameters: Raw<u8>, _count: u32) -> usize {
     // Extended parameters are hints (priority, node, secure pool) which a pool without pressure can grant.
     allocate(&Call::enter(), flags, length, tag)
 }
@@ -98,7 +92,10 @@ fn allocate_old(call: &Call, pool_type: i32, length: usize, tag: u32) -> usize {
     }
     check_tag(call, tag);
     if pool_type & POOL_RAISE_IF_ALLOCATION_FAILURE != 0 {
-        call.stop(Rule::NotImplemented, "POOL_RAISE_IF_ALLOCATION_FAILURE: exceptions out of the pool are not simulated");
+        call.stop(
+            Rule::NotImplemented,
+            "POOL_RAISE_IF_ALLOCATION_FAILURE: exceptions out of the pool are not simulated",
+        );
     }
     // POOL_TYPE: even numbers are non-paged, odd ones paged; 4 adds cache alignment.
     let kind = match (pool_type & 1, pool_type & POOL_NX_ALLOCATION) {

@@ -135,13 +135,7 @@ fn place(call: &Call, attributes: Raw<OBJECT_ATTRIBUTES>) -> Result<Place, NtSta
     Ok(Place { base: Arc::clone(&key_of(call, attributes.RootDirectory)?.key), name })
 }
 
-fn give(
-    call: &Call,
-    handle: Raw<usize>,
-    access: u32,
-    attributes: Raw<OBJECT_ATTRIBUTES>,
-    open: OpenKey,
-) -> NtStatus {
+fn give(call: &Call, handle: Raw<usize>, access: u32, attributes: Raw<OBJECT_ATTRIBUTES>, open: OpenKey) -> NtStatus {
     match call.machine().nt.objects().create(BODY_BYTES, Arc::new(open)) {
         Ok(object) => {
             handle.write(make_handle(call, &object, access, attributes.read().Attributes));

@@ -30,9 +30,18 @@ const STRING_TAG: u32 = u32::from_le_bytes(*b"Strg");
 /// Longest counted string in bytes whose terminated form still fits the 16-bit `MaximumLength`.
 const MAX_BYTES: usize = 65_532;
 
+/// Elements before the terminator. A text without one ends in a fault, at the guard page behind it.
+fn length_of<T: Copy>(text: Raw<T>, is_terminator: impl Fn(T) -> bool) -> usize {
+    let mut length = 0;
+    while !is_terminator(text.index(length).read()) {
+        length += 1;
+    }
+    length
+}
+
 extern "efiapi" fn rtl_init_unicode_string(target: Raw<UNICODE_STRING>, source: Raw<u16>) {
     let _call = Call::enter();
-    let characters = source.some().map_or(0, |text| (0..).take_while(|at| text.index(*at).read() != 0).count());
+    let characters = source.some().map_or(0, |text| length_of(text, |unit| unit == 0));
     // A longer text is cut, as the 16-bit lengths demand.
     let bytes = (characters * 2).min(MAX_BYTES) as u16;
     let maximum = if source.is_null() { 0 } else { bytes + 2 };
@@ -42,7 +51,7 @@ extern "efiapi" fn rtl_init_unicode_string(target: Raw<UNICODE_STRING>, source: 
 /// `STRING` has the layout of `UNICODE_STRING`, with 8-bit characters behind the pointer.
 extern "efiapi" fn rtl_init_ansi_string(target: Raw<UNICODE_STRING>, source: Raw<u8>) {
     let _call = Call::enter();
-    let characters = source.some().map_or(0, |text| (0..).take_while(|at| text.index(*at).read() != 0).count());
+    let characters = source.some().map_or(0, |text| length_of(text, |byte| byte == 0));
     let bytes = characters.min(65_534) as u16;
     let maximum = if source.is_null() { 0 } else { bytes + 1 };
     target.write(UNICODE_STRING { Length: bytes, MaximumLength: maximum, Buffer: source.pointer().cast() });
@@ -68,34 +77,23 @@ fn folded(string: Raw<UNICODE_STRING>, fold: u8) -> Vec<u16> {
     if fold == 0 { text } else { text.into_iter().map(upcase).collect() }
 }
 
-extern "efiapi" fn rtl_compare_unicode_string(
-    left: Raw<UNICODE_STRING>,
-    right: Raw<UNICODE_STRING>,
-    fold: u8,
-) -> i32 {
+extern "efiapi" fn rtl_compare_unicode_string(left: Raw<UNICODE_STRING>, right: Raw<UNICODE_STRING>, fold: u8) -> i32 {
     let _call = Call::enter();
     let (left, right) = (folded(left, fold), folded(right, fold));
     let difference = left.iter().zip(&right).find(|(left, right)| left != right);
     match difference {
         Some((left, right)) => i32::from(*left) - i32::from(*right),
-        None => left.len() as i32 - right.len() as i32,
+        // At most 32,767 characters each.
+        None => i32::from(left.len() as u16) - i32::from(right.len() as u16),
     }
 }
 
-extern "efiapi" fn rtl_equal_unicode_string(
-    left: Raw<UNICODE_STRING>,
-    right: Raw<UNICODE_STRING>,
-    fold: u8,
-) -> u8 {
+extern "efiapi" fn rtl_equal_unicode_string(left: Raw<UNICODE_STRING>, right: Raw<UNICODE_STRING>, fold: u8) -> u8 {
     let _call = Call::enter();
     u8::from(folded(left, fold) == folded(right, fold))
 }
 
-extern "efiapi" fn rtl_prefix_unicode_string(
-    prefix: Raw<UNICODE_STRING>,
-    string: Raw<UNICODE_STRING>,
-    fold: u8,
-) -> u8 {
+extern "efiapi" fn rtl_prefix_unicode_string(prefix: Raw<UNICODE_STRING>, string: Raw<UNICODE_STRING>, fold: u8) -> u8 {
     let _call = Call::enter();
     u8::from(folded(string, fold).starts_with(&folded(prefix, fold)))
 }
@@ -143,11 +141,7 @@ extern "efiapi" fn rtl_upcase_unicode_string(
     NtStatus::SUCCESS
 }
 
-extern "efiapi" fn rtl_unicode_string_to_integer(
-    string: Raw<UNICODE_STRING>,
-    base: u32,
-    value: Raw<u32>,
-) -> NtStatus {
+extern "efiapi" fn rtl_unicode_string_to_integer(string: Raw<UNICODE_STRING>, base: u32, value: Raw<u32>) -> NtStatus {
     let _call = Call::enter();
     let text = String::from_utf16_lossy(&units(string));
     let text = text.trim_start_matches(|unit: char| unit <= ' ');
@@ -193,8 +187,7 @@ fn append(target: Raw<UNICODE_STRING>, text: &[u16]) -> NtStatus {
 extern "efiapi" fn rtl_append_unicode_to_string(target: Raw<UNICODE_STRING>, source: Raw<u16>) -> NtStatus {
     let _call = Call::enter();
     let Some(source) = source.some() else { return NtStatus::SUCCESS };
-    let text: Vec<u16> = (0..).map(|at| source.index(at).read()).take_while(|unit| *unit != 0).collect();
-    append(target, &text)
+    append(target, &source.read_slice(length_of(source, |unit| unit == 0)))
 }
 
 extern "efiapi" fn rtl_append_unicode_string_to_string(
@@ -274,7 +267,7 @@ mod tests {
         with(["0x1Fz", " -12", "0b101", "77"], |[hex, negative, binary, plain]| {
             let mut value = 0;
             let out = Raw::of(&raw mut value);
-            let mut read = |string, base| {
+            let read = |string, base| {
                 let status = rtl_unicode_string_to_integer(string, base, out);
                 (status, out.read())
             };

@@ -1,7 +1,7 @@
 //! Timers and deferred procedure calls.
 //!
 //! One Linux thread per machine is the clock interrupt and the DPC queue at once: it sleeps until the next timer is due, signals
-//! it, and runs the queued routines at DISPATCH_LEVEL, one after the other. It starts with the first timer or DPC.
+//! it, and runs the queued routines at `DISPATCH_LEVEL`, one after the other. It starts with the first timer or DPC.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
@@ -153,7 +153,7 @@ impl Shared {
                 state = self.lock();
             } else {
                 let next = state.timers.iter().map(|timer| timer.due).min();
-                let nap = next.map_or(Duration::from_secs(3600), |due| Duration::from_nanos((due - now) * 100));
+                let nap = next.map_or(Duration::from_hours(1), |due| Duration::from_nanos((due - now) * 100));
                 state = self.changed.wait_timeout(state, nap).unwrap_or_else(PoisonError::into_inner).0;
             }
         }

@@ -62,7 +62,7 @@ impl Limit {
     }
 }
 
-/// The pages' rule: at DISPATCH_LEVEL a thread may look, but not wait.
+/// The pages' rule: at `DISPATCH_LEVEL` a thread may look, but not wait.
 fn check_irql(call: &Call, limit: Limit) {
     let irql = call.thread().irql();
     if irql > APC_LEVEL && limit != Limit::Zero {
@@ -125,7 +125,7 @@ extern "efiapi" fn ke_wait_for_multiple_objects(
     };
     if call.machine().nt.dispatcher().wait(&call, limit.deadline(), satisfied) {
         // STATUS_WAIT_0 + index; index 0 when all were waited for.
-        NtStatus(index as i32)
+        NtStatus(i32::from(index as u8))
     } else {
         NtStatus::TIMEOUT
     }

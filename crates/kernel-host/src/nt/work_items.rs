@@ -1,4 +1,4 @@
-//! I/O work items: routines that run in a system thread at PASSIVE_LEVEL.
+//! I/O work items: routines that run in a system thread at `PASSIVE_LEVEL`.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

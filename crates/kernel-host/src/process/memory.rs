@@ -158,6 +158,7 @@ impl UserMemory {
     }
 
     /// Whether `address` is in an allocated, accessible page.
+    #[must_use]
     pub fn is_accessible(&self, address: usize) -> bool {
         self.0.lock_page(address, |page| matches!(page, Protection::ReadOnly | Protection::ReadWrite)).unwrap_or(false)
     }

@@ -96,7 +96,7 @@ pub(super) extern "efiapi" fn io_create_device(
     field!(body, DEVICE_OBJECT, NextDevice).write(first.read());
     first.write(body.pointer());
     device.write(object.body());
-    let entry = Device { object, driver: Arc::clone(call.driver()), name: path };
+    let entry = Device { _object: object, driver: Arc::clone(call.driver()), name: path };
     call.machine().nt.io().lock().devices.insert(body.address(), entry);
     NtStatus::SUCCESS
 }
@@ -144,7 +144,10 @@ fn unlink(device: Raw<DEVICE_OBJECT>) {
     }
 }
 
-pub(super) extern "efiapi" fn io_create_symbolic_link(link: Raw<UNICODE_STRING>, target: Raw<UNICODE_STRING>) -> NtStatus {
+pub(super) extern "efiapi" fn io_create_symbolic_link(
+    link: Raw<UNICODE_STRING>,
+    target: Raw<UNICODE_STRING>,
+) -> NtStatus {
     let call = Call::enter();
     let made = unicode::name(link).and_then(|link| {
         let target = unicode::name(target)?;

@@ -66,7 +66,7 @@ pub(crate) struct DriverObject {
 }
 
 impl DriverObject {
-    /// Makes `\Driver\service`, with every dispatch routine refusing requests, as the I/O manager does before DriverEntry.
+    /// Makes `\Driver\service`, with every dispatch routine refusing requests, as the I/O manager does before `DriverEntry`.
     ///
     /// # Errors
     /// `STATUS_IMAGE_ALREADY_LOADED` when there is such a driver; `STATUS_INSUFFICIENT_RESOURCES`.
@@ -98,7 +98,7 @@ impl DriverObject {
         let driver = self.raw();
         let extension = driver.field::<DRIVER_EXTENSION>(EXTENSION);
         field!(driver, DRIVER_OBJECT, Type).write(IO_TYPE_DRIVER);
-        field!(driver, DRIVER_OBJECT, Size).write(size_of::<DRIVER_OBJECT>() as i16);
+        field!(driver, DRIVER_OBJECT, Size).write((size_of::<DRIVER_OBJECT>() as u16).cast_signed());
         field!(driver, DRIVER_OBJECT, DriverStart).write(Raw::at(image.base).pointer());
         field!(driver, DRIVER_OBJECT, DriverSize).write(image.size as u32);
         field!(driver, DRIVER_OBJECT, DriverExtension).write(extension.pointer());

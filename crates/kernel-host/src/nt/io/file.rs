@@ -1,4 +1,4 @@
-//! File objects of drivers' devices: an open is IRP_MJ_CREATE, its last handle IRP_MJ_CLEANUP, its end IRP_MJ_CLOSE.
+//! File objects of drivers' devices: an open is `IRP_MJ_CREATE`, its last handle `IRP_MJ_CLEANUP`, its end `IRP_MJ_CLOSE`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -29,7 +29,7 @@ pub(crate) struct DeviceFile {
     /// Name behind the device's, behind `FILE_OBJECT::FileName`.
     name: Box<[u16]>,
     process_id: u64,
-    /// Set once IRP_MJ_CREATE has succeeded: only then the driver hears of the end.
+    /// Set once `IRP_MJ_CREATE` has succeeded: only then the driver hears of the end.
     is_open: AtomicBool,
 }
 
@@ -96,7 +96,7 @@ fn count_opens(device: Raw<DEVICE_OBJECT>, change: i32) {
 ///
 /// # Errors
 /// `STATUS_NO_SUCH_DEVICE` while the device is being initialised, `STATUS_ACCESS_DENIED` for a second open of an exclusive
-/// device, and whatever the driver's IRP_MJ_CREATE routine answers.
+/// device, and whatever the driver's `IRP_MJ_CREATE` routine answers.
 pub(super) fn open(
     machine: &Arc<Inner>,
     device: &ObjectRef,
@@ -124,11 +124,7 @@ pub(super) fn open(
     Ok(file)
 }
 
-fn create_object(
-    machine: &Arc<Inner>,
-    device: &ObjectRef,
-    request: &ParseRequest<'_>,
-) -> Result<ObjectRef, NtStatus> {
+fn create_object(machine: &Arc<Inner>, device: &ObjectRef, request: &ParseRequest<'_>) -> Result<ObjectRef, NtStatus> {
     let name: Box<[u16]> = request.rest.encode_utf16().collect();
     let text = UNICODE_STRING::from_utf16(&name).ok_or(NtStatus::OBJECT_NAME_INVALID)?;
     let payload = Arc::new(DeviceFile {
@@ -144,7 +140,7 @@ fn create_object(
     let granted = AccessMask::from_bits_retain(request.desired_access);
     let shared = ShareAccess::from_bits_retain(request.file.unwrap_or_default().share_access);
     field!(file, FILE_OBJECT, Type).write(IO_TYPE_FILE);
-    field!(file, FILE_OBJECT, Size).write(size_of::<FILE_OBJECT>() as i16);
+    field!(file, FILE_OBJECT, Size).write(i16::from(size_of::<FILE_OBJECT>() as u8));
     field!(file, FILE_OBJECT, DeviceObject).write(Raw::at(device.body()).pointer());
     field!(file, FILE_OBJECT, FileName).write(text);
     field!(file, FILE_OBJECT, ReadAccess).write(u8::from(granted.contains(AccessMask::FILE_READ_DATA)));
@@ -166,7 +162,7 @@ struct SecurityContext {
     full_create_options: u32,
 }
 
-/// Sends IRP_MJ_CREATE; its final status, or `None` when the machine stopped.
+/// Sends `IRP_MJ_CREATE`; its final status, or `None` when the machine stopped.
 fn send_create(
     thread: &Thread,
     device: Raw<DEVICE_OBJECT>,

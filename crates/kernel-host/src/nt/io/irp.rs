@@ -108,15 +108,20 @@ pub(super) fn create(machine: &Inner, kind: Kind, stack_size: i8, extra: usize) 
     Some((irp, irp.address() + header))
 }
 
+fn stack_bytes(stack_size: i8) -> usize {
+    usize::from(stack_size.unsigned_abs()) * size_of::<IO_STACK_LOCATION>()
+}
+
 /// `IoInitializeIrp` for zeroed memory.
 fn initialise(irp: Raw<IRP>, stack_size: i8) {
     let locations = irp.field::<IO_STACK_LOCATION>(size_of::<IRP>());
     let list = field!(irp, IRP, ThreadListEntry);
     field!(irp, IRP, Type).write(IO_TYPE_IRP);
-    field!(irp, IRP, Size).write((size_of::<IRP>() + stack_size as usize * size_of::<IO_STACK_LOCATION>()) as u16);
+    field!(irp, IRP, Size).write((size_of::<IRP>() + stack_bytes(stack_size)) as u16);
     field!(irp, IRP, StackCount).write(stack_size);
     field!(irp, IRP, CurrentLocation).write(stack_size + 1);
-    field!(irp, IRP, CurrentStackLocation).write(locations.index(stack_size as usize).pointer());
+    field!(irp, IRP, CurrentStackLocation)
+        .write(locations.field::<IO_STACK_LOCATION>(stack_bytes(stack_size)).pointer());
     field!(list, nt_types::LIST_ENTRY, Flink).write(list.pointer());
     field!(list, nt_types::LIST_ENTRY, Blink).write(list.pointer());
 }
@@ -170,7 +175,7 @@ extern "efiapi" fn io_reuse_irp(irp: Raw<IRP>, status: NtStatus) {
         call.stop(Rule::BadState, format!("{irp:?} is no IRP from IoAllocateIrp"));
     }
     let stack_size = field!(irp, IRP, StackCount).read();
-    irp.cast::<u8>().fill(0, size_of::<IRP>() + stack_size as usize * size_of::<IO_STACK_LOCATION>());
+    irp.cast::<u8>().fill(0, size_of::<IRP>() + stack_bytes(stack_size));
     initialise(irp, stack_size);
     field!(irp, IRP, IoStatus.Status).write(status);
 }
@@ -227,7 +232,7 @@ pub(super) extern "efiapi" fn io_build_device_io_control_request(
 /// Describes a caller's kernel buffer, which is where it is: locked and mapped.
 fn describe(mdl: Raw<MDL>, address: usize, length: u32) {
     mdl.write(MDL {
-        Size: size_of::<MDL>() as i16,
+        Size: i16::from(size_of::<MDL>() as u8),
         MdlFlags: (MdlFlags::SOURCE_IS_NONPAGED_POOL | MdlFlags::MAPPED_TO_SYSTEM_VA).bits(),
         MappedSystemVa: Raw::at(address).pointer(),
         StartVa: Raw::at(address & !(PAGE - 1)).pointer(),

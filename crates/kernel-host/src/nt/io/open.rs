@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use nt_types::{
-    DEVICE_OBJECT, FILE_OPENED, FILE_OBJECT, IO_STATUS_BLOCK, KERNEL_MODE, KPROCESSOR_MODE, NtStatus,
+    DEVICE_OBJECT, FILE_OBJECT, FILE_OPENED, IO_STATUS_BLOCK, KERNEL_MODE, KPROCESSOR_MODE, NtStatus,
     OBJECT_ATTRIBUTES, ObjectFlags, UNICODE_STRING, USER_MODE,
 };
 
@@ -41,7 +41,7 @@ impl Process {
     /// The result is a handle of this process; [`close_handle`](Self::close_handle) closes it.
     ///
     /// # Errors
-    /// The status that NtOpenFile would return.
+    /// The status that `NtOpenFile` would return.
     pub fn open(self: &Arc<Self>, path: &str, desired_access: u32) -> Result<usize, NtStatus> {
         let machine = self.machine().ok_or(NtStatus::PROCESS_IS_TERMINATING)?;
         let request = ParseRequest {
@@ -53,9 +53,8 @@ impl Process {
             attributes: ObjectFlags::CASE_INSENSITIVE.bits(),
             file: Some(FileOpen { disposition: nt_types::FILE_OPEN, ..FileOpen::default() }),
         };
-        let object = Thread::enter(&machine, |thread| {
-            in_context(thread, Some(self), || open_path(&machine, &request))
-        })?;
+        let object =
+            Thread::enter(&machine, |thread| in_context(thread, Some(self), || open_path(&machine, &request)))?;
         Ok(self.handles().insert(&object, desired_access, None))
     }
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use nt_types::{
-    DEVICE_OBJECT, DRIVER_DISPATCH, DRIVER_OBJECT, IO_STACK_LOCATION, IO_STATUS_BLOCK, IRP, MAJOR_FUNCTION_COUNT,
-    NtStatus, SL_INVOKE_ON_CANCEL, SL_INVOKE_ON_ERROR, SL_INVOKE_ON_SUCCESS, SL_PENDING_RETURNED,
+    DEVICE_OBJECT, DRIVER_OBJECT, IO_STACK_LOCATION, IO_STATUS_BLOCK, IRP, MAJOR_FUNCTION_COUNT, NtStatus,
+    SL_INVOKE_ON_CANCEL, SL_INVOKE_ON_ERROR, SL_INVOKE_ON_SUCCESS, SL_PENDING_RETURNED,
 };
 
 use super::device::DeviceBody;
@@ -69,14 +69,11 @@ pub(super) extern "efiapi" fn iof_call_driver(device: Raw<DEVICE_OBJECT>, irp: R
     }
     let major = usize::from(field!(irp::next_location(irp), IO_STACK_LOCATION, MajorFunction).read());
     call.detail(*MAJOR_NAMES.get(major).unwrap_or(&"unknown major function"));
-    match dispatch(call.thread(), &target, device, irp) {
-        Ok(status) => status,
+    dispatch(call.thread(), &target, device, irp).unwrap_or_else(|_| {
         // The machine stopped below: this thread leaves its driver too.
-        Err(_) => {
-            call.thread().leave_if_stopped();
-            NtStatus::UNSUCCESSFUL
-        }
-    }
+        call.thread().leave_if_stopped();
+        NtStatus::UNSUCCESSFUL
+    })
 }
 
 /// The driver behind a device object.
@@ -191,25 +188,14 @@ fn wants(irp: Raw<IRP>, control: u8) -> bool {
         || (cancelled && control & SL_INVOKE_ON_CANCEL != 0)
 }
 
-fn call_completion_routine(
-    thread: &Thread,
-    irp: Raw<IRP>,
-    below: Raw<IO_STACK_LOCATION>,
-    is_top: bool,
-) -> NtStatus {
+fn call_completion_routine(thread: &Thread, irp: Raw<IRP>, below: Raw<IO_STACK_LOCATION>, is_top: bool) -> NtStatus {
     let location = below.read();
     let Some(routine) = location.CompletionRoutine else { return NtStatus::SUCCESS };
     // The routine belongs to the driver above; whoever made the request has no location of its own, hence no device.
-    let device = if is_top {
-        std::ptr::null_mut()
-    } else {
-        field!(below.index(1), IO_STACK_LOCATION, DeviceObject).read()
-    };
+    let device =
+        if is_top { std::ptr::null_mut() } else { field!(below.index(1), IO_STACK_LOCATION, DeviceObject).read() };
     let owner = irp::find(thread.machine(), irp).and_then(|request| request.owner().cloned());
-    let driver = match target(thread, Raw::of(device)).or(owner) {
-        Some(driver) => driver,
-        None => return NtStatus::SUCCESS,
-    };
+    let Some(driver) = target(thread, Raw::of(device)).or(owner) else { return NtStatus::SUCCESS };
     let pointer = irp.pointer();
     // SAFETY: the routine was set for this request by its driver, which keeps it loaded until then.
     let body = || unsafe { routine(device, pointer, location.Context) };
@@ -261,6 +247,6 @@ fn end(thread: &Thread, irp: Raw<IRP>) {
 
 /// Checked by tests: the routine that a driver object has for a major function.
 #[cfg(test)]
-pub(super) fn routine_slot(driver: Raw<DRIVER_OBJECT>, major: u8) -> Raw<DRIVER_DISPATCH> {
-    field!(driver, DRIVER_OBJECT, MajorFunction).cast::<DRIVER_DISPATCH>().index(usize::from(major))
+pub(super) fn routine_slot(driver: Raw<DRIVER_OBJECT>, major: u8) -> Raw<nt_types::DRIVER_DISPATCH> {
+    field!(driver, DRIVER_OBJECT, MajorFunction).cast::<nt_types::DRIVER_DISPATCH>().index(usize::from(major))
 }

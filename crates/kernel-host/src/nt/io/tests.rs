@@ -20,7 +20,7 @@ use crate::nt::ob_exports::obf_dereference_object;
 use crate::nt::raw::{Raw, field};
 
 const DEVICE_NAME: &str = "\\Device\\Test";
-/// METHOD_BUFFERED, METHOD_NEITHER.
+/// Control codes whose methods are `METHOD_BUFFERED` and `METHOD_NEITHER`.
 const BUFFERED: u32 = 0x0022_2000;
 const NEITHER: u32 = 0x0022_2003;
 
@@ -74,7 +74,8 @@ fn string<R>(text: &str, body: impl FnOnce(Raw<UNICODE_STRING>) -> R) -> R {
 fn create_device(driver: &DriverObject, name: &str, extension: u32, exclusive: u8) -> (NtStatus, usize) {
     let mut device = 0;
     let out = Raw::of(&raw mut device);
-    let status = string(name, |name| io_create_device(Raw::at(driver.address()), extension, name, 0x22, 0, exclusive, out));
+    let status =
+        string(name, |name| io_create_device(Raw::at(driver.address()), extension, name, 0x22, 0, exclusive, out));
     (status, out.read())
 }
 
@@ -194,7 +195,7 @@ fn a_program_reaches_the_device_through_a_symbolic_link_and_the_driver_can_refus
     assert_eq!(link(|link, target| io_create_symbolic_link(link, target)), NtStatus::OBJECT_NAME_COLLISION);
     let program = world.bench.machine().process("p.exe").start().expect("room");
     assert_eq!(program.open("\\??\\TestLink", 1), Err(NtStatus::ACCESS_DENIED));
-    assert_eq!(SEEN.with_borrow(|seen| seen.clone()), [(IRP_MJ_CREATE, USER_MODE)], "no close for a refused open");
+    assert_eq!(SEEN.with_borrow(Clone::clone), [(IRP_MJ_CREATE, USER_MODE)], "no close for a refused open");
     assert_eq!(link(|link, _| io_delete_symbolic_link(link)), NtStatus::SUCCESS);
     assert_eq!(program.open("\\??\\TestLink", 1), Err(NtStatus::OBJECT_NAME_NOT_FOUND));
 }

@@ -51,7 +51,7 @@ fn the_highest_acceptable_address_is_honoured() {
             let list = mm_allocate_pages_for_mdl_ex(0, limit, 0, 1 << 20, CACHED, 4);
             let frames = frames_of(list, &list.read());
             assert_eq!(frames.len(), 256);
-            assert!(frames.iter().all(|frame| frame * PAGE as u64 + PAGE as u64 - 1 <= limit as u64));
+            assert!(frames.iter().all(|frame| frame * PAGE as u64 + PAGE as u64 - 1 <= limit.cast_unsigned()));
             mm_free_pages_from_mdl(list);
             free_list(list);
         })
@@ -63,7 +63,7 @@ fn with_too_few_pages_there_are_fewer_or_none_as_the_flag_says() {
     let bench = Bench::new();
     bench
         .run(|| {
-            let window = (0x10_0000, 0x10_0000 + 8 * PAGE as i64 - 1);
+            let window = (0x10_0000, 0x10_0000 + (8 * PAGE).cast_signed() as i64 - 1);
             let none = mm_allocate_pages_for_mdl_ex(window.0, window.1, 0, 16 * PAGE, CACHED, 4);
             assert!(none.is_null());
             let some = mm_allocate_pages_for_mdl_ex(window.0, window.1, 0, 16 * PAGE, CACHED, 0);

@@ -25,6 +25,7 @@ fn with_open_key(body: impl FnOnce(HANDLE)) {
 /// A counted string with its characters.
 struct Text(Vec<u16>, UNICODE_STRING);
 
+#[expect(clippy::unnecessary_box_returns, reason = "the structure points into itself and may not move")]
 fn text(value: &str) -> Box<Text> {
     let units: Vec<u16> = value.encode_utf16().collect();
     let mut text = Box::new(Text(units, UNICODE_STRING { Length: 0, MaximumLength: 0, Buffer: std::ptr::null_mut() }));
@@ -123,8 +124,7 @@ fn values_that_are_set_can_be_enumerated_and_deleted() {
     with_open_key(|handle| {
         let mut name = text("Added");
         let mut data = *b"bytes";
-        let set =
-            zw_set_value_key(handle, raw(&mut name.1), 0, nt_types::REG_BINARY, Raw::of(data.as_mut_ptr()), 5);
+        let set = zw_set_value_key(handle, raw(&mut name.1), 0, nt_types::REG_BINARY, Raw::of(data.as_mut_ptr()), 5);
         assert_eq!(set, NtStatus::SUCCESS);
         let mut buffer = [0_u8; 64];
         let mut length = 0;
@@ -143,15 +143,8 @@ fn a_key_is_created_below_an_open_one_and_its_disposition_told() {
             let mut name = text(name);
             let mut attributes = attributes(root, &mut name);
             let (mut handle, mut disposition) = (0, 0);
-            let status = zw_create_key(
-                raw(&mut handle),
-                KEY_READ,
-                raw(&mut attributes),
-                0,
-                Raw::NULL,
-                0,
-                raw(&mut disposition),
-            );
+            let status =
+                zw_create_key(raw(&mut handle), KEY_READ, raw(&mut attributes), 0, Raw::NULL, 0, raw(&mut disposition));
             if status.is_success() {
                 assert!(crate::nt::ob_exports::close(&Call::enter(), handle, nt_types::KERNEL_MODE).is_success());
             }
