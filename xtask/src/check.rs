@@ -1,7 +1,5 @@
 //! Everything that is checked without running the product.
 
-use std::path::Path;
-
 use anyhow::{Context, Result, bail};
 
 use crate::arch::Arch;
@@ -78,9 +76,8 @@ fn dependencies(workspace: &Workspace) -> Result<()> {
         eprintln!("check: skipped, cargo-deny is not installed (get it with: cargo install --locked cargo-deny)");
         return Ok(());
     }
-    let settings = Path::new("deny.toml");
     let mut command = process::cargo(workspace);
-    command.args(["deny", "--locked", "check", "--config"]).arg(settings).args(["bans", "licenses", "sources"]);
+    command.args(["deny", "--locked", "check", "bans", "licenses", "sources"]);
     process::run(&mut command).context("a dependency breaks the rules of deny.toml")
 }
 

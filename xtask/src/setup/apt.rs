@@ -9,8 +9,8 @@ use crate::process;
 
 /// Installs packages, or says which command would.
 ///
-/// `wanted` names the missing things for a person; `packages` are the names to install, or why they are not known.
-pub(crate) fn install(wanted: &[&str], packages: Result<Vec<String>>) -> Result<()> {
+/// `wanted` names the missing things for a person; `packages` are the names to install.
+pub(crate) fn install(wanted: &[&str], packages: &[String]) -> Result<()> {
     let list = wanted.iter().map(|what| format!("  - {what}")).collect::<Vec<_>>().join("\n");
     if !is_available() {
         bail!(
@@ -19,7 +19,6 @@ pub(crate) fn install(wanted: &[&str], packages: Result<Vec<String>>) -> Result<
              Debian they are: libclang1-14, mingw-w64-common, gcc-mingw-w64-x86-64."
         );
     }
-    let packages = packages?;
     let by_hand = format!("apt-get update && apt-get install {}", packages.join(" "));
     let explain = || format!("missing on this machine:\n{list}\nInstall them as root with: {by_hand}");
     let mut install = vec!["install", "--yes", "--no-install-recommends"];

@@ -17,7 +17,7 @@ struct Need {
     /// Whether it is there, however it came there.
     is_present: fn() -> bool,
     /// The package that brings it; apt-cache is asked where the name depends on the release.
-    package: fn() -> Result<String>,
+    package: fn() -> String,
 }
 
 const NEEDS: [Need; 3] = [
@@ -29,12 +29,12 @@ const NEEDS: [Need; 3] = [
     Need {
         what: "mingw-w64's DDK headers (the kernel declarations)",
         is_present: || kit::find_headers().is_ok(),
-        package: || Ok("mingw-w64-common".to_owned()),
+        package: || "mingw-w64-common".to_owned(),
     },
     Need {
         what: "x86_64-w64-mingw32-gcc (links fwbctl.exe)",
         is_present: || process::is_installed("x86_64-w64-mingw32-gcc"),
-        package: || Ok("gcc-mingw-w64-x86-64".to_owned()),
+        package: || "gcc-mingw-w64-x86-64".to_owned(),
     },
 ];
 
@@ -47,9 +47,9 @@ pub(crate) fn install() -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    let packages = missing.iter().map(|need| (need.package)()).collect::<Result<Vec<_>>>();
+    let packages: Vec<String> = missing.iter().map(|need| (need.package)()).collect();
     let wanted: Vec<&str> = missing.iter().map(|need| need.what).collect();
-    apt::install(&wanted, packages)
+    apt::install(&wanted, &packages)
 }
 
 /// Looks where clang-sys looks: `LIBCLANG_PATH`, then the folders of Debian's and others' packages.
@@ -79,12 +79,14 @@ fn is_libclang(file: &fs::DirEntry) -> bool {
 }
 
 /// The oldest good enough libclang that this release offers: the closest to what is tried most.
-fn libclang_package() -> Result<String> {
-    let offered = apt::search("^libclang1-[0-9]+$")?;
+///
+/// Where that cannot be found out, the name that Debian 12 has: installing it then fails with an explanation.
+fn libclang_package() -> String {
+    let offered = apt::search("^libclang1-[0-9]+$").unwrap_or_default();
     let version = |name: &String| name.rsplit('-').next().and_then(|number| number.parse::<u32>().ok());
-    Ok(offered
+    offered
         .into_iter()
         .filter(|name| version(name).is_some_and(|version| version >= OLDEST_LIBCLANG))
         .min_by_key(version)
-        .unwrap_or_else(|| format!("libclang1-{OLDEST_LIBCLANG}")))
+        .unwrap_or_else(|| format!("libclang1-{OLDEST_LIBCLANG}"))
 }
