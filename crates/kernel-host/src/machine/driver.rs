@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
 use crate::image::Image;
 use crate::nt::io::driver_object::DriverObject;
@@ -19,15 +19,17 @@ pub struct Driver {
     pub(super) image: OnceLock<Image>,
     /// While it is loaded. The object refers back to the driver, so it has to be taken out in the end.
     object: Mutex<Option<DriverObject>>,
-    state: AtomicU8,
+    state: Mutex<DriverState>,
+    entry_time: OnceLock<Duration>,
 }
 
 /// Where a driver is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum DriverState {
-    /// DriverEntry has not returned.
+    /// `DriverEntry` has not returned.
+    #[default]
     Starting,
-    /// DriverEntry succeeded.
+    /// `DriverEntry` succeeded.
     Running,
     /// It is being asked to unload.
     Unloading,
@@ -56,6 +58,23 @@ impl Driver {
         self.object().as_ref().map(look)
     }
 
+    /// How long `DriverEntry` took; zero while it runs.
+    #[must_use]
+    pub fn entry_time(&self) -> Duration {
+        self.entry_time.get().copied().unwrap_or_default()
+    }
+
+    pub(super) fn set_entry_time(&self, took: Duration) {
+        // DriverEntry runs once.
+        let _ = self.entry_time.set(took);
+    }
+
+    /// Bytes of the mapped image; 0 before it is mapped.
+    #[must_use]
+    pub fn image_bytes(&self) -> usize {
+        self.image.get().map_or(0, |image| image.module().size())
+    }
+
     pub(super) fn set_object(&self, object: DriverObject) {
         *self.object() = Some(object);
     }
@@ -68,22 +87,17 @@ impl Driver {
         self.object.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where it is in its life.
-    pub(crate) fn state(&self) -> DriverState {
-        match self.state.load(Ordering::Acquire) {
-            0 => DriverState::Starting,
-            1 => DriverState::Running,
-            2 => DriverState::Unloading,
-            _ => DriverState::Unloaded,
-        }
-    }
-
     pub(super) fn set_state(&self, state: DriverState) {
-        self.state.store(state as u8, Ordering::Release);
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
     }
 
     /// Moves from `from` to `to`; false when another thread was faster.
     pub(super) fn change_state(&self, from: DriverState, to: DriverState) -> bool {
-        self.state.compare_exchange(from as u8, to as u8, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_from = *state == from;
+        if is_from {
+            *state = to;
+        }
+        is_from
     }
 }

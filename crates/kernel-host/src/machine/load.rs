@@ -1,6 +1,7 @@
 //! Loading and unloading drivers.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use nt_types::{DRIVER_OBJECT, NtStatus, UNICODE_STRING};
 
@@ -18,12 +19,12 @@ type DriverUnload = unsafe extern "efiapi" fn(*mut DRIVER_OBJECT);
 type DriverEntry = unsafe extern "efiapi" fn(*mut DRIVER_OBJECT, *mut UNICODE_STRING) -> NtStatus;
 
 impl Machine {
-    /// Loads the driver of an installed service and runs its DriverEntry, in the system process at `PASSIVE_LEVEL`.
+    /// Loads the driver of an installed service and runs its `DriverEntry`, in the system process at `PASSIVE_LEVEL`.
     ///
     /// `service` is the service's name or its image's file name.
     ///
     /// # Errors
-    /// [`DriverError::AlreadyLoaded`] while the driver is loaded or on its way in or out; the image's or DriverEntry's
+    /// [`DriverError::AlreadyLoaded`] while the driver is loaded or on its way in or out; the image's or `DriverEntry`'s
     /// refusal, after which everything is as before.
     pub fn load_driver(&self, service: &str) -> Result<(), DriverError> {
         let service = self.service(service)?;
@@ -50,7 +51,7 @@ impl Machine {
         result
     }
 
-    /// Unloads a driver: a minifilter through its FilterUnloadCallback, any other through DriverUnload.
+    /// Unloads a driver: a minifilter through its `FilterUnloadCallback`, any other through `DriverUnload`.
     ///
     /// `mandatory` is what stopping the service means to a minifilter, which then cannot refuse; otherwise it is
     /// `fltmc unload`. What the driver has not given back is in the report, and is a finding.
@@ -82,9 +83,8 @@ impl Machine {
     /// A loaded driver, by the name of its service or its image.
     pub(crate) fn driver(&self, name: &str) -> Option<Arc<Driver>> {
         let drivers = self.inner().drivers();
-        let is_it = |driver: &&Arc<Driver>| {
-            driver.service.eq_ignore_ascii_case(name) || driver.name.eq_ignore_ascii_case(name)
-        };
+        let is_it =
+            |driver: &&Arc<Driver>| driver.service.eq_ignore_ascii_case(name) || driver.name.eq_ignore_ascii_case(name);
         drivers.iter().find(is_it).cloned()
     }
 
@@ -107,7 +107,7 @@ impl Machine {
     }
 }
 
-/// Maps the image and runs DriverEntry.
+/// Maps the image and runs `DriverEntry`.
 fn start(inner: &Arc<Inner>, driver: &Arc<Driver>) -> Result<(), DriverError> {
     let image = {
         let drivers = inner.drivers();
@@ -122,12 +122,14 @@ fn start(inner: &Arc<Inner>, driver: &Arc<Driver>) -> Result<(), DriverError> {
     driver.set_object(object);
     // SAFETY: the address of the image's entry point, whose type the DDI page of DriverEntry gives.
     let entry = unsafe { std::mem::transmute::<usize, DriverEntry>(image.entry()) };
+    let started = Instant::now();
     let status = as_system(inner, |thread| {
         thread.call_driver(driver, "DriverEntry", 0, || {
             // SAFETY: a driver object and a string as the page describes, alive during the call.
             unsafe { entry(Raw::at(address).pointer(), Raw::at(path).pointer()) }
         })
     })?;
+    driver.set_entry_time(started.elapsed());
     if status.is_success() {
         driver.with_object(DriverObject::entry_returned);
         return Ok(());

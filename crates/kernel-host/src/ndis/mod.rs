@@ -81,6 +81,12 @@ impl Ndis {
         self.lock().defaults.insert(service.to_lowercase(), defaults);
     }
 
+    /// Adapters that exist now: name, the miniport driver's image name, state.
+    pub(crate) fn adapters(&self) -> Vec<(String, String, adapter::AdapterState)> {
+        let ports: Vec<Arc<Port>> = self.lock().ports.values().cloned().collect();
+        ports.iter().map(|port| (port.name.clone(), port.miniport.driver.name.clone(), port.state())).collect()
+    }
+
     /// The adapter behind a handle that a driver passed. Stops on a handle that is none, or not of this driver.
     fn port(&self, call: &Call, handle: usize) -> Arc<Port> {
         let port = self.lock().ports.get(&handle).cloned();

@@ -151,7 +151,7 @@ fn forced_access_checks_use_the_client_s_token() {
     let setup = Setup::new();
     let filter = setup.filter();
     let instance = setup.instance();
-    setup.bench.machine().deny_plain_users(BOOT, true).unwrap();
+    setup.bench.machine().set_audience(BOOT, crate::Audience::Administrators).unwrap();
     let user = setup.bench.machine().process("user.exe").plain_user().start().unwrap();
     setup.bench.enter(|thread| {
         thread.set_process(Some(Arc::clone(&user)));
