@@ -84,10 +84,7 @@ impl Call {
         };
         let irql = call.thread.irql();
         if irql > call.site.export.max_irql {
-            call.stop(
-                Rule::IrqlTooHigh,
-                format!("IRQL {irql}, the highest allowed is {}", call.site.export.max_irql),
-            );
+            call.stop(Rule::IrqlTooHigh, format!("IRQL {irql}, the highest allowed is {}", call.site.export.max_irql));
         }
         call
     }

@@ -12,7 +12,7 @@ pub enum Rule {
     IrqlChanged,
     /// An exception that no handler in the driver took (bad pointer, illegal instruction).
     UnhandledException,
-    /// The driver called KeBugCheck or KeBugCheckEx.
+    /// The driver called `KeBugCheck` or `KeBugCheckEx`.
     BugCheck,
     /// Pool freed twice, with a wrong tag, or never allocated.
     BadPoolFree,

@@ -17,10 +17,7 @@
 //!
 //! Many machines can live in one process, so that tests run in parallel: nothing here is global but what describes
 //! the host process itself (loaded images by address, simulated user address space).
-#![expect(
-    unsafe_code,
-    reason = "maps images, enters driver code and serves its imports, all through raw pointers"
-)]
+#![expect(unsafe_code, reason = "maps images, enters driver code and serves its imports, all through raw pointers")]
 
 pub mod ddi;
 pub mod finding;
@@ -47,6 +44,6 @@ pub use fs::program::{MappedView, OpenOptions, ProgramFile};
 pub use image::LoadError;
 pub use leak::{Leak, LeakKind, LeakReport};
 pub use machine::{Driver, DriverError, Machine, MachineBuilder, PlugInError};
-pub use nt::hive as registry;
 pub use ndis::ErrorLogEntry;
 pub use ndis::adapter::{Adapter, AdapterError, AdapterState};
+pub use nt::hive as registry;

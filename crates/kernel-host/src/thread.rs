@@ -324,9 +324,7 @@ impl Thread {
     /// Leaves driver code for whoever entered it, after a finding was recorded.
     pub(crate) fn leave(&self) -> ! {
         let slot = self.way_out.load(Ordering::Relaxed) as *const usize;
-        if slot.is_null() {
-            panic!("{:?}", self.machine.stopped());
-        }
+        assert!(!slot.is_null(), "stopped outside of driver code: {:?}", self.machine.stopped());
         // SAFETY: `way_out` is set exactly while this Linux thread runs on that stack.
         unsafe { KernelStack::leave(slot) }
     }
@@ -383,9 +381,7 @@ impl Thread {
     fn run_on_kernel_stack<R>(&self, body: impl FnOnce() -> R) -> Option<R> {
         let current = Self::current();
         assert!(std::ptr::eq(&raw const *current, self), "a thread runs driver code only for itself");
-        let mut stack = SPARE_STACK
-            .take()
-            .unwrap_or_else(|| KernelStack::new().expect("no memory for a kernel stack"));
+        let mut stack = SPARE_STACK.take().unwrap_or_else(|| KernelStack::new().expect("no memory for a kernel stack"));
         self.way_out.store(stack.caller_slot() as usize, Ordering::Relaxed);
         let outer = STACK.replace(Some(stack.bounds()));
         let result = stack.run(body);
@@ -408,11 +404,7 @@ impl Thread {
     }
 
     fn levels(&self) -> Levels {
-        Levels {
-            irql: self.irql(),
-            critical_regions: self.critical_regions(),
-            guarded_regions: self.guarded_regions(),
-        }
+        Levels { irql: self.irql(), critical_regions: self.critical_regions(), guarded_regions: self.guarded_regions() }
     }
 
     fn set_levels(&self, levels: Levels) {
@@ -460,9 +452,8 @@ mod tests {
         let bench = Bench::new();
         let outcome = bench.run(|| {
             let thread = Thread::current();
-            let inner = thread.call_driver(bench.driver(), "Inner", 2, || {
-                thread.stop(Rule::BadState, "on purpose".to_owned(), None)
-            });
+            let inner = thread
+                .call_driver(bench.driver(), "Inner", 2, || thread.stop(Rule::BadState, "on purpose".to_owned(), None));
             unreachable!("{inner:?}")
         });
         let finding = outcome.map(|()| ()).unwrap_err().0;

@@ -133,8 +133,7 @@ impl Run {
         }
         let mut adapters = Vec::new();
         for (index, AdapterArgument { service, parameters }) in self.adapters.iter().enumerate() {
-            let parameters: Vec<_> =
-                parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            let parameters: Vec<_> = parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
             let adapter = machine.plug_in(service, &format!("nic{index}"), &parameters);
             adapters.push(adapter.with_context(|| format!("cannot plug in a device of {service}"))?);
             println!("nic{index} of {service} started");

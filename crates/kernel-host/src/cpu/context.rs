@@ -10,7 +10,7 @@ use super::registers::NonVolatile;
 #[derive(Clone, Copy)]
 pub(crate) struct Context {
     pub(crate) home: [u64; 6],
-    pub(crate) context_flags: u32,
+    pub(crate) flags: u32,
     pub(crate) mx_csr: u32,
     pub(crate) segments: [u16; 6],
     pub(crate) eflags: u32,
@@ -51,7 +51,7 @@ impl Context {
     pub(crate) fn new() -> Self {
         Self {
             home: [0; 6],
-            context_flags: CONTEXT_FULL,
+            flags: CONTEXT_FULL,
             mx_csr: INITIAL_MXCSR,
             segments: [0x10, 0x2B, 0x2B, 0x53, 0x2B, 0x18],
             eflags: 0x202,

@@ -9,6 +9,7 @@
 //!
 //! Functions here that do not return are left by a jump into the driver. Nothing in them owns anything at that point.
 
+use std::fmt::Write as _;
 use std::ptr::null_mut;
 
 use super::context::{
@@ -53,7 +54,12 @@ fn dispatcher_context(frame: &Frame, target_ip: u64, context: *mut Context) -> D
 }
 
 /// Walks one frame and drops what the walk held: the rest of a frame's treatment may be jumped over.
-fn step_plain(context: &mut Context, pass: u8, target_ip: u64, seen: *mut Context) -> Option<(DispatcherContext, bool)> {
+fn step_plain(
+    context: &mut Context,
+    pass: u8,
+    target_ip: u64,
+    seen: *mut Context,
+) -> Option<(DispatcherContext, bool)> {
     let frame = step(context)?;
     Some((dispatcher_context(&frame, target_ip, seen), frame.flags & pass != 0))
 }
@@ -107,8 +113,7 @@ pub(super) fn unwind_to(
     for _ in 0..MOST_FRAMES {
         let mut outer = here;
         let here_pointer = &raw mut here;
-        let Some((mut dispatcher, has_handler)) =
-            step_plain(&mut outer, TERMINATION_HANDLER, target_ip, here_pointer)
+        let Some((mut dispatcher, has_handler)) = step_plain(&mut outer, TERMINATION_HANDLER, target_ip, here_pointer)
         else {
             break;
         };
@@ -143,7 +148,7 @@ fn unhandled(record: &ExceptionRecord, context: &Context) -> ! {
             1 => "writing",
             _ => "executing",
         };
-        message += &format!(", {access} {:#x}", parameters[1]);
+        let _ = write!(message, ", {access} {:#x}", parameters[1]);
     }
     message += "; no handler took it";
     stop(Rule::UnhandledException, message, context)

@@ -3,12 +3,14 @@
 //! `signal` catches, `fault` decides what a fault means, `dispatch` finds a handler in the driver by walking its frames with
 //! `unwind`, `seh` is the handler of C's `__try`.
 
-use std::fmt::Write as _;
+use std::sync::Arc;
 
 use nt_types::NtStatus;
 
 use crate::ddi::Export;
 use crate::finding::Rule;
+use crate::nt::arena::PAGE;
+use crate::thread::Thread;
 
 mod context;
 mod dispatch;
@@ -79,21 +81,35 @@ fn place(address: u64) -> String {
 
 /// An exception code by its status name.
 fn exception_name(code: i32) -> String {
-    let mut text = String::new();
-    let _ = write!(text, "{}", NtStatus(code));
-    text
+    NtStatus(code).to_string()
 }
 
 /// What is known about a kernel address that faulted, to be appended to a message.
 fn explain(address: u64) -> String {
-    match crate::image::find(address as usize) {
-        Some(module) if module.is_unloaded() => format!(", which was in {} before it was unloaded", module.name()),
-        Some(module) => format!(", in {} (read-only there?)", module.name()),
-        None => String::new(),
+    let address = address as usize;
+    if let Some(module) = crate::image::find(address) {
+        let name = module.name();
+        return if module.is_unloaded() {
+            format!(", which was in {name} before it was unloaded")
+        } else {
+            format!(", in {name} (read-only there?)")
+        };
+    }
+    let Some(thread) = Thread::try_current().filter(|thread| thread.machine().nt.arena().contains(address)) else {
+        return String::new();
+    };
+    // A block ends at its last page's end; the page behind it is the guard.
+    match thread.machine().nt.pool().containing(address.wrapping_sub(PAGE)) {
+        Some((start, length)) => {
+            let past = address.wrapping_sub(start + length);
+            format!(", {past} bytes past the end of the pool block of {length} bytes at {start:#x}")
+        }
+        None => ", which is freed or guarded kernel memory".to_owned(),
     }
 }
 
 /// The rule that an access to a bad kernel address breaks.
-fn rule_of(_address: u64) -> Rule {
-    Rule::UnhandledException
+fn rule_of(address: u64) -> Rule {
+    let is_pool = |thread: Arc<Thread>| thread.machine().nt.arena().contains(address as usize);
+    if Thread::try_current().is_some_and(is_pool) { Rule::PoolCorruption } else { Rule::UnhandledException }
 }

@@ -82,7 +82,7 @@ unsafe extern "efiapi" fn c_specific_handler(
             let record = unsafe { &mut *record };
             // SAFETY: likewise its context, which nothing changes any more.
             let context = unsafe { &*context };
-            let code = u64::from(record.code as u32);
+            let code = u64::from(record.code.cast_unsigned());
             unwind_to(frame, target, record, code, context);
         }
     }

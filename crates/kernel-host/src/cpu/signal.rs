@@ -42,9 +42,9 @@ fn install(signal: c_int) -> libc::sigaction {
 unsafe extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     // SAFETY: Linux passes a valid ucontext_t, ours for the duration of the handler.
     let machine = unsafe { &mut (*context.cast::<libc::ucontext_t>()).uc_mcontext };
-    let rip = machine.gregs[libc::REG_RIP as usize] as usize;
+    let rip = get(machine, libc::REG_RIP) as usize;
     if let Some(recovery) = recovery(rip) {
-        machine.gregs[libc::REG_RIP as usize] = recovery as i64;
+        set(machine, libc::REG_RIP, recovery);
         return;
     }
     // A fault of host code that serves a call is a bad pointer that the driver passed.
@@ -61,23 +61,20 @@ unsafe extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: 
 
 /// Whether a driver called or jumped to an address where there is no code (a null function pointer).
 fn is_jump_from_driver(machine: &libc::mcontext_t) -> bool {
-    const INSTRUCTION_FETCH: i64 = 16;
-    let is_fetch = machine.gregs[libc::REG_TRAPNO as usize] == 14
-        && machine.gregs[libc::REG_ERR as usize] & INSTRUCTION_FETCH != 0;
-    is_fetch
-        && try_read_u64(machine.gregs[libc::REG_RSP as usize] as u64)
-            .is_some_and(|address| is_driver_address(address as usize))
+    const INSTRUCTION_FETCH: u64 = 16;
+    let is_fetch = get(machine, libc::REG_TRAPNO) == 14 && get(machine, libc::REG_ERR) & INSTRUCTION_FETCH != 0;
+    is_fetch && try_read_u64(get(machine, libc::REG_RSP)).is_some_and(|address| is_driver_address(address as usize))
 }
 
 /// Makes the signal return into [`fault::enter`] on the driver's stack, or on the spare one when that has no room.
 fn redirect(signal: c_int, machine: &mut libc::mcontext_t, stack: StackBounds) {
-    const DIRECTION_FLAG: i64 = 0x400;
+    const DIRECTION_FLAG: usize = 0x400;
     let fault = Fault {
         context: context_of(machine),
         signal,
-        vector: machine.gregs[libc::REG_TRAPNO as usize] as u64,
-        error: machine.gregs[libc::REG_ERR as usize] as u64,
-        address: machine.gregs[libc::REG_CR2 as usize] as u64,
+        vector: get(machine, libc::REG_TRAPNO),
+        error: get(machine, libc::REG_ERR),
+        address: get(machine, libc::REG_CR2),
     };
     let rsp = fault.context.rsp() as usize;
     let top = if stack.has_room_below(rsp) { rsp } else { stack.spare() };
@@ -85,11 +82,22 @@ fn redirect(signal: c_int, machine: &mut libc::mcontext_t, stack: StackBounds) {
     // SAFETY: below the stack pointer of code in the Windows convention nothing lives, and nothing uses the spare stack.
     let missing = unsafe { try_copy(below as *mut u8, (&raw const fault).cast(), size_of::<Fault>()) };
     debug_assert_eq!(missing, 0, "kernel stacks are mapped");
-    machine.gregs[libc::REG_EFL as usize] &= !DIRECTION_FLAG;
-    machine.gregs[libc::REG_RDI as usize] = below as i64;
+    let flags = get(machine, libc::REG_EFL) as usize & !DIRECTION_FLAG;
+    set(machine, libc::REG_EFL, flags);
+    set(machine, libc::REG_RDI, below);
     // As after a call: the stack pointer is 8 below a multiple of 16.
-    machine.gregs[libc::REG_RSP as usize] = (below - 8) as i64;
-    machine.gregs[libc::REG_RIP as usize] = fault::enter as *const () as i64;
+    set(machine, libc::REG_RSP, below - 8);
+    set(machine, libc::REG_RIP, fault::enter as *const () as usize);
+}
+
+/// One register of the interrupted code.
+fn get(machine: &libc::mcontext_t, register: c_int) -> u64 {
+    machine.gregs[register.cast_unsigned() as usize].cast_unsigned()
+}
+
+/// Changes one register of the interrupted code.
+fn set(machine: &mut libc::mcontext_t, register: c_int, value: usize) {
+    machine.gregs[register.cast_unsigned() as usize] = value.cast_signed() as i64;
 }
 
 fn context_of(machine: &libc::mcontext_t) -> Context {
@@ -113,9 +121,9 @@ fn context_of(machine: &libc::mcontext_t) -> Context {
         libc::REG_R15,
     ];
     let mut context = Context::new();
-    context.integer = ORDER.map(|register| machine.gregs[register as usize] as u64);
-    context.rip = machine.gregs[libc::REG_RIP as usize] as u64;
-    context.eflags = machine.gregs[libc::REG_EFL as usize] as u32;
+    context.integer = ORDER.map(|register| get(machine, register));
+    context.rip = get(machine, libc::REG_RIP);
+    context.eflags = get(machine, libc::REG_EFL) as u32;
     // SAFETY: Linux saves the floating-point state in every signal frame on x86-64.
     let float = unsafe { &*machine.fpregs };
     context.mx_csr = float.mxcsr;

@@ -144,3 +144,12 @@ fn a_stack_overflow_is_a_finding() {
     assert_eq!(finding.rule, Rule::UnhandledException);
     assert!(finding.message.contains("stack"), "{}", finding.message);
 }
+
+#[test]
+fn a_write_past_a_pool_block_is_pool_corruption() {
+    let (bench, image) = bench();
+    let poke: Poke = function(&image, "poke");
+    let page = bench.machine().inner().nt.arena().allocate(1, crate::nt::arena::Access::ReadWrite).unwrap();
+    let finding = bench.run(|| poke(page + 4096, 1)).unwrap_err().0;
+    assert_eq!(finding.rule, Rule::PoolCorruption, "{}", finding.message);
+}

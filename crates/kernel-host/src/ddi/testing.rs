@@ -18,12 +18,8 @@ pub(crate) struct Bench {
 }
 
 /// Stands for exports that a test calls without saying which.
-static ANY_EXPORT: Export = Export {
-    module: "ntoskrnl.exe",
-    name: "AnyExport",
-    target: Target::Data(std::ptr::null()),
-    max_irql: 31,
-};
+static ANY_EXPORT: Export =
+    Export { module: "ntoskrnl.exe", name: "AnyExport", target: Target::Data(std::ptr::null()), max_irql: 31 };
 
 thread_local! {
     static EXPORT: Cell<&'static Export> = const { Cell::new(&ANY_EXPORT) };

@@ -111,12 +111,7 @@ impl Thunks {
         let length = (bindings.len().max(1) * STRIDE).next_multiple_of(4096);
         // SAFETY: a new anonymous mapping disturbs nothing.
         let page = unsafe {
-            mmap_anonymous(
-                std::ptr::null_mut(),
-                length,
-                ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::PRIVATE,
-            )
+            mmap_anonymous(std::ptr::null_mut(), length, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)
         }?;
         let thunks = Self { bindings, base: page as usize, length };
         // SAFETY: the mapping is `length` bytes, zeroed, and nobody else knows of it yet.

@@ -11,10 +11,8 @@ use crate::finding::Rule;
 
 /// Everything that this host exports, by module (lower case) and name.
 static EXPORTS: LazyLock<HashMap<(&str, &str), &'static Export>> = LazyLock::new(|| {
-    let all = crate::cpu::exports()
-        .chain(crate::nt::exports())
-        .chain(crate::flt::exports())
-        .chain(crate::ndis::exports());
+    let all =
+        crate::cpu::exports().chain(crate::nt::exports()).chain(crate::flt::exports()).chain(crate::ndis::exports());
     #[cfg(test)]
     let all = all.chain(super::testing::TABLE);
     all.map(|export| ((export.module, export.name), export)).collect()

@@ -25,10 +25,10 @@ pub(crate) mod testing;
 mod tests;
 
 use gate::Thunks;
+pub use imports::ImportKind;
 use imports::{Bound, Resolver};
 use map::Mapping;
 use pe::{PeFacts, RuntimeFunction};
-pub use imports::ImportKind;
 pub(crate) use registry::{find, is_driver_address};
 pub use report::{ImageReport, ImportReport, SectionReport};
 use symbols::Symbols;

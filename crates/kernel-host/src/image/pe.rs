@@ -103,7 +103,7 @@ impl PeFacts {
         refuse_directories(&image)?;
         let header = &image.nt_headers().optional_header;
         let image_size = header.size_of_image.get(LE);
-        if image_size == 0 || image_size > LARGEST || image_size % PAGE != 0 {
+        if image_size == 0 || image_size > LARGEST || !image_size.is_multiple_of(PAGE) {
             return Err(malformed("SizeOfImage is zero, too large or not a multiple of the page size"));
         }
         let headers_size = header.size_of_headers.get(LE);
@@ -173,9 +173,10 @@ impl PeFacts {
         let start = section.file.start + (offset - section.offset) as usize;
         let bytes = file
             .get(start..start + size as usize)
-            .filter(|_| start + size as usize <= section.file.end && size % 12 == 0)
+            .filter(|_| start + size as usize <= section.file.end && size.is_multiple_of(12))
             .ok_or_else(|| malformed(".pdata is cut short"))?;
-        let word = |bytes: &[u8], at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let word =
+            |bytes: &[u8], at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         let functions: Vec<_> = bytes
             .chunks_exact(12)
             .map(|entry| RuntimeFunction { begin: word(entry, 0), end: word(entry, 4), unwind: word(entry, 8) })
@@ -220,12 +221,7 @@ fn directory(image: &PeFile64<'_>, index: usize, image_size: u32) -> Result<Opti
     Ok(Some((offset, size)))
 }
 
-fn sections(
-    image: &PeFile64<'_>,
-    file: &[u8],
-    headers_size: u32,
-    image_size: u32,
-) -> Result<Vec<Section>, LoadError> {
+fn sections(image: &PeFile64<'_>, file: &[u8], headers_size: u32, image_size: u32) -> Result<Vec<Section>, LoadError> {
     let mut free = u64::from(headers_size.next_multiple_of(PAGE));
     let mut sections = Vec::new();
     for header in image.section_table().iter() {
@@ -236,7 +232,7 @@ fn sections(
             size => size,
         };
         let end = u64::from(offset) + u64::from(size).next_multiple_of(u64::from(PAGE));
-        if offset % PAGE != 0 {
+        if !offset.is_multiple_of(PAGE) {
             return Err(LoadError::Unsupported("its sections are not aligned to pages"));
         }
         if u64::from(offset) < free || end > u64::from(image_size) {
@@ -286,7 +282,7 @@ fn imports(image: &PeFile64<'_>, image_size: u32) -> Result<Vec<Import>, LoadErr
                 return Err(LoadError::ImportByOrdinal { module, ordinal: thunk.ordinal() });
             }
             let (_, name) = table.hint_name(thunk.address())?;
-            if slot % 8 != 0 || u64::from(slot) + 8 > u64::from(image_size) {
+            if !slot.is_multiple_of(8) || u64::from(slot) + 8 > u64::from(image_size) {
                 return Err(malformed("an import slot lies outside of the image"));
             }
             imports.push(Import { module: module.clone(), name: String::from_utf8_lossy(name).into_owned(), slot });

@@ -58,9 +58,7 @@ pub(super) fn add(module: Arc<Module>) {
 pub(super) fn remove(base: usize) {
     let mut modules = modules();
     modules.remove(&base);
-    let node = nodes().find(|node| {
-        node.end.load(Ordering::Relaxed) != 0 && node.start.load(Ordering::Relaxed) == base
-    });
+    let node = nodes().find(|node| node.end.load(Ordering::Relaxed) != 0 && node.start.load(Ordering::Relaxed) == base);
     if let Some(node) = node {
         node.end.store(0, Ordering::Release);
     }

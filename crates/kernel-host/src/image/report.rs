@@ -11,6 +11,7 @@ use super::pe::PeFacts;
 
 /// Facts about a driver file that this host could load.
 #[derive(Clone, Debug, serde::Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one flag of the header, reported by its name")]
 pub struct ImageReport {
     /// Bytes of the mapped image.
     pub image_size: u32,

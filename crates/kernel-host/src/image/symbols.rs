@@ -14,7 +14,8 @@ impl Symbols {
     /// Without any, nothing has a name.
     pub(super) fn beside(image: &Path, pdb: Option<&str>) -> Self {
         let named = pdb.map(|name| image.with_file_name(name));
-        let mut found = [named, Some(image.with_extension("pdb"))].into_iter().flatten().find_map(|path| from_pdb(&path));
+        let mut found =
+            [named, Some(image.with_extension("pdb"))].into_iter().flatten().find_map(|path| from_pdb(&path));
         if found.as_ref().is_none_or(Vec::is_empty) {
             found = fs::read_to_string(image.with_extension("map")).ok().map(|text| from_map(&text));
         }

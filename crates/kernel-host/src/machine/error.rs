@@ -29,10 +29,10 @@ pub enum DriverError {
     /// The image was refused.
     #[error(transparent)]
     Image(#[from] LoadError),
-    /// DriverEntry failed.
+    /// `DriverEntry` failed.
     #[error("DriverEntry returned {status}; {report}")]
     EntryFailed {
-        /// What DriverEntry returned.
+        /// What `DriverEntry` returned.
         status: NtStatus,
         /// What the driver did not give back before it failed.
         report: LeakReport,

@@ -68,10 +68,7 @@ impl Pcr {
             prcb_head: [0; 8],
             current_thread: Cell::new(std::ptr::null()),
             reserved2: [0; HOST_AREA - 0x190],
-            gate: GateRecord {
-                binding: Cell::new(std::ptr::null()),
-                registers: Cell::default(),
-            },
+            gate: GateRecord { binding: Cell::new(std::ptr::null()), registers: Cell::default() },
         }));
         pcr.this.set(pcr);
         pcr.prcb.set(std::ptr::from_ref(pcr).cast::<c_void>().wrapping_byte_add(0x180));

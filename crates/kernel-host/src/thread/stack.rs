@@ -94,12 +94,7 @@ std::arch::global_asm!(
 );
 
 unsafe extern "sysv64" {
-    fn kh_run_on_stack(
-        top: usize,
-        run: extern "sysv64" fn(*mut ()),
-        argument: *mut (),
-        saved: *mut usize,
-    ) -> u64;
+    fn kh_run_on_stack(top: usize, run: extern "sysv64" fn(*mut ()), argument: *mut (), saved: *mut usize) -> u64;
     fn kh_leave_stack(saved: usize) -> !;
 }
 
@@ -135,10 +130,7 @@ impl KernelStack {
             // SAFETY: a page of the fresh mapping, which nobody uses.
             unsafe { mprotect(guard, GUARD_BYTES, MprotectFlags::empty()) }?;
         }
-        Ok(Self {
-            base: base as usize,
-            caller: Box::new(0),
-        })
+        Ok(Self { base: base as usize, caller: Box::new(0) })
     }
 
     /// Runs `body` on this stack. `None` when it was left with [`KernelStack::leave`] instead of returning; the stack

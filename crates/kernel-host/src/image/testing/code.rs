@@ -221,7 +221,7 @@ std::arch::global_asm!(
     "kt_x_raise:",
     "  .byte 0x19, kt_raise_prologue - kt_raise, 6, 0",
     "  .byte kt_raise_prologue - kt_raise, 0x68, 2, 0", // movaps [rsp + 32], xmm6
-    "  .byte 4b - kt_raise, 0x72", // sub rsp, 64
+    "  .byte 4b - kt_raise, 0x72",                      // sub rsp, 64
     "  .byte 3b - kt_raise, 0xC0, 2b - kt_raise, 0x60, 1b - kt_raise, 0x30", // r12, rsi, rbx
     "  .long kt_handler - kt_text + 0x1000, 1",
     "  .long kt_raise_try - kt_text + 0x1000, kt_raise_try_end - kt_text + 0x1000",
@@ -230,7 +230,7 @@ std::arch::global_asm!(
     "  .byte 0x19, kt_inner_prologue - kt_inner, 7, 0x25", // frame pointer: RBP = RSP + 2 * 16
     "  .byte kt_inner_prologue - kt_inner, 0x03",
     "  .byte kt_inner_9 - kt_inner, 0x68, 3, 0", // movaps [rsp + 48], xmm6
-    "  .byte kt_inner_8 - kt_inner, 0x92", // sub rsp, 80
+    "  .byte kt_inner_8 - kt_inner, 0x92",       // sub rsp, 80
     "  .byte 7b - kt_inner, 0xC0, 6b - kt_inner, 0x30, 5b - kt_inner, 0x50, 0, 0", // r12, rbx, rbp
     "  .long kt_handler - kt_text + 0x1000, 1",
     "  .long kt_inner_try - kt_text + 0x1000, kt_inner_try_end - kt_text + 0x1000, kt_inner_finally - kt_text + 0x1000, 0",
