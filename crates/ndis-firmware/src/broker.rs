@@ -1,17 +1,17 @@
 //! Finding the broker and fetching its table.
 
 use core::ffi::c_void;
+use core::mem::offset_of;
 use core::ptr::{self, NonNull};
 
 use nt_types::{NtStatus, UNICODE_STRING, utf16};
 use wdk_sys::ntddk::{
-    ExAllocatePool2, ExFreePool, IoBuildDeviceIoControlRequest, IoGetDeviceObjectPointer,
-    IofCallDriver, KeInitializeEvent, KeWaitForSingleObject, ObfDereferenceObject,
+    ExAllocatePool2, ExFreePool, IoBuildDeviceIoControlRequest, IoGetDeviceObjectPointer, IofCallDriver,
+    KeInitializeEvent, KeWaitForSingleObject, ObfDereferenceObject,
 };
 
 use crate::interface::{
-    FWBROKER_INTERFACE, FWBROKER_INTERFACE_VERSION_1, FWBROKER_QUERY_INTERFACE,
-    IOCTL_INTERNAL_FWBROKER_QUERY_INTERFACE,
+    FWBROKER_INTERFACE, FWBROKER_INTERFACE_VERSION_1, FWBROKER_QUERY_INTERFACE, IOCTL_INTERNAL_FWBROKER_QUERY_INTERFACE,
 };
 use crate::table::Table;
 
@@ -42,10 +42,7 @@ impl Broker {
     pub fn connect(consumer: &[u16]) -> Result<Self, NtStatus> {
         let (device, target) = DeviceReference::open()?;
         let table = query(target, consumer)?;
-        Ok(Self {
-            table,
-            _device: device,
-        })
+        Ok(Self { table, _device: device })
     }
 
     /// The broker's functions.
@@ -66,8 +63,7 @@ unsafe impl Sync for DeviceReference {}
 impl DeviceReference {
     /// Opens the broker's device; also returns the device object at the top of its stack, which the reference keeps alive.
     fn open() -> Result<(Self, wdk_sys::PDEVICE_OBJECT), NtStatus> {
-        let name = UNICODE_STRING::from_utf16(utf16!(r"\Device\FwBroker"))
-            .ok_or(NtStatus::OBJECT_NAME_INVALID)?;
+        let name = UNICODE_STRING::from_utf16(utf16!(r"\Device\FwBroker")).ok_or(NtStatus::OBJECT_NAME_INVALID)?;
         let mut file: wdk_sys::PFILE_OBJECT = ptr::null_mut();
         let mut device: wdk_sys::PDEVICE_OBJECT = ptr::null_mut();
         // SAFETY: the string and the two cells outlive the call; the layouts of both UNICODE_STRINGs are the same.
@@ -108,11 +104,8 @@ struct ExchangeMemory(NonNull<Exchange>);
 impl ExchangeMemory {
     fn new() -> Result<Self, NtStatus> {
         // SAFETY: non-paged, zeroed, and tagged; IRQL is PASSIVE_LEVEL.
-        let memory =
-            unsafe { ExAllocatePool2(POOL_FLAG_NON_PAGED, size_of::<Exchange>() as u64, TAG) };
-        NonNull::new(memory.cast())
-            .map(Self)
-            .ok_or(NtStatus::INSUFFICIENT_RESOURCES)
+        let memory = unsafe { ExAllocatePool2(POOL_FLAG_NON_PAGED, size_of::<Exchange>() as u64, TAG) };
+        NonNull::new(memory.cast()).map(Self).ok_or(NtStatus::INSUFFICIENT_RESOURCES)
     }
 }
 
@@ -128,18 +121,17 @@ fn query(target: wdk_sys::PDEVICE_OBJECT, consumer: &[u16]) -> Result<Table, NtS
     let consumer = UNICODE_STRING::from_utf16(consumer).ok_or(NtStatus::INVALID_PARAMETER)?;
     let memory = ExchangeMemory::new()?;
     let exchange = memory.0.as_ptr();
-    // SAFETY: the exchange is ours alone so far.
-    let (event, status_block) =
-        unsafe { (&raw mut (*exchange).event, &raw mut (*exchange).status) };
-    // SAFETY: as above.
-    let (request, reply) = unsafe { (&raw mut (*exchange).request, &raw mut (*exchange).reply) };
+    let event: wdk_sys::PKEVENT = exchange.wrapping_byte_add(offset_of!(Exchange, event)).cast();
+    let status_block: wdk_sys::PIO_STATUS_BLOCK = exchange.wrapping_byte_add(offset_of!(Exchange, status)).cast();
+    let request: *mut FWBROKER_QUERY_INTERFACE = exchange.wrapping_byte_add(offset_of!(Exchange, request)).cast();
+    let reply: *mut FWBROKER_INTERFACE = exchange.wrapping_byte_add(offset_of!(Exchange, reply)).cast();
     let question = FWBROKER_QUERY_INTERFACE {
         Size: size_of::<FWBROKER_QUERY_INTERFACE>() as u16,
         Version: FWBROKER_INTERFACE_VERSION_1,
         Flags: 0,
         Consumer: consumer,
     };
-    // SAFETY: as above.
+    // SAFETY: a field of the exchange, which is ours alone so far.
     unsafe { request.write(question) };
     // SAFETY: the event is ours and unused; notification type, not signalled.
     unsafe { KeInitializeEvent(event, wdk_sys::_EVENT_TYPE::NotificationEvent, 0) };
@@ -168,14 +160,12 @@ fn query(target: wdk_sys::PDEVICE_OBJECT, consumer: &[u16]) -> Result<Table, NtS
             return Err(NtStatus::IO_TIMEOUT);
         }
         // SAFETY: the event says that the I/O manager has written the block.
-        status = NtStatus(unsafe { (*status_block).__bindgen_anon_1.Status });
+        let block = unsafe { status_block.read() };
+        // SAFETY: a completed request leaves its status in the union.
+        status = NtStatus(unsafe { block.__bindgen_anon_1.Status });
     }
     if status != NtStatus::SUCCESS {
-        return Err(if status.is_success() {
-            NtStatus::UNSUCCESSFUL
-        } else {
-            status
-        });
+        return Err(if status.is_success() { NtStatus::UNSUCCESSFUL } else { status });
     }
     // SAFETY: the request is complete, and zeroed memory is a valid (empty) table where the broker wrote nothing.
     let reply = unsafe { reply.read() };

@@ -44,14 +44,9 @@ impl<'table> FirmwareFile<'table> {
     pub fn map(&self) -> Result<Mapping<'_>, NtStatus> {
         let mut buffer = ptr::null();
         // SAFETY: the table is referenced and the handle open.
-        let status =
-            unsafe { (self.table.map)(self.table.context, self.image.Handle, &raw mut buffer) };
+        let status = unsafe { (self.table.map)(self.table.context, self.image.Handle, &raw mut buffer) };
         if status != NtStatus::SUCCESS {
-            return Err(if status.is_success() {
-                NtStatus::UNSUCCESSFUL
-            } else {
-                status
-            });
+            return Err(if status.is_success() { NtStatus::UNSUCCESSFUL } else { status });
         }
         let length = usize::try_from(self.image.Length).unwrap_or(0);
         if buffer.is_null() || length == 0 {
@@ -179,9 +174,7 @@ pub(crate) mod tests {
     ) -> NtStatus {
         let state = state(context);
         // SAFETY: NULL or a valid structure, by the interface.
-        state
-            .timeout
-            .set(unsafe { parameters.as_ref() }.map(|p| p.TimeoutMilliseconds));
+        state.timeout.set(unsafe { parameters.as_ref() }.map(|p| p.TimeoutMilliseconds));
         // SAFETY: a valid string, by the interface.
         let wanted = unsafe { *wanted };
         // SAFETY: its buffer holds that many characters.
@@ -190,21 +183,13 @@ pub(crate) mod tests {
             return NtStatus::OBJECT_NAME_NOT_FOUND;
         }
         state.open.set(state.open.get() + 1);
-        let opened = FWBROKER_IMAGE {
-            Handle: 7,
-            Length: state.bytes.get().len() as u64,
-            Sha256: [9; 32],
-        };
+        let opened = FWBROKER_IMAGE { Handle: 7, Length: state.bytes.get().len() as u64, Sha256: [9; 32] };
         // SAFETY: a valid pointer, by the interface.
         unsafe { image.write(opened) };
         NtStatus::SUCCESS
     }
 
-    unsafe extern "efiapi" fn map(
-        context: *mut c_void,
-        handle: u64,
-        buffer: *mut *const c_void,
-    ) -> NtStatus {
+    unsafe extern "efiapi" fn map(context: *mut c_void, handle: u64, buffer: *mut *const c_void) -> NtStatus {
         assert_eq!(handle, 7);
         let state = state(context);
         state.mapped.set(state.mapped.get() + 1);

@@ -143,11 +143,8 @@ pub type FWBROKER_OPEN = unsafe extern "efiapi" fn(
 ///
 /// Returns `STATUS_SUCCESS`; `STATUS_INVALID_HANDLE` (not open, or not opened through this table); `STATUS_INVALID_PARAMETER` (`Buffer` is
 /// NULL). `*Buffer` is set to NULL on failure.
-pub type FWBROKER_MAP = unsafe extern "efiapi" fn(
-    Context: *mut c_void,
-    Handle: u64,
-    Buffer: *mut *const c_void,
-) -> NtStatus;
+pub type FWBROKER_MAP =
+    unsafe extern "efiapi" fn(Context: *mut c_void, Handle: u64, Buffer: *mut *const c_void) -> NtStatus;
 
 /// Ends one `Map` of the handle. IRQL <= `DISPATCH_LEVEL`.
 ///

@@ -16,10 +16,7 @@
 //! `source` falls back to `NdisOpenFile` where the broker is not loaded.
 
 #![no_std]
-#![expect(
-    unsafe_code,
-    reason = "calls through the broker's function table and into ntoskrnl"
-)]
+#![expect(unsafe_code, reason = "calls through the broker's function table and into ntoskrnl")]
 #![cfg_attr(
     not(test),
     deny(

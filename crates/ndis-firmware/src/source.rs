@@ -29,9 +29,7 @@ impl Source {
     pub fn connect(consumer: &[u16]) -> Result<Self, NtStatus> {
         match Broker::connect(consumer) {
             Ok(broker) => Ok(Self::Broker(broker)),
-            Err(NtStatus::OBJECT_NAME_NOT_FOUND | NtStatus::OBJECT_PATH_NOT_FOUND) => {
-                Ok(Self::DriverFolder)
-            }
+            Err(NtStatus::OBJECT_NAME_NOT_FOUND | NtStatus::OBJECT_PATH_NOT_FOUND) => Ok(Self::DriverFolder),
             Err(status) => Err(status),
         }
     }
@@ -47,11 +45,9 @@ impl Source {
         highest: i64,
     ) -> Result<Firmware<'a>, NdisStatus> {
         match self {
-            Self::Broker(broker) => broker
-                .table()
-                .open(name, highest)
-                .map(Firmware::Brokered)
-                .map_err(NdisStatus::from_nt),
+            Self::Broker(broker) => {
+                broker.table().open(name, highest).map(Firmware::Brokered).map_err(NdisStatus::from_nt)
+            }
             Self::DriverFolder => NdisFile::open(init, name, highest).map(Firmware::Ndis),
         }
     }
@@ -81,10 +77,7 @@ impl Firmware<'_> {
     /// The broker's status as NDIS spells it, or `NDIS_STATUS_ALREADY_MAPPED`.
     pub fn map(&mut self) -> Result<FirmwareBytes<'_>, NdisStatus> {
         match self {
-            Self::Brokered(file) => file
-                .map()
-                .map(FirmwareBytes::Brokered)
-                .map_err(NdisStatus::from_nt),
+            Self::Brokered(file) => file.map().map(FirmwareBytes::Brokered).map_err(NdisStatus::from_nt),
             Self::Ndis(file) => file.map().map(FirmwareBytes::Ndis),
         }
     }

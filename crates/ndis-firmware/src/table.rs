@@ -6,8 +6,8 @@ use nt_types::{NtStatus, UNICODE_STRING};
 
 use crate::file::FirmwareFile;
 use crate::interface::{
-    FWBROKER_CLOSE, FWBROKER_IMAGE, FWBROKER_INTERFACE, FWBROKER_INTERFACE_VERSION_1, FWBROKER_MAP,
-    FWBROKER_OPEN, FWBROKER_OPEN_PARAMETERS, FWBROKER_REFERENCE, FWBROKER_UNMAP, NO_HANDLE,
+    FWBROKER_CLOSE, FWBROKER_IMAGE, FWBROKER_INTERFACE, FWBROKER_INTERFACE_VERSION_1, FWBROKER_MAP, FWBROKER_OPEN,
+    FWBROKER_OPEN_PARAMETERS, FWBROKER_REFERENCE, FWBROKER_UNMAP, NO_HANDLE,
 };
 
 /// One reference to the broker's interface; dropping it gives the reference back, at IRQL <= `DISPATCH_LEVEL`.
@@ -37,22 +37,9 @@ impl Table {
     pub unsafe fn from_interface(interface: &FWBROKER_INTERFACE) -> Result<Self, NtStatus> {
         let complete = interface.Version == FWBROKER_INTERFACE_VERSION_1
             && usize::from(interface.Size) >= size_of::<FWBROKER_INTERFACE>();
-        match (
-            interface.Open,
-            interface.Map,
-            interface.Unmap,
-            interface.Close,
-            interface.InterfaceDereference,
-        ) {
+        match (interface.Open, interface.Map, interface.Unmap, interface.Close, interface.InterfaceDereference) {
             (Some(open), Some(map), Some(unmap), Some(close), Some(dereference)) if complete => {
-                Ok(Self {
-                    context: interface.Context,
-                    open,
-                    map,
-                    unmap,
-                    close,
-                    dereference,
-                })
+                Ok(Self { context: interface.Context, open, map, unmap, close, dereference })
             }
             (.., Some(dereference)) => {
                 // SAFETY: the table came with one reference, which nobody else will give back.
@@ -78,12 +65,7 @@ impl Table {
     ///
     /// # Errors
     /// As for [`open`](Self::open).
-    pub fn open_within(
-        &self,
-        name: &[u16],
-        highest: i64,
-        milliseconds: u32,
-    ) -> Result<FirmwareFile<'_>, NtStatus> {
+    pub fn open_within(&self, name: &[u16], highest: i64, milliseconds: u32) -> Result<FirmwareFile<'_>, NtStatus> {
         let parameters = FWBROKER_OPEN_PARAMETERS {
             Size: size_of::<FWBROKER_OPEN_PARAMETERS>() as u16,
             Version: FWBROKER_INTERFACE_VERSION_1,
@@ -101,28 +83,12 @@ impl Table {
         parameters: *const FWBROKER_OPEN_PARAMETERS,
     ) -> Result<FirmwareFile<'_>, NtStatus> {
         let name = UNICODE_STRING::from_utf16(name).ok_or(NtStatus::OBJECT_NAME_INVALID)?;
-        let mut image = FWBROKER_IMAGE {
-            Handle: NO_HANDLE,
-            Length: 0,
-            Sha256: [0; 32],
-        };
+        let mut image = FWBROKER_IMAGE { Handle: NO_HANDLE, Length: 0, Sha256: [0; 32] };
         // SAFETY: the table is referenced, and all pointers are to locals that outlive the call.
-        let status = unsafe {
-            (self.open)(
-                self.context,
-                &raw const name,
-                highest,
-                parameters,
-                &raw mut image,
-            )
-        };
+        let status = unsafe { (self.open)(self.context, &raw const name, highest, parameters, &raw mut image) };
         // Only SUCCESS means that there is a handle: a pending or informational status would be the broker's mistake.
         if status != NtStatus::SUCCESS {
-            return Err(if status.is_success() {
-                NtStatus::UNSUCCESSFUL
-            } else {
-                status
-            });
+            return Err(if status.is_success() { NtStatus::UNSUCCESSFUL } else { status });
         }
         Ok(FirmwareFile::new(self, image))
     }

@@ -42,22 +42,9 @@ fn compile(source: &str, folder: &Path) -> Result<(), String> {
     let file = folder.join("check.c");
     std::fs::write(&file, source).map_err(|error| error.to_string())?;
     let output = Command::new(COMPILER)
-        .args([
-            "-std=c89",
-            "-pedantic-errors",
-            "-Wall",
-            "-Wextra",
-            "-Werror",
-            "-c",
-            "-D_WIN32_WINNT=0x0A00",
-        ])
+        .args(["-std=c89", "-pedantic-errors", "-Wall", "-Wextra", "-Werror", "-c", "-D_WIN32_WINNT=0x0A00"])
         // The DDK's own headers are no model of C89: as system headers they are not warned about.
-        .args([
-            "-isystem",
-            "/usr/x86_64-w64-mingw32/include/ddk",
-            "-isystem",
-            "/usr/share/mingw-w64/include/ddk",
-        ])
+        .args(["-isystem", "/usr/x86_64-w64-mingw32/include/ddk", "-isystem", "/usr/share/mingw-w64/include/ddk"])
         .arg("-I")
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("include"))
         .arg(&file)
@@ -65,11 +52,7 @@ fn compile(source: &str, folder: &Path) -> Result<(), String> {
         .arg(folder.join("check.o"))
         .output()
         .map_err(|error| error.to_string())?;
-    if output.status.success() {
-        Ok(())
-    } else {
-        Err(String::from_utf8_lossy(&output.stderr).into_owned())
-    }
+    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
 }
 
 #[test]
@@ -79,13 +62,8 @@ fn the_c_header_has_the_layout_of_the_rust_interface() {
         return;
     }
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let source = |assertions: &str| {
-        format!("#include <ntddk.h>\n#include <fwbroker.h>\n{assertions}int unused;\n")
-    };
+    let source = |assertions: &str| format!("#include <ntddk.h>\n#include <fwbroker.h>\n{assertions}int unused;\n");
     compile(&source(&assertions()), folder).unwrap_or_else(|log| panic!("{log}"));
     let wrong = source("C_ASSERT(sizeof(FWBROKER_INTERFACE) == 63);\n");
-    assert!(
-        compile(&wrong, folder).is_err(),
-        "a wrong claim has to be noticed"
-    );
+    assert!(compile(&wrong, folder).is_err(), "a wrong claim has to be noticed");
 }

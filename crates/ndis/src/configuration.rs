@@ -9,9 +9,8 @@ use crate::NdisStatus;
 use crate::miniport::AdapterHandle;
 use crate::raw::{
     NDIS_CONFIGURATION_OBJECT, NDIS_CONFIGURATION_PARAMETER, NDIS_HANDLE, NDIS_OBJECT_HEADER,
-    NDIS_OBJECT_TYPE_CONFIGURATION_OBJECT, NDIS_SIZEOF_CONFIGURATION_OBJECT_REVISION_1,
-    NdisCloseConfiguration, NdisOpenConfigurationEx, NdisParameterInteger, NdisParameterString,
-    NdisReadConfiguration,
+    NDIS_OBJECT_TYPE_CONFIGURATION_OBJECT, NDIS_SIZEOF_CONFIGURATION_OBJECT_REVISION_1, NdisCloseConfiguration,
+    NdisOpenConfigurationEx, NdisParameterInteger, NdisParameterString, NdisReadConfiguration,
 };
 
 /// An open configuration; dropping it closes it, and with it all values read through it. `PASSIVE_LEVEL`.
@@ -73,23 +72,13 @@ impl Configuration {
         Ok(unsafe { parameter.ParameterData.IntegerData })
     }
 
-    fn read(
-        &mut self,
-        name: &[u16],
-        kind: u32,
-    ) -> Result<NDIS_CONFIGURATION_PARAMETER, NdisStatus> {
+    fn read(&mut self, name: &[u16], kind: u32) -> Result<NDIS_CONFIGURATION_PARAMETER, NdisStatus> {
         let keyword = UNICODE_STRING::from_utf16(name).ok_or(NdisStatus::INVALID_PARAMETER)?;
         let mut status = NdisStatus::FAILURE;
         let mut value: *mut NDIS_CONFIGURATION_PARAMETER = ptr::null_mut();
         // SAFETY: the handle is open; the other pointers are to locals that outlive the call.
         unsafe {
-            NdisReadConfiguration(
-                &raw mut status,
-                &raw mut value,
-                self.handle,
-                &raw const keyword,
-                kind,
-            );
+            NdisReadConfiguration(&raw mut status, &raw mut value, self.handle, &raw const keyword, kind);
         }
         status.ok()?;
         let value = NonNull::new(value).ok_or(NdisStatus::FAILURE)?;

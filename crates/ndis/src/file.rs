@@ -34,31 +34,17 @@ impl<'init> NdisFile<'init> {
     /// # Errors
     /// `NDIS_STATUS_FILE_NOT_FOUND`, `NDIS_STATUS_RESOURCES`, `NDIS_STATUS_ERROR_READING_FILE`; `NDIS_STATUS_INVALID_PARAMETER` for a
     /// name above 32,767 characters.
-    pub fn open(
-        _: &'init Initializing<'_>,
-        name: &[u16],
-        highest: i64,
-    ) -> Result<Self, NdisStatus> {
+    pub fn open(_: &'init Initializing<'_>, name: &[u16], highest: i64) -> Result<Self, NdisStatus> {
         let name = UNICODE_STRING::from_utf16(name).ok_or(NdisStatus::INVALID_PARAMETER)?;
         let mut status = NdisStatus::FAILURE;
         let mut handle = ptr::null_mut();
         let mut length = 0;
         // SAFETY: all pointers are to locals that outlive the call, and the borrow proves that initialisation is under way.
         unsafe {
-            NdisOpenFile(
-                &raw mut status,
-                &raw mut handle,
-                &raw mut length,
-                &raw const name,
-                highest,
-            );
+            NdisOpenFile(&raw mut status, &raw mut handle, &raw mut length, &raw const name, highest);
         }
         status.ok()?;
-        Ok(Self {
-            handle,
-            length,
-            init: PhantomData,
-        })
+        Ok(Self { handle, length, init: PhantomData })
     }
 
     /// Exposes the contents. The exclusive borrow keeps a second mapping, which NDIS refuses, from compiling.
@@ -77,10 +63,7 @@ impl<'init> NdisFile<'init> {
             // SAFETY: a mapped file is `length` readable bytes until it is unmapped, which the result's drop does.
             unsafe { slice::from_raw_parts(buffer.cast(), self.length as usize) }
         };
-        Ok(MappedFile {
-            bytes,
-            handle: self.handle,
-        })
+        Ok(MappedFile { bytes, handle: self.handle })
     }
 }
 
@@ -90,11 +73,7 @@ impl<'init> NdisFile<'init> {
     ///
     /// # Errors
     /// `NDIS_STATUS_NOT_SUPPORTED`.
-    pub fn open(
-        _: &'init Initializing<'_>,
-        _name: &[u16],
-        _highest: i64,
-    ) -> Result<Self, NdisStatus> {
+    pub fn open(_: &'init Initializing<'_>, _name: &[u16], _highest: i64) -> Result<Self, NdisStatus> {
         Err(NdisStatus::NOT_SUPPORTED)
     }
 

@@ -31,23 +31,12 @@ impl<T> NdisBox<T> {
     /// `NDIS_STATUS_RESOURCES`; `value` is dropped then.
     pub fn new(adapter: AdapterHandle, tag: u32, value: T) -> Result<Self, NdisStatus> {
         const {
-            assert!(
-                mem::align_of::<T>() <= POOL_ALIGNMENT,
-                "pool memory is 16-byte aligned"
-            );
-            assert!(
-                mem::size_of::<T>() > 0 && mem::size_of::<T>() <= 0x1_0000,
-                "one allocation of pool"
-            );
+            assert!(mem::align_of::<T>() <= POOL_ALIGNMENT, "pool memory is 16-byte aligned");
+            assert!(mem::size_of::<T>() > 0 && mem::size_of::<T>() <= 0x1_0000, "one allocation of pool");
         }
         // SAFETY: the handle is an adapter's; IRQL as documented on this function.
         let memory = unsafe {
-            NdisAllocateMemoryWithTagPriority(
-                adapter.as_raw(),
-                mem::size_of::<T>() as u32,
-                tag,
-                NORMAL_POOL_PRIORITY,
-            )
+            NdisAllocateMemoryWithTagPriority(adapter.as_raw(), mem::size_of::<T>() as u32, tag, NORMAL_POOL_PRIORITY)
         };
         let value_at = NonNull::new(memory.cast::<T>()).ok_or(NdisStatus::RESOURCES)?;
         // SAFETY: freshly allocated, large enough and aligned (asserted above), and owned by nobody else.

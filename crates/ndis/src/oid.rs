@@ -36,10 +36,7 @@ impl OidRequest<'_> {
     /// `raw` is NULL or a request that nobody else touches while the result lives, whose buffer has the length it says.
     #[must_use]
     pub unsafe fn from_raw(raw: *mut NDIS_OID_REQUEST) -> Option<Self> {
-        NonNull::new(raw).map(|raw| Self {
-            raw,
-            lifetime: PhantomData,
-        })
+        NonNull::new(raw).map(|raw| Self { raw, lifetime: PhantomData })
     }
 
     /// What is asked for.
@@ -67,9 +64,7 @@ impl OidRequest<'_> {
         let Ok(length) = u32::try_from(value.len()) else {
             return NdisStatus::FAILURE;
         };
-        if transfer.InformationBufferLength < length
-            || (transfer.InformationBuffer.is_null() && length != 0)
-        {
+        if transfer.InformationBufferLength < length || (transfer.InformationBuffer.is_null() && length != 0) {
             transfer.BytesDone = 0;
             transfer.BytesNeeded = length;
             self.set_transfer(transfer);
@@ -105,12 +100,7 @@ impl OidRequest<'_> {
             return &[];
         }
         // SAFETY: the requester keeps `InformationBufferLength` bytes valid until completion, by the contract of `from_raw`.
-        unsafe {
-            slice::from_raw_parts(
-                transfer.InformationBuffer.cast(),
-                transfer.InformationBufferLength as usize,
-            )
-        }
+        unsafe { slice::from_raw_parts(transfer.InformationBuffer.cast(), transfer.InformationBufferLength as usize) }
     }
 
     /// Takes a set request whose data must be a number of 32 bits; `NDIS_STATUS_INVALID_LENGTH` with the length needed otherwise.
@@ -122,9 +112,7 @@ impl OidRequest<'_> {
         let value = self.input().first_chunk::<4>().copied();
         (transfer.BytesDone, transfer.BytesNeeded) = if value.is_some() { (4, 0) } else { (0, 4) };
         self.set_transfer(transfer);
-        value
-            .map(u32::from_ne_bytes)
-            .ok_or(NdisStatus::INVALID_LENGTH)
+        value.map(u32::from_ne_bytes).ok_or(NdisStatus::INVALID_LENGTH)
     }
 
     /// Takes all data of a set request.
@@ -182,10 +170,7 @@ mod tests {
         let mut raw = request(0, &mut buffer);
         // SAFETY: `raw` outlives the view.
         let mut view = unsafe { OidRequest::from_raw(&raw mut raw) }.unwrap();
-        assert_eq!(
-            (view.kind(), view.oid()),
-            (OidKind::Query, OID_GEN_VENDOR_ID)
-        );
+        assert_eq!((view.kind(), view.oid()), (OidKind::Query, OID_GEN_VENDOR_ID));
         assert_eq!(view.answer_u32(0x1122_3344), NdisStatus::SUCCESS);
         assert_eq!(transfer(&raw).BytesDone, 4);
         assert_eq!(buffer, [0x44, 0x33, 0x22, 0x11, 0, 0, 0, 0]);
@@ -198,10 +183,7 @@ mod tests {
         // SAFETY: `raw` outlives the view.
         let mut view = unsafe { OidRequest::from_raw(&raw mut raw) }.unwrap();
         assert_eq!(view.answer_u32(1), NdisStatus::BUFFER_TOO_SHORT);
-        assert_eq!(
-            (transfer(&raw).BytesDone, transfer(&raw).BytesNeeded),
-            (0, 4)
-        );
+        assert_eq!((transfer(&raw).BytesDone, transfer(&raw).BytesNeeded), (0, 4));
         assert_eq!(buffer, [0xAA; 3]);
     }
 

@@ -179,37 +179,20 @@ mod tests {
     #[test]
     fn only_success_counts_as_success() {
         assert!(NdisStatus::SUCCESS.ok().is_ok());
-        for status in [
-            NdisStatus::PENDING,
-            NdisStatus::NOT_ACCEPTED,
-            NdisStatus::NOT_RECOGNIZED,
-        ] {
-            assert_eq!(
-                status.ok(),
-                Err(status),
-                "{status} has success severity, and is no success"
-            );
+        for status in [NdisStatus::PENDING, NdisStatus::NOT_ACCEPTED, NdisStatus::NOT_RECOGNIZED] {
+            assert_eq!(status.ok(), Err(status), "{status} has success severity, and is no success");
         }
     }
 
     #[test]
     fn a_missing_name_becomes_file_not_found_of_the_ndis_family() {
         let status = NdisStatus::from_nt(NtStatus::OBJECT_NAME_NOT_FOUND);
-        assert_eq!(
-            status.to_string(),
-            "NDIS_STATUS_FILE_NOT_FOUND (0xC001001B)"
-        );
+        assert_eq!(status.to_string(), "NDIS_STATUS_FILE_NOT_FOUND (0xC001001B)");
     }
 
     #[test]
     fn an_nt_status_without_counterpart_becomes_failure() {
-        assert_eq!(
-            NdisStatus::from_nt(NtStatus::IO_TIMEOUT),
-            NdisStatus::FAILURE
-        );
-        assert_eq!(
-            NdisStatus::from_nt(NtStatus::INSUFFICIENT_RESOURCES),
-            NdisStatus::RESOURCES
-        );
+        assert_eq!(NdisStatus::from_nt(NtStatus::IO_TIMEOUT), NdisStatus::FAILURE);
+        assert_eq!(NdisStatus::from_nt(NtStatus::INSUFFICIENT_RESOURCES), NdisStatus::RESOURCES);
     }
 }

@@ -6,15 +6,13 @@ use core::ptr;
 use crate::NdisStatus;
 use crate::raw::{
     IF_TYPE_ETHERNET_CSMACD, MediaConnectStateConnected, MediaDuplexStateFull, NDIS_HANDLE,
-    NDIS_MAC_OPTION_COPY_LOOKAHEAD_DATA, NDIS_MAC_OPTION_NO_LOOPBACK,
-    NDIS_MAC_OPTION_TRANSFERS_NOT_PEND, NDIS_MINIPORT_ADAPTER_GENERAL_ATTRIBUTES,
-    NDIS_MINIPORT_ADAPTER_REGISTRATION_ATTRIBUTES, NDIS_OBJECT_HEADER,
-    NDIS_OBJECT_TYPE_MINIPORT_ADAPTER_GENERAL_ATTRIBUTES,
-    NDIS_OBJECT_TYPE_MINIPORT_ADAPTER_REGISTRATION_ATTRIBUTES,
+    NDIS_MAC_OPTION_COPY_LOOKAHEAD_DATA, NDIS_MAC_OPTION_NO_LOOPBACK, NDIS_MAC_OPTION_TRANSFERS_NOT_PEND,
+    NDIS_MINIPORT_ADAPTER_GENERAL_ATTRIBUTES, NDIS_MINIPORT_ADAPTER_REGISTRATION_ATTRIBUTES, NDIS_OBJECT_HEADER,
+    NDIS_OBJECT_TYPE_MINIPORT_ADAPTER_GENERAL_ATTRIBUTES, NDIS_OBJECT_TYPE_MINIPORT_ADAPTER_REGISTRATION_ATTRIBUTES,
     NDIS_SIZEOF_MINIPORT_ADAPTER_GENERAL_ATTRIBUTES_REVISION_2,
     NDIS_SIZEOF_MINIPORT_ADAPTER_REGISTRATION_ATTRIBUTES_REVISION_1, NET_IF_ACCESS_BROADCAST,
-    NET_IF_CONNECTION_DEDICATED, NET_IF_DIRECTION_SENDRECEIVE, NdisMSetMiniportAttributes,
-    NdisMedium802_3, NdisPhysicalMediumUnspecified,
+    NET_IF_CONNECTION_DEDICATED, NET_IF_DIRECTION_SENDRECEIVE, NdisMSetMiniportAttributes, NdisMedium802_3,
+    NdisPhysicalMediumUnspecified,
 };
 
 /// NDIS's handle of an adapter (`NdisMiniportHandle`), valid until its halt.
@@ -43,10 +41,7 @@ pub struct Initializing<'init> {
 impl Initializing<'_> {
     /// Only `MiniportInitializeEx` may make one, and has to drop it before it returns.
     pub(super) const fn new(handle: NDIS_HANDLE) -> Self {
-        Self {
-            handle: AdapterHandle(handle),
-            init: PhantomData,
-        }
+        Self { handle: AdapterHandle(handle), init: PhantomData }
     }
 
     /// NDIS's handle of the adapter.

@@ -9,9 +9,9 @@ use crate::NdisStatus;
 use crate::memory::NdisBox;
 use crate::oid::OidRequest;
 use crate::raw::{
-    NDIS_HANDLE, NDIS_MINIPORT_INIT_PARAMETERS, NDIS_MINIPORT_PAUSE_PARAMETERS,
-    NDIS_MINIPORT_RESTART_PARAMETERS, NDIS_OID_REQUEST, NDIS_SEND_COMPLETE_FLAGS_DISPATCH_LEVEL,
-    NDIS_SEND_FLAGS_DISPATCH_LEVEL, NET_BUFFER_LIST, NdisMSendNetBufferListsComplete,
+    NDIS_HANDLE, NDIS_MINIPORT_INIT_PARAMETERS, NDIS_MINIPORT_PAUSE_PARAMETERS, NDIS_MINIPORT_RESTART_PARAMETERS,
+    NDIS_OID_REQUEST, NDIS_SEND_COMPLETE_FLAGS_DISPATCH_LEVEL, NDIS_SEND_FLAGS_DISPATCH_LEVEL, NET_BUFFER_LIST,
+    NdisMSendNetBufferListsComplete,
 };
 
 /// What `MiniportAdapterContext` points at: the driver's part, and the handle that completing sends takes.
@@ -46,20 +46,11 @@ pub(super) unsafe extern "efiapi" fn initialize<M: Miniport>(
 /// Errors leave through `?`, so that the adapter's memory goes back on every one of them.
 fn try_initialize<M: Miniport>(init: &Initializing<'_>) -> Result<(), NdisStatus> {
     let handle = init.handle();
-    let mut adapter = NdisBox::new(
-        handle,
-        M::POOL_TAG,
-        Adapter {
-            device: M::create(init)?,
-            handle,
-        },
-    )?;
+    let mut adapter = NdisBox::new(handle, M::POOL_TAG, Adapter { device: M::create(init)?, handle })?;
     init.set_registration(adapter.as_ptr().cast(), &M::ATTRIBUTES)?;
     let attributes = adapter.device.start(init)?;
     if let Err(status) = init.set_general(&attributes) {
-        adapter
-            .device
-            .halt(crate::raw::NdisHaltDeviceInitializationFailed);
+        adapter.device.halt(crate::raw::NdisHaltDeviceInitializationFailed);
         return Err(status);
     }
     // From here on NDIS owns the adapter; `halt` takes it back.
@@ -136,11 +127,8 @@ pub(super) unsafe extern "efiapi" fn send<M: Miniport>(
         // SAFETY: as above.
         list = unsafe { (*list).Next };
     }
-    let complete_flags = if flags & NDIS_SEND_FLAGS_DISPATCH_LEVEL == 0 {
-        0
-    } else {
-        NDIS_SEND_COMPLETE_FLAGS_DISPATCH_LEVEL
-    };
+    let complete_flags =
+        if flags & NDIS_SEND_FLAGS_DISPATCH_LEVEL == 0 { 0 } else { NDIS_SEND_COMPLETE_FLAGS_DISPATCH_LEVEL };
     // SAFETY: NDIS passes the registered context of a live adapter.
     let handle = unsafe { adapter::<M>(context) }.handle;
     // SAFETY: the chain is the one just received, completed once.

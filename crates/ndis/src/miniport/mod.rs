@@ -16,10 +16,8 @@ use nt_types::{DRIVER_OBJECT, UNICODE_STRING};
 use crate::NdisStatus;
 use crate::oid::OidRequest;
 use crate::raw::{
-    NDIS_MINIPORT_DRIVER_CHARACTERISTICS, NDIS_OBJECT_HEADER,
-    NDIS_OBJECT_TYPE_MINIPORT_DRIVER_CHARACTERISTICS,
-    NDIS_SIZEOF_MINIPORT_DRIVER_CHARACTERISTICS_REVISION_2, NdisMDeregisterMiniportDriver,
-    NdisMRegisterMiniportDriver,
+    NDIS_MINIPORT_DRIVER_CHARACTERISTICS, NDIS_OBJECT_HEADER, NDIS_OBJECT_TYPE_MINIPORT_DRIVER_CHARACTERISTICS,
+    NDIS_SIZEOF_MINIPORT_DRIVER_CHARACTERISTICS_REVISION_2, NdisMDeregisterMiniportDriver, NdisMRegisterMiniportDriver,
 };
 
 pub use adapter::{AdapterHandle, GeneralAttributes, Initializing, RegistrationAttributes};
@@ -81,9 +79,7 @@ impl MiniportDriver {
     /// Not registered.
     #[must_use]
     pub const fn new() -> Self {
-        Self {
-            handle: AtomicPtr::new(ptr::null_mut()),
-        }
+        Self { handle: AtomicPtr::new(ptr::null_mut()) }
     }
 
     /// Registers `M` for NDIS 6.30. Only in `DriverEntry`, at `PASSIVE_LEVEL`.

@@ -23,11 +23,8 @@ pub type NDIS_OPEN_FILE = unsafe extern "efiapi" fn(
 );
 
 /// `NdisMapFile`. IRQL <= `DISPATCH_LEVEL`.
-pub type NDIS_MAP_FILE = unsafe extern "efiapi" fn(
-    Status: *mut NdisStatus,
-    MappedBuffer: *mut *mut c_void,
-    FileHandle: NDIS_HANDLE,
-);
+pub type NDIS_MAP_FILE =
+    unsafe extern "efiapi" fn(Status: *mut NdisStatus, MappedBuffer: *mut *mut c_void, FileHandle: NDIS_HANDLE);
 
 /// `NdisUnmapFile` and `NdisCloseFile`. `PASSIVE_LEVEL`.
 pub type NDIS_FILE_RELEASE = unsafe extern "efiapi" fn(FileHandle: NDIS_HANDLE);

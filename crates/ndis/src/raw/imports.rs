@@ -5,8 +5,8 @@ use core::ffi::c_void;
 use nt_types::{DRIVER_OBJECT, UNICODE_STRING};
 
 use super::{
-    NDIS_CONFIGURATION_OBJECT, NDIS_CONFIGURATION_PARAMETER, NDIS_HANDLE,
-    NDIS_MINIPORT_DRIVER_CHARACTERISTICS, NDIS_OID_REQUEST, NET_BUFFER_LIST,
+    NDIS_CONFIGURATION_OBJECT, NDIS_CONFIGURATION_PARAMETER, NDIS_HANDLE, NDIS_MINIPORT_DRIVER_CHARACTERISTICS,
+    NDIS_OID_REQUEST, NET_BUFFER_LIST,
 };
 use crate::NdisStatus;
 
@@ -23,10 +23,8 @@ unsafe extern "C" {
     /// `PASSIVE_LEVEL`, from `MiniportDriverUnload` or a failing `DriverEntry`.
     pub fn NdisMDeregisterMiniportDriver(NdisMiniportDriverHandle: NDIS_HANDLE);
     /// `PASSIVE_LEVEL`, from `MiniportInitializeEx`. The second argument points at one of the attribute structures.
-    pub fn NdisMSetMiniportAttributes(
-        NdisMiniportHandle: NDIS_HANDLE,
-        MiniportAttributes: *const c_void,
-    ) -> NdisStatus;
+    pub fn NdisMSetMiniportAttributes(NdisMiniportHandle: NDIS_HANDLE, MiniportAttributes: *const c_void)
+    -> NdisStatus;
     /// IRQL <= `DISPATCH_LEVEL`, once for each request answered with `NDIS_STATUS_PENDING`.
     pub fn NdisMOidRequestComplete(
         NdisMiniportHandle: NDIS_HANDLE,
@@ -77,11 +75,7 @@ unsafe extern "C" {
     );
     /// See [`NDIS_MAP_FILE`](super::NDIS_MAP_FILE).
     #[cfg(target_arch = "x86_64")]
-    pub fn NdisMapFile(
-        Status: *mut NdisStatus,
-        MappedBuffer: *mut *mut c_void,
-        FileHandle: NDIS_HANDLE,
-    );
+    pub fn NdisMapFile(Status: *mut NdisStatus, MappedBuffer: *mut *mut c_void, FileHandle: NDIS_HANDLE);
     /// See [`NDIS_FILE_RELEASE`](super::NDIS_FILE_RELEASE).
     #[cfg(target_arch = "x86_64")]
     pub fn NdisUnmapFile(FileHandle: NDIS_HANDLE);
@@ -93,10 +87,5 @@ unsafe extern "C" {
 #[link(name = "ndis.sys", kind = "raw-dylib", modifiers = "+verbatim")]
 unsafe extern "C" {
     /// `PASSIVE_LEVEL` in practice. `NumberOfErrorValues` values of 32 bits follow.
-    pub fn NdisWriteErrorLogEntry(
-        NdisAdapterHandle: NDIS_HANDLE,
-        ErrorCode: u32,
-        NumberOfErrorValues: u32,
-        ...
-    );
+    pub fn NdisWriteErrorLogEntry(NdisAdapterHandle: NDIS_HANDLE, ErrorCode: u32, NumberOfErrorValues: u32, ...);
 }

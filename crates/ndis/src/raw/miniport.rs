@@ -8,10 +8,8 @@ use super::{NDIS_HANDLE, NDIS_OBJECT_HEADER, NDIS_OID_REQUEST, NET_BUFFER_LIST};
 use crate::NdisStatus;
 
 /// `MiniportSetOptions`. `PASSIVE_LEVEL`, within `NdisMRegisterMiniportDriver`.
-pub type MINIPORT_SET_OPTIONS = unsafe extern "efiapi" fn(
-    NdisDriverHandle: NDIS_HANDLE,
-    DriverContext: NDIS_HANDLE,
-) -> NdisStatus;
+pub type MINIPORT_SET_OPTIONS =
+    unsafe extern "efiapi" fn(NdisDriverHandle: NDIS_HANDLE, DriverContext: NDIS_HANDLE) -> NdisStatus;
 /// `MiniportInitializeEx`. `PASSIVE_LEVEL`.
 pub type MINIPORT_INITIALIZE = unsafe extern "efiapi" fn(
     NdisMiniportHandle: NDIS_HANDLE,
@@ -19,8 +17,7 @@ pub type MINIPORT_INITIALIZE = unsafe extern "efiapi" fn(
     MiniportInitParameters: *mut NDIS_MINIPORT_INIT_PARAMETERS,
 ) -> NdisStatus;
 /// `MiniportHaltEx`. `PASSIVE_LEVEL`.
-pub type MINIPORT_HALT =
-    unsafe extern "efiapi" fn(MiniportAdapterContext: NDIS_HANDLE, HaltAction: u32);
+pub type MINIPORT_HALT = unsafe extern "efiapi" fn(MiniportAdapterContext: NDIS_HANDLE, HaltAction: u32);
 /// `MiniportDriverUnload`. `PASSIVE_LEVEL`.
 pub type MINIPORT_UNLOAD = unsafe extern "efiapi" fn(DriverObject: *mut DRIVER_OBJECT);
 /// `MiniportPause`. `PASSIVE_LEVEL`.
@@ -34,10 +31,8 @@ pub type MINIPORT_RESTART = unsafe extern "efiapi" fn(
     RestartParameters: *mut NDIS_MINIPORT_RESTART_PARAMETERS,
 ) -> NdisStatus;
 /// `MiniportOidRequest`. `PASSIVE_LEVEL`.
-pub type MINIPORT_OID_REQUEST = unsafe extern "efiapi" fn(
-    MiniportAdapterContext: NDIS_HANDLE,
-    OidRequest: *mut NDIS_OID_REQUEST,
-) -> NdisStatus;
+pub type MINIPORT_OID_REQUEST =
+    unsafe extern "efiapi" fn(MiniportAdapterContext: NDIS_HANDLE, OidRequest: *mut NDIS_OID_REQUEST) -> NdisStatus;
 /// `MiniportSendNetBufferLists`. IRQL <= `DISPATCH_LEVEL`.
 pub type MINIPORT_SEND_NET_BUFFER_LISTS = unsafe extern "efiapi" fn(
     MiniportAdapterContext: NDIS_HANDLE,
@@ -52,22 +47,17 @@ pub type MINIPORT_RETURN_NET_BUFFER_LISTS = unsafe extern "efiapi" fn(
     ReturnFlags: u32,
 );
 /// `MiniportCancelSend`. IRQL <= `DISPATCH_LEVEL`.
-pub type MINIPORT_CANCEL_SEND =
-    unsafe extern "efiapi" fn(MiniportAdapterContext: NDIS_HANDLE, CancelId: *mut c_void);
+pub type MINIPORT_CANCEL_SEND = unsafe extern "efiapi" fn(MiniportAdapterContext: NDIS_HANDLE, CancelId: *mut c_void);
 /// `MiniportCheckForHangEx`. `PASSIVE_LEVEL`.
-pub type MINIPORT_CHECK_FOR_HANG =
-    unsafe extern "efiapi" fn(MiniportAdapterContext: NDIS_HANDLE) -> u8;
+pub type MINIPORT_CHECK_FOR_HANG = unsafe extern "efiapi" fn(MiniportAdapterContext: NDIS_HANDLE) -> u8;
 /// `MiniportResetEx`. IRQL <= `DISPATCH_LEVEL`.
-pub type MINIPORT_RESET = unsafe extern "efiapi" fn(
-    MiniportAdapterContext: NDIS_HANDLE,
-    AddressingReset: *mut u8,
-) -> NdisStatus;
+pub type MINIPORT_RESET =
+    unsafe extern "efiapi" fn(MiniportAdapterContext: NDIS_HANDLE, AddressingReset: *mut u8) -> NdisStatus;
 /// `MiniportDevicePnPEventNotify`. `PASSIVE_LEVEL`.
 pub type MINIPORT_DEVICE_PNP_EVENT_NOTIFY =
     unsafe extern "efiapi" fn(MiniportAdapterContext: NDIS_HANDLE, NetDevicePnPEvent: *mut c_void);
 /// `MiniportShutdownEx`. `PASSIVE_LEVEL`, or any IRQL after a bug check.
-pub type MINIPORT_SHUTDOWN =
-    unsafe extern "efiapi" fn(MiniportAdapterContext: NDIS_HANDLE, ShutdownAction: u32);
+pub type MINIPORT_SHUTDOWN = unsafe extern "efiapi" fn(MiniportAdapterContext: NDIS_HANDLE, ShutdownAction: u32);
 /// `MiniportCancelOidRequest`. IRQL <= `DISPATCH_LEVEL`.
 pub type MINIPORT_CANCEL_OID_REQUEST =
     unsafe extern "efiapi" fn(MiniportAdapterContext: NDIS_HANDLE, RequestId: *mut c_void);

@@ -19,11 +19,7 @@ impl NDIS_OBJECT_HEADER {
     /// A header with these values.
     #[must_use]
     pub const fn new(kind: u8, revision: u8, size: u16) -> Self {
-        Self {
-            Type: kind,
-            Revision: revision,
-            Size: size,
-        }
+        Self { Type: kind, Revision: revision, Size: size }
     }
 }
 
