@@ -12,10 +12,12 @@ use clap::{Parser, Subcommand};
 
 mod arch;
 mod check;
+mod demo;
 mod driver;
 mod firmware;
 mod inf;
 mod process;
+mod programs;
 mod setup;
 mod test;
 mod workspace;
@@ -49,6 +51,12 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Show the main job: real firmware goes through fwbroker.sys into a NIC driver.
+    Demo {
+        /// Your own firmware file instead of Debian's; may be given more than once.
+        #[arg(long = "image", value_name = "FILE")]
+        images: Vec<std::path::PathBuf>,
+    },
     /// Fetch the NIC firmware images that the demo uses into target/firmware/ and list them.
     Firmware,
 }
@@ -78,6 +86,7 @@ fn run() -> Result<()> {
         Task::Driver { arch } => driver::run(&workspace, arch),
         Task::Check => check::run(&workspace),
         Task::Test { args } => test::run(&workspace, &args),
+        Task::Demo { images } => demo::run(&workspace, &images),
         Task::Firmware => {
             for image in firmware::images(&workspace)? {
                 println!("{:<12} {:>7}  {}", image.device, image.bytes, image.path.display());

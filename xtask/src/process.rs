@@ -10,12 +10,13 @@ use crate::workspace::Workspace;
 /// A `cargo` command in the repository's root.
 ///
 /// Compiler flags from the caller's environment would replace those of `.cargo/config.toml`, and with them the static
-/// CRT that wdk-build insists on; they are dropped for every command so that all of them share build results.
+/// CRT that wdk-build insists on; they are dropped for every command so that all of them share build results. So is another
+/// target folder: tests look for programs and drivers below `target/`.
 pub(crate) fn cargo(workspace: &Workspace) -> Command {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(program);
     command.current_dir(&workspace.root);
-    for name in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_RUSTFLAGS"] {
+    for name in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_RUSTFLAGS", "CARGO_TARGET_DIR"] {
         command.env_remove(name);
     }
     command

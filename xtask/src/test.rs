@@ -8,17 +8,19 @@ use anyhow::{Context, Result};
 use crate::arch::Arch;
 use crate::driver;
 use crate::process;
+use crate::programs;
 use crate::setup;
 use crate::setup::toolchain::CLIENT_TARGET;
 use crate::workspace::Workspace;
 
-/// Sets up, builds the drivers and fwbctl.exe, and runs `cargo test` with `arguments`.
+/// Sets up, builds the drivers and the programs, and runs `cargo test` with `arguments`.
 pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     let mut phases = Phases::default();
     let names = Arch::X64.names()?;
     let lock = phases.time("set-up", || setup::run(workspace))?;
     let drivers = phases.time("drivers", || driver::build(workspace, names))?;
     phases.time("fwbctl.exe", || build_client(workspace))?;
+    phases.time("programs", || programs::build(workspace))?;
     // Tests only read what has been generated, and may take long: let other commands go on.
     drop(lock);
     let tested = phases.time("tests", || {

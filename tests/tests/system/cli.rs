@@ -54,7 +54,7 @@ fn a_part_of_a_file_can_be_read() {
 fn a_refusal_says_what_failed_why_and_what_next_and_exits_with_1() {
     let host = Host::start();
     let fwbctl = Fwbctl::new(&host);
-    let error = fwbctl.refused(&["read", r"C:\Windows\Firmware\none.rom"]);
+    let error = fwbctl.refused(&["read", r"C:\Windows\Firmware\none.rom", "-o", "/dev/null"]);
     assert_eq!(error["reason"], "FileNotFound");
     assert_eq!(error["status_name"], "STATUS_OBJECT_NAME_NOT_FOUND");
     assert!(error["message"].as_str().unwrap().contains("none.rom"));
