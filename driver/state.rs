@@ -10,7 +10,7 @@ use crate::kernel::heap;
 use crate::kernel::irql::RaiseToDispatch;
 use crate::kernel::numbered::Numbered;
 use crate::kernel::platform::Kernel;
-use crate::kernel::random;
+use crate::kernel::{random, time};
 use crate::nic::Consumer;
 use crate::port::Connection;
 use crate::settings::Settings;
@@ -19,7 +19,7 @@ use broker::{Error, HandleKey, HandleTable, IrqlLock, Limits};
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use fltmgr::raw::FLT_FILTER;
-use fltmgr::{Filter, FilterRef, ServerPort};
+use fltmgr::{Filter, FilterRef, Passive, ServerPort};
 
 /// The handle table with what the driver puts into it.
 pub(crate) type Table = HandleTable<Entry, Reaper, RaiseToDispatch>;
@@ -42,8 +42,6 @@ pub(crate) struct State {
     pub(crate) policy: u32,
     /// Closes handles that were closed above PASSIVE_LEVEL.
     pub(crate) drain: DrainItem,
-    /// Calls of clients and NIC drivers that are inside the driver now.
-    calls: AtomicU32,
     /// What has to be given back at unload, in the order of [`Registered`].
     pub(crate) registered: IrqlLock<Registered, RaiseToDispatch>,
     filter: AtomicPtr<FLT_FILTER>,
@@ -71,7 +69,32 @@ static STATE: AtomicPtr<State> = AtomicPtr::new(ptr::null_mut());
 pub(crate) fn get() -> Option<&'static State> {
     // SAFETY: the pointer comes from `install`, and stays valid until `remove`, which is called when no
     // callback runs and none can start (module documentation).
-    unsafe { STATE.load(Ordering::Acquire).as_ref() }
+    unsafe { STATE.load(Ordering::SeqCst).as_ref() }
+}
+
+/// Calls of clients and NIC drivers that are inside the driver now. Not part of the state: a call has to be counted
+/// before it may look at the state.
+static CALLS: AtomicU32 = AtomicU32::new(0);
+
+/// Counts a call from outside; `None` once the driver is leaving. Any IRQL.
+pub(crate) fn enter() -> Option<Call> {
+    enter_to_leave().filter(|call| !call.closing.load(Ordering::SeqCst))
+}
+
+/// As [`enter`], for a call that has to be let in while the driver is leaving, because it gives something back.
+pub(crate) fn enter_to_leave() -> Option<Call> {
+    // Count first, look second: whoever waits for the count to fall either sees us, or we see that it waits.
+    CALLS.fetch_add(1, Ordering::SeqCst);
+    let Some(state) = get() else {
+        CALLS.fetch_sub(1, Ordering::SeqCst);
+        return None;
+    };
+    Some(Call { state })
+}
+
+/// Calls that are under way.
+pub(crate) fn calls() -> u32 {
+    CALLS.load(Ordering::SeqCst)
 }
 
 /// Makes `state` the driver's state.
@@ -91,8 +114,12 @@ pub(crate) fn install(state: State) -> Result<&'static State, Error> {
 ///
 /// # Safety
 /// Nothing runs that uses it, and nothing will: the filter is unregistered, or never was registered.
-pub(crate) unsafe fn remove() {
-    let state = STATE.swap(ptr::null_mut(), Ordering::AcqRel);
+pub(crate) unsafe fn remove(passive: Passive) {
+    let state = STATE.swap(ptr::null_mut(), Ordering::SeqCst);
+    // A call that found the pointer before it went was counted before, and leaves as soon as it sees that it is refused.
+    while calls() != 0 {
+        time::sleep(1, passive);
+    }
     // SAFETY: made by `install`, taken out, and nothing uses it (the caller's word).
     unsafe { heap::free(state) };
     crate::kernel::upcase::free();
@@ -113,7 +140,6 @@ impl State {
             limits,
             policy: policy.code(),
             drain: DrainItem::try_new()?,
-            calls: AtomicU32::new(0),
             registered: IrqlLock::new(Registered::default()),
             filter: AtomicPtr::new(ptr::null_mut()),
             closing: AtomicBool::new(false),
@@ -138,22 +164,9 @@ impl State {
         self.last_session.fetch_add(1, Ordering::Relaxed).wrapping_add(1)
     }
 
-    /// Counts a call from outside; `None` once the driver is leaving. Any IRQL.
-    pub(crate) fn enter(&'static self) -> Option<Call> {
-        // Count first, look second: whoever waits for the count to fall either sees us or we see that it waits.
-        self.calls.fetch_add(1, Ordering::SeqCst);
-        let call = Call { state: self };
-        (!self.closing.load(Ordering::SeqCst)).then_some(call)
-    }
-
-    /// Calls that are under way.
-    pub(crate) fn calls(&self) -> u32 {
-        self.calls.load(Ordering::SeqCst)
-    }
-
-    /// Begins to refuse everything new.
-    pub(crate) fn set_closing(&self) {
-        self.closing.store(true, Ordering::SeqCst);
+    /// Begins to refuse everything new, or, where an unload is refused after all, takes that back.
+    pub(crate) fn set_closing(&self, closing: bool) {
+        self.closing.store(closing, Ordering::SeqCst);
     }
 }
 
@@ -172,6 +185,6 @@ impl core::ops::Deref for Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.state.calls.fetch_sub(1, Ordering::SeqCst);
+        CALLS.fetch_sub(1, Ordering::SeqCst);
     }
 }

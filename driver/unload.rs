@@ -22,8 +22,16 @@ pub(crate) unsafe extern "efiapi" fn filter_unload(flags: u32) -> NtStatus {
     // SAFETY: the callback is documented to run at PASSIVE_LEVEL.
     let passive = unsafe { Passive::assume() };
     let Some(state) = state::get() else { return NtStatus::SUCCESS };
-    if flags & FLTFL_FILTER_UNLOAD_MANDATORY == 0 && is_needed(state) {
-        return NtStatus::FLT_DO_NOT_DETACH;
+    if flags & FLTFL_FILTER_UNLOAD_MANDATORY == 0 {
+        if is_needed(state) {
+            return NtStatus::FLT_DO_NOT_DETACH;
+        }
+        // Looked again with the door closed: somebody may have come in after the first look.
+        state.set_closing(true);
+        if is_needed(state) {
+            state.set_closing(false);
+            return NtStatus::FLT_DO_NOT_DETACH;
+        }
     }
     undo(state, passive);
     NtStatus::SUCCESS
@@ -34,21 +42,23 @@ fn is_needed(state: &State) -> bool {
     let handles = state.table.len();
     let consumers = state.consumers.len();
     let holders = state.images.holders();
-    if handles == 0 && consumers == 0 && holders == 0 {
+    let calls = state::calls();
+    if handles == 0 && consumers == 0 && holders == 0 && calls == 0 {
         return false;
     }
     log!(
-        c"fwbroker: not unloaded, %u handles open, %u NIC drivers connected, %u images held\n",
+        c"fwbroker: not unloaded, %u handles open, %u NIC drivers connected, %u images held, %u requests running\n",
         handles,
         consumers as u32,
         holders as u32,
+        calls,
     );
     true
 }
 
 /// Undoes whatever part of DriverEntry was done. Returns when nothing of the driver runs any more.
 pub(crate) fn undo(state: &'static State, passive: Passive) {
-    state.set_closing();
+    state.set_closing(true);
     // Taken out first, since none of the steps may run under the lock.
     let Registered { port, device, filter } = core::mem::take(&mut *state.registered.lock());
     drop(port);
@@ -61,7 +71,7 @@ pub(crate) fn undo(state: &'static State, passive: Passive) {
     state.images.close();
     drop(filter);
     // SAFETY: the filter is unregistered, which waited for callbacks and work items; device calls were waited for above.
-    unsafe { state::remove() };
+    unsafe { state::remove(passive) };
 }
 
 /// Closes every handle, of clients and of NIC drivers.
@@ -84,7 +94,7 @@ fn wait_until_idle(state: &State, passive: Passive) {
     let mut waited = 0_u32;
     loop {
         state.table.drain();
-        let calls = state.calls();
+        let calls = state::calls();
         if calls == 0 && state.table.is_empty() {
             return;
         }

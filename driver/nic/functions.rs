@@ -4,7 +4,7 @@
 use super::consumer::Consumer;
 use super::image;
 use crate::entry::{Entry, OpenImage};
-use crate::state::{self, Call, State, Table};
+use crate::state::{self, Call, Table};
 use broker::{Error, Handle, Kind, Pinned, Shared};
 use core::ffi::c_void;
 use core::sync::atomic::Ordering;
@@ -31,7 +31,7 @@ pub(super) fn table(context: *mut c_void) -> FWBROKER_INTERFACE {
 
 /// Counts the call and finds who calls.
 fn enter(context: *mut c_void) -> Option<(Call, Shared<Consumer>)> {
-    let call = state::get().and_then(State::enter)?;
+    let call = state::enter()?;
     let consumer = Consumer::of_context(&call, context)?;
     Some((call, consumer))
 }

@@ -2,7 +2,7 @@
 
 use super::consumer::Consumer;
 use super::functions;
-use crate::state::{self, State};
+use crate::state;
 use core::slice;
 use ndis_firmware::interface::{
     FWBROKER_INTERFACE, FWBROKER_INTERFACE_VERSION_1, FWBROKER_QUERY_INTERFACE,
@@ -38,7 +38,7 @@ pub(super) unsafe fn interface(irp: *mut IRP) -> Result<usize, NtStatus> {
     }
     // SAFETY: the string belongs to the sender's input (this function's contract).
     let name = unsafe { consumer_name(&query.Consumer) }?;
-    let call = state::get().and_then(State::enter).ok_or(NtStatus::SHUTDOWN_IN_PROGRESS)?;
+    let call = state::enter().ok_or(NtStatus::SHUTDOWN_IN_PROGRESS)?;
     let consumer = Consumer::register(&call, name).map_err(broker::Error::status)?;
     let table = functions::table(consumer.context());
     // SAFETY: the sender's output holds a table, as its length says; alignment is not promised.

@@ -101,7 +101,7 @@ pub(super) unsafe extern "efiapi" fn connect(
     _context_bytes: u32,
     cookie: *mut PVOID,
 ) -> NtStatus {
-    let Some(call) = state::get().and_then(State::enter) else { return NtStatus::SHUTDOWN_IN_PROGRESS };
+    let Some(call) = state::enter() else { return NtStatus::SHUTDOWN_IN_PROGRESS };
     let connected = Connection::try_new(&call, port)
         .and_then(|connection| call.connections.insert(connection.number, &connection).map(|()| connection.number));
     match connected {
@@ -119,7 +119,7 @@ pub(super) unsafe extern "efiapi" fn connect(
 pub(super) unsafe extern "efiapi" fn disconnect(cookie: PVOID) {
     // SAFETY: documented to run at PASSIVE_LEVEL.
     let passive = unsafe { Passive::assume() };
-    let Some(state) = state::get() else { return };
+    let Some(state) = state::enter_to_leave() else { return };
     let Some(connection) = state.connections.remove(cookie as usize as u64) else { return };
     connection.port.close(state.filter(), passive);
     // Ended first: what is started from now on is refused, what was registered before is cancelled here.

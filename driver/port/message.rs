@@ -49,7 +49,7 @@ pub(super) unsafe extern "efiapi" fn message(
     // SAFETY: FltMgr passes a variable of its own (rule: nc-fltkernel-pflt_message_notify). Set on every path.
     let returned = unsafe { &mut *returned };
     *returned = 0;
-    let Some(call) = state::get().and_then(State::enter) else { return NtStatus::PORT_DISCONNECTED };
+    let Some(call) = state::enter() else { return NtStatus::PORT_DISCONNECTED };
     let Some(connection) = call.connections.get(cookie as usize as u64) else { return NtStatus::PORT_DISCONNECTED };
     let buffers = UserInput::new(input, input_bytes)
         .and_then(|input| UserOutput::new(output, output_bytes).map(|output| (input, output)));

@@ -8,7 +8,7 @@
 //! What calls FltMgr exists on Windows targets only; `raw` without its functions compiles
 //! everywhere, so that a host program can implement the other side of the same declarations.
 //!
-//! Functions that need PASSIVE_LEVEL take a [`Passive`], a zero-sized proof that costs nothing
+//! Functions that need PASSIVE_LEVEL take a `Passive`, a zero-sized proof that costs nothing
 //! to pass and cannot be made by accident.
 
 #![no_std]
