@@ -64,15 +64,15 @@ impl AdapterError {
 /// States of an adapter, as the page "Miniport Adapter States and Operations" names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AdapterState {
-    /// MiniportInitializeEx runs.
+    /// `MiniportInitializeEx` runs.
     Initializing,
     /// Initialised, no data flows.
     Paused,
-    /// MiniportRestart was called and is not complete.
+    /// `MiniportRestart` was called and is not complete.
     Restarting,
     /// Data may flow.
     Running,
-    /// MiniportPause was called and is not complete.
+    /// `MiniportPause` was called and is not complete.
     Pausing,
     /// Gone.
     Halted,
@@ -97,7 +97,7 @@ pub(super) struct Port {
 struct PortState {
     state: AdapterState,
     attributes: Attributes,
-    /// The thread that MiniportInitializeEx runs on.
+    /// The thread that `MiniportInitializeEx` runs on.
     initializer: Option<u32>,
     /// Status of a pended pause or restart.
     completed: Option<NdisStatus>,
@@ -112,16 +112,17 @@ pub struct Adapter {
 }
 
 impl Machine {
-    /// Plugs in a network adapter `name` for the loaded driver of `service`, and starts it: MiniportInitializeEx, MiniportRestart.
+    /// Plugs in a network adapter `name` for the loaded driver of `service`, and starts it: `MiniportInitializeEx`, `MiniportRestart`.
     ///
     /// Its registry parameters are the defaults of the service's INF, and over these `parameters` as texts.
     ///
     /// # Errors
-    /// `NDIS_STATUS_ADAPTER_NOT_FOUND` when no miniport of that service is registered; the status with which MiniportInitializeEx or
-    /// MiniportRestart failed; a finding.
+    /// `NDIS_STATUS_ADAPTER_NOT_FOUND` when no miniport of that service is registered; the status with which `MiniportInitializeEx` or
+    /// `MiniportRestart` failed; a finding.
     pub fn add_adapter(&self, service: &str, name: &str, parameters: &[(&str, &str)]) -> Result<Adapter, AdapterError> {
         let machine = self.inner();
-        let miniport = registration::find(machine, service).ok_or(AdapterError::Status(NdisStatus::ADAPTER_NOT_FOUND))?;
+        let miniport =
+            registration::find(machine, service).ok_or(AdapterError::Status(NdisStatus::ADAPTER_NOT_FOUND))?;
         let port = Port::create(machine, miniport, name, parameters).map_err(AdapterError::Status)?;
         Thread::enter(machine, |thread| port.start(thread))?;
         Ok(Adapter { machine: self.clone(), port, is_gone: AtomicBool::new(false) })
@@ -185,7 +186,7 @@ impl Adapter {
         self.enter(|thread| self.port.restart(thread))
     }
 
-    /// The orderly end: MiniportPause, MiniportHaltEx.
+    /// The orderly end: `MiniportPause`, `MiniportHaltEx`.
     ///
     /// # Errors
     /// A finding.
@@ -203,7 +204,7 @@ impl Adapter {
         self.enter(|thread| self.port.surprise_remove(thread))
     }
 
-    /// The machine is switched off: MiniportShutdownEx, and nothing after it.
+    /// The machine is switched off: `MiniportShutdownEx`, and nothing after it.
     ///
     /// # Errors
     /// A finding.
@@ -280,7 +281,7 @@ impl Port {
         self.lock().attributes = attributes;
     }
 
-    /// Whether MiniportInitializeEx for this adapter runs on `thread`.
+    /// Whether `MiniportInitializeEx` for this adapter runs on `thread`.
     pub(super) fn is_initialized_by(&self, thread: &Thread) -> bool {
         self.lock().initializer == Some(thread.id())
     }
@@ -290,8 +291,13 @@ impl Port {
         Raw::at(self.lock().attributes.context.unwrap_or(0)).pointer()
     }
 
-    /// Calls a callback of the miniport at PASSIVE_LEVEL.
-    pub(super) fn call<R>(&self, thread: &Thread, callback: &'static str, body: impl FnOnce() -> R) -> Result<R, Stopped> {
+    /// Calls a callback of the miniport at `PASSIVE_LEVEL`.
+    pub(super) fn call<R>(
+        &self,
+        thread: &Thread,
+        callback: &'static str,
+        body: impl FnOnce() -> R,
+    ) -> Result<R, Stopped> {
         thread.call_driver(&self.miniport.driver, callback, 0, body)
     }
 

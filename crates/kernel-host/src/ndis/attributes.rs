@@ -1,4 +1,4 @@
-//! NdisMSetMiniportAttributes.
+//! `NdisMSetMiniportAttributes`.
 
 use ndis::NdisStatus;
 use ndis::raw::{
@@ -48,9 +48,10 @@ extern "efiapi" fn set_attributes(handle: usize, attributes: Raw<NDIS_OBJECT_HEA
             if let Some(refused) = check(&call, header, &[minimum, minimum]) {
                 return refused;
             }
-            type Registration = NDIS_MINIPORT_ADAPTER_REGISTRATION_ATTRIBUTES;
-            let raw = attributes.cast::<Registration>();
-            let context = field!(raw, Registration, MiniportAdapterContext).cast::<usize>().read();
+            let raw = attributes.cast::<NDIS_MINIPORT_ADAPTER_REGISTRATION_ATTRIBUTES>();
+            let context = field!(raw, NDIS_MINIPORT_ADAPTER_REGISTRATION_ATTRIBUTES, MiniportAdapterContext)
+                .cast::<usize>()
+                .read();
             port.set_attributes(Attributes { context: Some(context), ..so_far });
             NdisStatus::SUCCESS
         }

@@ -1,4 +1,4 @@
-//! Registry parameters: NdisOpenConfigurationEx, NdisReadConfiguration, NdisCloseConfiguration.
+//! Registry parameters: `NdisOpenConfigurationEx`, `NdisReadConfiguration`, `NdisCloseConfiguration`.
 #![expect(non_upper_case_globals, reason = "matches on constants in the spelling of ndis.h")]
 
 use std::sync::Arc;
@@ -36,7 +36,7 @@ pub(super) struct OpenConfiguration {
     values: Vec<HandedOut>,
 }
 
-/// Memory that NdisReadConfiguration handed out.
+/// Memory that `NdisReadConfiguration` handed out.
 #[derive(Debug)]
 struct HandedOut {
     /// The structure.

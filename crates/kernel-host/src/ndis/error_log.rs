@@ -1,4 +1,4 @@
-//! NdisWriteErrorLogEntry.
+//! `NdisWriteErrorLogEntry`.
 
 use super::Ndis;
 use crate::ddi::{Call, exports};

@@ -1,4 +1,4 @@
-//! Files for miniports: NdisOpenFile, NdisMapFile, NdisUnmapFile, NdisCloseFile.
+//! Files for miniports: `NdisOpenFile`, `NdisMapFile`, `NdisUnmapFile`, `NdisCloseFile`.
 //!
 //! Open reads the whole file into memory; mapping only makes that memory accessible, so that a driver that uses the buffer before it
 //! maps, after it unmaps or after it closes faults. What the pages leave undefined is a finding here: unmapping what is not mapped, and
@@ -122,15 +122,21 @@ fn read_file(machine: &Arc<Inner>, name: &str) -> Result<Vec<u8>, NdisStatus> {
         mode: KERNEL_MODE,
         process: Arc::clone(machine.nt.system_process(machine)),
     };
-    let (object, _) =
-        io::open_by_name(machine, &format!("{FOLDER}{name}"), &parameters, None).map_err(refused_open)?;
+    let (object, _) = io::open_by_name(machine, &format!("{FOLDER}{name}"), &parameters, None).map_err(refused_open)?;
     let (_, open) = io::opened(&object).map_err(|_| NdisStatus::ERROR_READING_FILE)?;
     let size = open.size().ok().and_then(|size| usize::try_from(size).ok()).ok_or(NdisStatus::ERROR_READING_FILE)?;
     let mut contents = vec![0; size];
     let mut done = 0;
     let mut failed = false;
     while done < size && !failed {
-        let (status, count) = io::read(machine, &object, None, KERNEL_MODE, done as i64, &mut contents[done..]);
+        let (status, count) = io::read(
+            machine,
+            &object,
+            None,
+            KERNEL_MODE,
+            i64::try_from(done).unwrap_or(i64::MAX),
+            &mut contents[done..],
+        );
         failed = status != NtStatus::SUCCESS || count == 0;
         done += count;
     }

@@ -50,7 +50,7 @@ fn check_handle(call: &Call, handle: usize) {
     }
 }
 
-/// The function of this name is what the macro NdisInitUnicodeString expands to on most systems; drivers built otherwise import it.
+/// The function of this name is what the macro `NdisInitUnicodeString` expands to on most systems; drivers built otherwise import it.
 extern "efiapi" fn init_unicode_string(target: Raw<UNICODE_STRING>, source: Raw<u16>) {
     let _call = Call::enter();
     let mut length: u16 = 0;

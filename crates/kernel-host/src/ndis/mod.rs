@@ -1,7 +1,7 @@
 //! `ndis.sys`: the miniport side of NDIS 6, as its DDI pages document it.
 //!
 //! A driver registers ([`registration`]); the machine adds adapters to it ([`adapter`]), which sets off
-//! MiniportInitializeEx, in which the driver sets [`attributes`], reads its [`configuration`] and may open [`file`]s; OID requests
+//! `MiniportInitializeEx`, in which the driver sets [`attributes`], reads its [`configuration`] and may open [`file`]s; OID requests
 //! ([`oid`]) reach an adapter from then until it is halted.
 //!
 //! Handles are addresses of reserved pages that nobody may touch: a driver that looks behind one faults, and a stale one is not
@@ -16,7 +16,7 @@ use crate::leak::{Leak, LeakKind, LeakSource};
 use crate::machine::{Driver, Inner};
 use crate::nt::hive::Key;
 
-pub mod adapter;
+pub(crate) mod adapter;
 mod attributes;
 mod configuration;
 mod error_log;
@@ -97,7 +97,7 @@ impl Ndis {
         }
     }
 
-    /// The adapter that the calling thread initialises; stops when MiniportInitializeEx does not run on this thread.
+    /// The adapter that the calling thread initialises; stops when `MiniportInitializeEx` does not run on this thread.
     fn initializing(&self, call: &Call) -> Arc<Port> {
         let port = self
             .lock()

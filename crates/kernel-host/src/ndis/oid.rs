@@ -136,7 +136,8 @@ impl Port {
             // SAFETY: the driver's callback, with the arguments that its page documents.
             unsafe { handler(context, pointer) }
         });
-        let status = returned.map_err(AdapterError::from).and_then(|status| self.outcome(thread, oid, status, &outcome));
+        let status =
+            returned.map_err(AdapterError::from).and_then(|status| self.outcome(thread, oid, status, &outcome));
         self.set_in_flight(None);
         match status? {
             NdisStatus::SUCCESS => Ok(memory),
@@ -149,7 +150,13 @@ impl Port {
     }
 
     /// The final status of a request for which the callback returned `returned`.
-    fn outcome(&self, thread: &Thread, oid: u32, returned: NdisStatus, outcome: &Outcome) -> Result<NdisStatus, AdapterError> {
+    fn outcome(
+        &self,
+        thread: &Thread,
+        oid: u32,
+        returned: NdisStatus,
+        outcome: &Outcome,
+    ) -> Result<NdisStatus, AdapterError> {
         let find = |rule, message: &str| {
             Err(self.find(thread, rule, "MiniportOidRequest", format!("OID {oid:#010x}: {message}")))
         };

@@ -1,4 +1,4 @@
-//! Miniport drivers: NdisMRegisterMiniportDriver and its opposite.
+//! Miniport drivers: `NdisMRegisterMiniportDriver` and its opposite.
 
 use std::sync::Arc;
 
@@ -106,7 +106,9 @@ fn enter<R>(thread: &Thread, miniport: &Miniport, callback: &'static str, body: 
 }
 
 /// Copies the characteristics and checks everything that the page of the structure demands.
-fn capture(from: Raw<NDIS_MINIPORT_DRIVER_CHARACTERISTICS>) -> Result<NDIS_MINIPORT_DRIVER_CHARACTERISTICS, NdisStatus> {
+fn capture(
+    from: Raw<NDIS_MINIPORT_DRIVER_CHARACTERISTICS>,
+) -> Result<NDIS_MINIPORT_DRIVER_CHARACTERISTICS, NdisStatus> {
     let header = from.cast::<NDIS_OBJECT_HEADER>().read();
     if header.Type != NDIS_OBJECT_TYPE_MINIPORT_DRIVER_CHARACTERISTICS {
         return Err(NdisStatus::BAD_CHARACTERISTICS);

@@ -110,7 +110,12 @@ fn error_log_entries_keep_their_values() {
         call_ddi!(
             "NdisWriteErrorLogEntry",
             fn(usize, u32, u32, u32, u32, u32),
-            handle, NDIS_ERROR_CODE_DRIVER_FAILURE, 3, 7, 0xC001_001B, 9
+            handle,
+            NDIS_ERROR_CODE_DRIVER_FAILURE,
+            3,
+            7,
+            0xC001_001B,
+            9
         );
         NdisStatus::FAILURE
     });
@@ -130,7 +135,10 @@ fn memory_of_ndis_is_freed_with_flags_of_zero() {
         let memory = call_ddi!(
             "NdisAllocateMemoryWithTagPriority",
             fn(usize, u32, u32, u32) -> usize,
-            handle, 100, u32::from_le_bytes(*b"Test"), 16
+            handle,
+            100,
+            u32::from_le_bytes(*b"Test"),
+            16
         );
         assert!(memory.is_multiple_of(16));
         call_ddi!("NdisFreeMemory", fn(usize, u32, u32), memory, 100, 1);

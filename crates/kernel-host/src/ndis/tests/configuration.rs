@@ -1,4 +1,4 @@
-//! NdisOpenConfigurationEx, NdisReadConfiguration, NdisCloseConfiguration.
+//! `NdisOpenConfigurationEx`, `NdisReadConfiguration`, `NdisCloseConfiguration`.
 
 use super::*;
 
@@ -12,7 +12,8 @@ fn open(handle: usize) -> usize {
     let status = call_ddi!(
         "NdisOpenConfigurationEx",
         fn(&NDIS_CONFIGURATION_OBJECT, &mut usize) -> NdisStatus,
-        &object, &mut configuration
+        &object,
+        &mut configuration
     );
     assert_eq!(status, NdisStatus::SUCCESS);
     configuration
@@ -25,7 +26,11 @@ fn read(configuration: usize, name: &str, kind: u32) -> Result<NDIS_CONFIGURATIO
     call_ddi!(
         "NdisReadConfiguration",
         fn(&mut NdisStatus, &mut usize, usize, &UNICODE_STRING, u32),
-        &mut status, &mut value, configuration, &name, kind
+        &mut status,
+        &mut value,
+        configuration,
+        &name,
+        kind
     );
     status.ok().map(|()| Raw::<NDIS_CONFIGURATION_PARAMETER>::at(value).read())
 }
@@ -85,7 +90,7 @@ fn the_version_of_ndis_can_be_read() {
     let outcome = with_configuration(|configuration| {
         let value = read(configuration, "NdisVersion", NdisParameterInteger).unwrap();
         // SAFETY: it is a number.
-        assert_eq!(unsafe { value.ParameterData.IntegerData }, 6 << 16 | 89);
+        assert_eq!(unsafe { value.ParameterData.IntegerData }, 6 << 16 | 0x59);
         close(configuration);
     });
     outcome.unwrap();

@@ -1,4 +1,4 @@
-//! NdisOpenFile, NdisMapFile, NdisUnmapFile, NdisCloseFile.
+//! `NdisOpenFile`, `NdisMapFile`, `NdisUnmapFile`, `NdisCloseFile`.
 
 use super::*;
 
@@ -10,7 +10,11 @@ fn open(name: &str, highest: i64) -> (NdisStatus, usize, u32) {
     call_ddi!(
         "NdisOpenFile",
         fn(&mut NdisStatus, &mut usize, &mut u32, &UNICODE_STRING, i64),
-        &mut status, &mut handle, &mut length, &name, highest
+        &mut status,
+        &mut handle,
+        &mut length,
+        &name,
+        highest
     );
     (status, handle, length)
 }
@@ -119,7 +123,12 @@ fn two_opens_of_a_file_are_independent() {
 
 #[test]
 fn a_file_left_open_by_initialisation_is_found() {
-    assert_eq!(rule(with_file(|| { let _left_open = opened("nic.bin"); })), Rule::HandleLeak);
+    assert_eq!(
+        rule(with_file(|| {
+            let _left_open = opened("nic.bin");
+        })),
+        Rule::HandleLeak
+    );
 }
 
 #[test]

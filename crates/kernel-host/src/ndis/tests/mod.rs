@@ -166,7 +166,11 @@ fn register(characteristics: &NDIS_MINIPORT_DRIVER_CHARACTERISTICS) -> NdisStatu
     let status = call_ddi!(
         "NdisMRegisterMiniportDriver",
         fn(usize, &UNICODE_STRING, usize, &NDIS_MINIPORT_DRIVER_CHARACTERISTICS, &mut usize) -> NdisStatus,
-        driver_object(), &path, 0, characteristics, &mut handle
+        driver_object(),
+        &path,
+        0,
+        characteristics,
+        &mut handle
     );
     if status == NdisStatus::SUCCESS {
         REGISTERED.set(handle);
@@ -242,7 +246,7 @@ impl Nic {
         self.bench.machine().add_adapter("testnic", "Ethernet", &[("FirmwareName", "nic.bin"), ("*FlowControl", "3")])
     }
 
-    /// Puts a file where NdisOpenFile looks.
+    /// Puts a file where `NdisOpenFile` looks.
     fn driver_file(&self, name: &str, contents: &[u8]) {
         std::fs::write(self.folder.path().join("Windows/System32/drivers").join(name), contents).unwrap();
     }

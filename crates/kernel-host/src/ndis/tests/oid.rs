@@ -1,4 +1,4 @@
-//! OID requests and NdisMOidRequestComplete.
+//! OID requests and `NdisMOidRequestComplete`.
 
 use ndis::oid::OidRequest;
 

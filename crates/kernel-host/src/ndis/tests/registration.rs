@@ -1,4 +1,4 @@
-//! NdisMRegisterMiniportDriver.
+//! `NdisMRegisterMiniportDriver`.
 
 use super::*;
 
@@ -99,5 +99,5 @@ fn registration_takes_over_unload_and_unload_halts_adapters_first() {
 fn the_version_of_ndis_is_major_high_minor_low() {
     let nic = Nic::unregistered();
     let version = nic.bench.run(|| call_ddi!("NdisGetVersion", fn() -> u32)).unwrap();
-    assert_eq!(version, 6 << 16 | 89);
+    assert_eq!(version, 6 << 16 | 0x59);
 }
