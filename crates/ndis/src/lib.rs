@@ -2,11 +2,11 @@
 //!
 //! - [`raw`] is data: structures, constants and function types, each layout asserted at compile time. It compiles for every
 //!   target, because the Linux program that plays the part of `ndis.sys` uses the same declarations.
-//! - The wrappers ([`file`](crate::file), [`configuration`](crate::configuration), [`memory`](crate::memory),
-//!   [`miniport`](crate::miniport), [`error_log`](crate::error_log)) call `ndis.sys` and exist in Windows builds only.
+//! - The wrappers (`file`, `configuration`, `memory`,
+//!   `miniport`, `error_log`) call `ndis.sys` and exist in Windows builds only.
 //!
 //! What is here is the miniport's control side: registration, attributes, configuration, OID requests, and the file DDIs.
-//! Sends are answered with a failure ([`miniport`](crate::miniport) says how); the data path is not wrapped.
+//! Sends are answered with a failure (`miniport` says how); the data path is not wrapped.
 //!
 //! NDIS statuses are [`NdisStatus`], a type of its own: NDIS has statuses that look like success to `NT_SUCCESS` and are not,
 //! and two families of numbers under the same names.

@@ -1,6 +1,6 @@
 //! The file DDIs: `NdisOpenFile`, `NdisMapFile`, `NdisUnmapFile`, `NdisCloseFile`.
 //!
-//! Function types only; the calls themselves are in the imports of Windows builds, and [`crate::file`](../../file/index.html) wraps them.
+//! Function types only; the calls themselves are in the imports of Windows builds, and `crate::file` wraps them.
 
 use core::ffi::c_void;
 
