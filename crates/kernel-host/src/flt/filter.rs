@@ -2,7 +2,6 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use fltmgr::raw::{FLT_REGISTRATION, FltTeardownReason};
 use nt_types::{DRIVER_EXTENSION, DRIVER_OBJECT, NtStatus, UNICODE_STRING};
@@ -24,9 +23,6 @@ exports! { pub(crate) EXPORTS in "fltmgr.sys":
     FltStartFiltering(max 1) = flt_start_filtering;
     FltUnregisterFilter(max 1) = flt_unregister_filter;
 }
-
-/// How long FltUnregisterFilter sees no progress before its wait counts as endless.
-const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A registered filter.
 #[derive(Debug)]
@@ -194,7 +190,7 @@ extern "efiapi" fn flt_unregister_filter(filter: usize) {
 }
 
 fn wait(call: &Call, rundown: &Rundown, what: &str) {
-    if let Err(holders) = rundown.wait(PATIENCE) {
+    if let Err(holders) = rundown.wait() {
         call.stop(
             Rule::Deadlock,
             format!("FltUnregisterFilter waits for ever: {what} is still referenced: {}", holders.join("; ")),

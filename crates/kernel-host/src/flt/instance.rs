@@ -8,7 +8,7 @@ use nt_types::{FILE_OBJECT, NtStatus};
 use super::altitude::Altitude;
 use super::filter::{Filter, InstanceDefinition};
 use super::object::{FltObject, ObjectTable, Rundown};
-use crate::finding::Stopped;
+use crate::finding::{Rule, Stopped};
 use crate::fs::device::DISK_FILE_SYSTEM;
 use crate::fs::volume::Volume;
 use crate::machine::Inner;
@@ -166,6 +166,11 @@ pub(crate) fn detach(thread: &Thread, instance: &Arc<Instance>, reason: FltTeard
     instance.rundown.start_ending();
     instance.volume.lock().retain(|other| !Arc::ptr_eq(other, instance));
     instance.filter.lock().instances.retain(|other| !Arc::ptr_eq(other, instance));
+    if let Err(holders) = instance.rundown.wait_for_callbacks() {
+        let message = format!("the teardown of instance {} waits for ever: {}", instance.name, holders.join("; "));
+        super::record(thread.machine(), &instance.filter.driver, "InstanceTeardown", Rule::Deadlock, message);
+        thread.leave_if_stopped();
+    }
     let _completed: Option<Result<(), Stopped>> = registration.teardown_complete.map(|callback| {
         thread.call_driver(&instance.filter.driver, "InstanceTeardownCompleteCallback", 0, || {
             // SAFETY: as above.

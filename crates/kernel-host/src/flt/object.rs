@@ -18,6 +18,9 @@ use crate::finding::Rule;
 use crate::machine::{Driver, Inner};
 use crate::nt::arena::Access;
 
+/// How long a rundown sees no progress before its wait counts as endless.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 /// What a pointer of FltMgr's stands for.
 #[derive(Clone, Debug)]
 pub(crate) enum FltObject {
@@ -202,13 +205,22 @@ impl Rundown {
     /// Waits until all references and callbacks are gone.
     ///
     /// # Errors
-    /// Who still holds on when nothing has changed for `patience`: on Windows the wait would go on.
-    pub(crate) fn wait(&self, patience: Duration) -> Result<(), Vec<String>> {
+    /// Who still holds on when nothing has changed for [`PATIENCE`]: on Windows the wait would go on.
+    pub(crate) fn wait(&self) -> Result<(), Vec<String>> {
+        self.wait_for(|state| (state.holds.len(), state.busy))
+    }
+
+    /// Waits until all callbacks are gone, whoever holds references. Errors as for [`wait`](Self::wait).
+    pub(crate) fn wait_for_callbacks(&self) -> Result<(), Vec<String>> {
+        self.wait_for(|state| (0, state.busy))
+    }
+
+    fn wait_for(&self, look: impl Fn(&RundownState) -> (usize, usize)) -> Result<(), Vec<String>> {
         let mut state = self.lock();
-        let mut seen = (state.holds.len(), state.busy);
+        let mut seen = look(&state);
         let mut since = Instant::now();
         while seen != (0, 0) {
-            let left = patience.saturating_sub(since.elapsed());
+            let left = PATIENCE.saturating_sub(since.elapsed());
             if left.is_zero() {
                 let busy = state.busy;
                 drop(state);
@@ -219,9 +231,9 @@ impl Rundown {
                 return Err(holders);
             }
             (state, _) = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
-            if seen != (state.holds.len(), state.busy) {
-                seen = (state.holds.len(), state.busy);
-                since = Instant::now();
+            let now = look(&state);
+            if seen != now {
+                (seen, since) = (now, Instant::now());
             }
         }
         Ok(())

@@ -8,7 +8,7 @@ use nt_types::{NtStatus, OBJECT_ATTRIBUTES, ObjectFlags, PVOID, UNICODE_STRING};
 
 use super::filter::Filter;
 use super::message::Outbox;
-use super::object::{self, FltObject, ObjectTable};
+use super::object::{self, FltObject, ObjectTable, Rundown};
 use super::security::AccessList;
 use crate::ddi::{Call, exports};
 use crate::finding::Rule;
@@ -44,7 +44,8 @@ pub(crate) struct ServerPort {
     case_sensitive: bool,
     max_connections: i32,
     connections: AtomicI32,
-    closed: AtomicBool,
+    /// Connects under way: the port's close ends and awaits them, so that an unload sees every connection whole.
+    connecting: Rundown,
 }
 
 /// Payload of the named object that stands for a server port.
@@ -66,6 +67,8 @@ pub(crate) struct ClientPort {
     /// FltCloseClientPort was called, or the program is gone: nothing can be sent either way.
     pub(super) disconnected: AtomicBool,
     notified: AtomicBool,
+    /// Message callbacks under way. A disconnect ends it first: none begins with a cookie that the driver has given up.
+    pub(super) calls: Rundown,
     pub(super) outbox: Outbox,
 }
 
@@ -118,20 +121,31 @@ impl ClientPort {
         Raw::at(self.cookie.load(Ordering::Acquire)).pointer()
     }
 
+    /// Nothing goes through any more, either way.
+    fn cut(&self) {
+        self.calls.start_ending();
+        self.disconnected.store(true, Ordering::Release);
+        self.outbox.wake();
+    }
+
     /// The program's last handle is closed, or the filter unloads: tells the driver, once.
     fn disconnect(&self, thread: &Thread) {
         if self.notified.swap(true, Ordering::AcqRel) {
             return;
         }
-        self.disconnected.store(true, Ordering::Release);
-        self.outbox.wake();
+        self.cut();
         if let Some(callback) = self.server.disconnect {
             let cookie = self.cookie();
+            // The filter's end waits for this callback; when it is the one that disconnects, it knows.
+            let entered = self.filter().rundown.enter();
             // A stop is seen by the next operation of whoever closed the handle.
             let _stopped = thread.call_driver(&self.filter().driver, "DisconnectNotifyCallback", 0, || {
                 // SAFETY: the driver registered the function with this signature, and is loaded.
                 unsafe { callback(cookie) }
             });
+            if entered.is_ok() {
+                self.filter().rundown.leave();
+            }
         }
         self.server.connections.fetch_sub(1, Ordering::AcqRel);
     }
@@ -192,7 +206,7 @@ extern "efiapi" fn flt_create_communication_port(
             case_sensitive: attributes.Attributes & ObjectFlags::CASE_INSENSITIVE.bits() == 0,
             max_connections,
             connections: AtomicI32::new(0),
-            closed: AtomicBool::new(false),
+            connecting: Rundown::default(),
         })
     })();
     match built.and_then(|built| name_port(call.machine(), Arc::new(built))) {
@@ -226,7 +240,10 @@ extern "efiapi" fn flt_close_communication_port(address: usize) {
         other => object::wrong(&call, address, "PFLT_PORT (server)", other.as_ref()),
     };
     call.detail(port.name.clone());
-    port.closed.store(true, Ordering::Release);
+    port.connecting.start_ending();
+    if port.connecting.wait_for_callbacks().is_err() {
+        call.stop(Rule::Deadlock, "FltCloseCommunicationPort waits for ever: a ConnectNotifyCallback does not return");
+    }
     // Nobody else removes the name while the port is open.
     let _removed = machine.nt.objects().namespace().remove_object(&port.name);
     port.filter.lock().ports.retain(|other| !Arc::ptr_eq(other, &port));
@@ -248,8 +265,7 @@ extern "efiapi" fn flt_close_client_port(filter: usize, cell: Raw<usize>) {
     if !Arc::ptr_eq(port.filter(), &filter) {
         call.stop(Rule::BadArgument, "the port belongs to another filter");
     }
-    port.disconnected.store(true, Ordering::Release);
-    port.outbox.wake();
+    port.cut();
     machine.flt.objects.remove(machine, address);
     cell.write(0);
 }
@@ -268,23 +284,26 @@ pub(super) fn connect(
     let found = machine.nt.objects().namespace().lookup(name)?;
     let server = found.object.payload::<PortObject>().ok_or(NtStatus::OBJECT_TYPE_MISMATCH)?;
     let server = &server.0;
-    if !found.rest.is_empty() || (server.case_sensitive && server.name != name) || server.closed.load(Ordering::Acquire) {
+    if !found.rest.is_empty() || (server.case_sensitive && server.name != name) {
         return Err(NtStatus::OBJECT_NAME_NOT_FOUND);
     }
     if !server.access.grants(process.token(), FLT_PORT_CONNECT) {
         return Err(NtStatus::ACCESS_DENIED);
     }
-    server.take_connection()?;
-    let result = ask_driver(machine, process, server, context);
+    server.connecting.enter().map_err(|_| NtStatus::OBJECT_NAME_NOT_FOUND)?;
+    let result = server.take_connection().and_then(|()| {
+        let port = ask_driver(machine, process, server, context);
+        port.inspect_err(|_| {
+            server.connections.fetch_sub(1, Ordering::AcqRel);
+        })
+    });
+    server.connecting.leave();
     match result {
         Ok(port) => {
             let object = machine.nt.objects().create(BODY, Arc::new(Connection(port)))?;
             Ok(process.handles().insert(&object, FLT_PORT_CONNECT, None))
         }
-        Err(status) => {
-            server.connections.fetch_sub(1, Ordering::AcqRel);
-            Err(status)
-        }
+        Err(status) => Err(status),
     }
 }
 
@@ -301,6 +320,7 @@ fn ask_driver(
         cookie: AtomicUsize::new(0),
         disconnected: AtomicBool::new(false),
         notified: AtomicBool::new(false),
+        calls: Rundown::default(),
         outbox: Outbox::default(),
     });
     machine.flt.objects.insert(port.address, FltObject::ClientPort(Arc::clone(&port)));

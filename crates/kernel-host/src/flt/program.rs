@@ -7,6 +7,7 @@ use std::time::Duration;
 use nt_types::NtStatus;
 
 use super::message::Message;
+use super::object::Rundown;
 use super::port::{self, ClientPort, Connection};
 use crate::finding::Rule;
 use crate::machine::Machine;
@@ -21,9 +22,18 @@ pub struct PortConnection {
     handle: usize,
 }
 
-/// Lower ends of the address range that no probe lets through: everything above the user part.
+/// A callback under way.
+struct Calling<'a>(&'a Rundown);
+
+impl Drop for Calling<'_> {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
+/// What `ProbeForRead` and `ProbeForWrite` check: the range ends in the user part of the address space.
 fn probe(address: usize, length: u32) -> Result<(), NtStatus> {
-    // ProbeForRead and ProbeForWrite check nothing for a length of 0.
+    // They check nothing for a length of 0.
     let end = address.checked_add(length as usize);
     let in_range = length == 0 || end.is_some_and(|end| end <= HIGHEST_USER_ADDRESS + 1);
     if in_range { Ok(()) } else { Err(NtStatus::ACCESS_VIOLATION) }
@@ -82,11 +92,13 @@ impl PortConnection {
         let port = self.port()?;
         probe(input, input_length)?;
         probe(output, output_length)?;
-        if port.disconnected.load(Ordering::Acquire) {
-            return Err(NtStatus::PORT_DISCONNECTED);
-        }
         let callback = port.server.message.ok_or(NtStatus::INVALID_DEVICE_REQUEST)?;
         let machine = self.process.machine().ok_or(NtStatus::PROCESS_IS_TERMINATING)?;
+        // The filter's end waits for the callback, and none begins after a disconnect.
+        port.calls.enter().map_err(|_| NtStatus::PORT_DISCONNECTED)?;
+        let _calling = Calling(&port.calls);
+        port.filter().rundown.enter()?;
+        let calling = Calling(&port.filter().rundown);
         let (mut returned, driver) = (0u32, &port.filter().driver);
         let returned_at = &raw mut returned;
         let cookie = port.cookie();
@@ -109,6 +121,7 @@ impl PortConnection {
             thread.set_process(before);
             status
         });
+        drop(calling);
         let status = status.unwrap_or(super::MACHINE_STOPPED);
         if status.is_success() && returned > output_length {
             let message = format!("{returned} bytes returned in an output buffer of {output_length}");

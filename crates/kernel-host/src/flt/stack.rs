@@ -130,9 +130,18 @@ impl Operation {
 
 /// A filter that wants to hear about the end of the operation.
 struct Waiting {
-    instance: Arc<Instance>,
+    running: Running,
     callbacks: OperationCallbacks,
     context: PVOID,
+}
+
+/// An operation that an instance has begun to see; the end of it lets go of the instance.
+struct Running(Arc<Instance>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.rundown.leave();
+    }
 }
 
 /// Runs an operation through the instances on `volume` that are below `below` (all of them for `None`), and `bottom` as the
@@ -177,12 +186,12 @@ impl Walk<'_> {
             if instance.rundown.enter().is_err() {
                 continue;
             }
-            let decision = self.pre(&instance, &callbacks);
-            instance.rundown.leave();
-            match decision {
+            let callback = Running(instance);
+            match self.pre(&callback.0, &callbacks) {
                 Err(()) => return (super::MACHINE_STOPPED, 0),
                 Ok(Decision::Pass) => {}
-                Ok(Decision::Tell(context)) => waiting.push(Waiting { instance, callbacks, context }),
+                // The instance's end waits for the post-operation callback too.
+                Ok(Decision::Tell(context)) => waiting.push(Waiting { running: callback, callbacks, context }),
                 Ok(Decision::Complete(status)) => {
                     outcome = Some(status);
                     break;
@@ -245,33 +254,22 @@ impl Walk<'_> {
 
     fn post(&self, filter: &Waiting, outcome: Outcome) -> Result<Outcome, ()> {
         let Some(callback) = filter.callbacks.post else { return Ok(outcome) };
-        let draining = filter.instance.rundown.enter().is_err();
-        let (data_flags, flags) = if draining {
-            (FltCallbackDataFlags::POST_OPERATION | FltCallbackDataFlags::DRAINING_IO, flt::FLTFL_POST_OPERATION_DRAINING)
-        } else {
-            (FltCallbackDataFlags::POST_OPERATION, 0)
-        };
-        let mut frame = self.frame(&filter.instance, outcome, data_flags.bits());
-        let related = filter.instance.related(self.operation.file);
-        let (data, context, driver) = (&raw mut frame.data, filter.context, &filter.instance.filter.driver);
-        let answer = self.thread.call_driver(driver, "PostOperationCallback", self.thread.irql(), || {
+        let instance = &filter.running.0;
+        let mut frame = self.frame(instance, outcome, FltCallbackDataFlags::POST_OPERATION.bits());
+        let related = instance.related(self.operation.file);
+        let (data, context) = (&raw mut frame.data, filter.context);
+        let answer = self.thread.call_driver(&instance.filter.driver, "PostOperationCallback", self.thread.irql(), || {
             // SAFETY: the driver registered the function with this signature; all it gets lives until it returns.
-            unsafe { callback(data, &raw const related, context, flags) }
+            unsafe { callback(data, &raw const related, context, 0) }
         });
-        if !draining {
-            filter.instance.rundown.leave();
-        }
         match answer.map_err(|_| ())? {
-            flt::FLT_POSTOP_FINISHED_PROCESSING if draining => Ok(outcome),
-            flt::FLT_POSTOP_FINISHED_PROCESSING => {
-                Ok((frame.data.IoStatus.Status, frame.data.IoStatus.Information))
-            }
+            flt::FLT_POSTOP_FINISHED_PROCESSING => Ok((frame.data.IoStatus.Status, frame.data.IoStatus.Information)),
             flt::FLT_POSTOP_MORE_PROCESSING_REQUIRED => {
-                self.broken(&filter.instance, Rule::NotImplemented, "kernel-host does not pend post-operations yet")
+                self.broken(instance, Rule::NotImplemented, "kernel-host does not pend post-operations yet")
             }
             answer => {
                 let message = format!("{answer} is no FLT_POSTOP_CALLBACK_STATUS for this operation");
-                self.broken(&filter.instance, Rule::BadState, &message)
+                self.broken(instance, Rule::BadState, &message)
             }
         }
     }
