@@ -23,10 +23,11 @@ fn a_good_image_is_mapped_relocated_and_found_by_address() {
     assert_ne!(cookie, 0x2B99_2DDF_A232, "a fresh stack cookie");
     assert_eq!(cookie >> 48, 0);
     assert!(is_driver_address(image.entry()));
-    assert!(!is_driver_address(base + 0x5000));
     assert_eq!(find(base + 1).unwrap().name(), "test.sys");
+    let module = Arc::clone(image.module());
     drop(image);
-    assert!(!is_driver_address(base + 0x1000));
+    // The range is free: a test beside this one may have an image of its own there by now.
+    assert!(find(base).is_none_or(|found| !Arc::ptr_eq(&found, &module)));
 }
 
 #[test]
