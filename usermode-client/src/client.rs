@@ -1,9 +1,8 @@
 //! One session with the driver: a typed method for each kind of request.
 
 use protocol::{
-    HelloReply, HelloRequest, ListEntry, Name, OpenReply, OpenRequest, PORT_NAME, QueryReply,
-    ReadReply, ReadRequest, Reason, Reply, ReplyBody, ReplyError, Request, RequestBody, StageReply,
-    StageRequest, Target, UnstageReply,
+    HelloReply, HelloRequest, ListEntry, Name, OpenReply, OpenRequest, PORT_NAME, QueryReply, ReadReply, ReadRequest,
+    Reason, Reply, ReplyBody, ReplyError, Request, RequestBody, StageReply, StageRequest, Target, UnstageReply,
 };
 
 use crate::error::FltlibCall;
@@ -69,39 +68,25 @@ impl Client {
     /// Opens a file for reading.
     pub fn open(&mut self, path: &NtPath) -> Result<OpenReply, Error> {
         let body = RequestBody::Open(OpenRequest { name: path.name() });
-        self.session.call(
-            &format!("open {path}"),
-            body,
-            SMALL_REPLY,
-            |body| match body {
-                ReplyBody::Open(open) => Some(open),
-                _ => None,
-            },
-        )
+        self.session.call(&format!("open {path}"), body, SMALL_REPLY, |body| match body {
+            ReplyBody::Open(open) => Some(open),
+            _ => None,
+        })
     }
 
     /// Facts of an open file.
     pub fn query(&mut self, handle: u64) -> Result<QueryReply, Error> {
         let body = RequestBody::Query(handle);
-        self.session.call(
-            "query the open file",
-            body,
-            SMALL_REPLY,
-            |body| match body {
-                ReplyBody::Query(query) => Some(query),
-                _ => None,
-            },
-        )
+        self.session.call("query the open file", body, SMALL_REPLY, |body| match body {
+            ReplyBody::Query(query) => Some(query),
+            _ => None,
+        })
     }
 
     /// Up to `length` bytes from `offset` on; none at and behind the end of the file. One request: the driver's
     /// `max_read_bytes` holds.
     pub fn read(&mut self, handle: u64, offset: u64, length: u32) -> Result<Vec<u8>, Error> {
-        let body = RequestBody::Read(ReadRequest {
-            handle,
-            offset,
-            length,
-        });
+        let body = RequestBody::Read(ReadRequest { handle, offset, length });
         let room = u32::try_from(ReadReply::encoded_len(length)).unwrap_or(u32::MAX);
         let action = format!("read {length} bytes at offset {offset}");
         let read = self.session.call(&action, body, room, |body| match body {
@@ -109,9 +94,7 @@ impl Client {
             _ => None,
         });
         match read {
-            Err(Error::Refused { failure, .. }) if failure.reason() == Some(Reason::EndOfFile) => {
-                Ok(Vec::new())
-            }
+            Err(Error::Refused { failure, .. }) if failure.reason() == Some(Reason::EndOfFile) => Ok(Vec::new()),
             other => other,
         }
     }
@@ -125,11 +108,7 @@ impl Client {
         length: Option<u64>,
         mut sink: impl FnMut(&[u8]) -> Result<(), Error>,
     ) -> Result<u64, Error> {
-        let piece = u64::from(
-            self.limits
-                .max_read_bytes
-                .clamp(1, protocol::MAX_READ_BYTES),
-        );
+        let piece = u64::from(self.limits.max_read_bytes.clamp(1, protocol::MAX_READ_BYTES));
         let mut done = 0;
         loop {
             let wanted = length.map_or(piece, |length| piece.min(length - done));
@@ -147,12 +126,9 @@ impl Client {
 
     /// Closes a handle.
     pub fn close(&mut self, handle: u64) -> Result<(), Error> {
-        self.session.call(
-            "close the file",
-            RequestBody::Close(handle),
-            SMALL_REPLY,
-            |body| matches!(body, ReplyBody::Close).then_some(()),
-        )
+        self.session.call("close the file", RequestBody::Close(handle), SMALL_REPLY, |body| {
+            matches!(body, ReplyBody::Close).then_some(())
+        })
     }
 
     /// Stages an image. `highest_address` is a physical address, `None` for any; a `deadline_ms` of 0 leaves it to the driver.
@@ -169,23 +145,15 @@ impl Client {
             highest_address,
             deadline_ms,
         });
-        self.session.call(
-            &format!("stage {path}"),
-            body,
-            SMALL_REPLY,
-            |body| match body {
-                ReplyBody::Stage(stage) => Some(stage),
-                _ => None,
-            },
-        )
+        self.session.call(&format!("stage {path}"), body, SMALL_REPLY, |body| match body {
+            ReplyBody::Stage(stage) => Some(stage),
+            _ => None,
+        })
     }
 
     /// Takes the image with this number out.
     pub fn unstage(&mut self, image_id: u64) -> Result<UnstageReply, Error> {
-        self.unstage_target(
-            &format!("unstage image {image_id}"),
-            Target::Image(image_id),
-        )
+        self.unstage_target(&format!("unstage image {image_id}"), Target::Image(image_id))
     }
 
     /// Takes the image staged under this name out.
@@ -194,15 +162,10 @@ impl Client {
     }
 
     fn unstage_target(&mut self, action: &str, target: Target<'_>) -> Result<UnstageReply, Error> {
-        self.session.call(
-            action,
-            RequestBody::Unstage(target),
-            SMALL_REPLY,
-            |body| match body {
-                ReplyBody::Unstage(unstage) => Some(unstage),
-                _ => None,
-            },
-        )
+        self.session.call(action, RequestBody::Unstage(target), SMALL_REPLY, |body| match body {
+            ReplyBody::Unstage(unstage) => Some(unstage),
+            _ => None,
+        })
     }
 
     /// All staged images, and those being staged.
@@ -211,16 +174,14 @@ impl Client {
         let mut cursor = 0;
         loop {
             let body = RequestBody::List(cursor);
-            let next =
-                self.session
-                    .call("list the images", body, LIST_REPLY, |body| match body {
-                        ReplyBody::List(list) => {
-                            images.extend(list.iter().map(Image::from));
-                            // A cursor that does not move would never end.
-                            (list.next_cursor == 0 || list.count() > 0).then_some(list.next_cursor)
-                        }
-                        _ => None,
-                    })?;
+            let next = self.session.call("list the images", body, LIST_REPLY, |body| match body {
+                ReplyBody::List(list) => {
+                    images.extend(list.iter().map(Image::from));
+                    // A cursor that does not move would never end.
+                    (list.next_cursor == 0 || list.count() > 0).then_some(list.next_cursor)
+                }
+                _ => None,
+            })?;
             if next == 0 {
                 return Ok(images);
             }
@@ -244,43 +205,24 @@ impl Session {
         out_length: u32,
         pick: impl FnOnce(ReplyBody<'_>) -> Option<T>,
     ) -> Result<T, Error> {
-        let request = Request {
-            id: self.next_id,
-            body,
-        };
+        let request = Request { id: self.next_id, body };
         self.next_id += 1;
         let mut message = vec![0; request.encoded_len()];
         request
             .write(&mut message)
-            .map_err(|too_small| Error::Usage {
-                message: too_small.to_string(),
-                next: "give a shorter path".into(),
-            })?;
-        let reply = self
-            .port
-            .send_message(&message, out_length)
-            .map_err(|error| send_error(action, error))?;
-        let malformed = |error| Error::Protocol {
-            action: action.into(),
-            error,
-        };
+            .map_err(|too_small| Error::Usage { message: too_small.to_string(), next: "give a shorter path".into() })?;
+        let reply = self.port.send_message(&message, out_length).map_err(|error| send_error(action, error))?;
+        let malformed = |error| Error::Protocol { action: action.into(), error };
         let reply = Reply::parse(&reply, request.body.kind(), request.id).map_err(malformed)?;
         match reply.body {
-            ReplyBody::Failed(failure) => Err(Error::Refused {
-                action: action.into(),
-                failure,
-            }),
+            ReplyBody::Failed(failure) => Err(Error::Refused { action: action.into(), failure }),
             body => pick(body).ok_or_else(|| malformed(ReplyError::NotOurs)),
         }
     }
 }
 
 fn send_error(action: &str, error: LibraryError) -> Error {
-    Error::Call {
-        action: action.into(),
-        call: FltlibCall::Send,
-        error,
-    }
+    Error::Call { action: action.into(), call: FltlibCall::Send, error }
 }
 
 impl From<ListEntry<'_>> for Image {
@@ -300,7 +242,5 @@ impl From<ListEntry<'_>> for Image {
 
 /// A name for people: unpaired surrogates, which file systems allow, are shown as U+FFFD.
 fn text(name: Name<'_>) -> String {
-    char::decode_utf16(name.units())
-        .map(|unit| unit.unwrap_or(char::REPLACEMENT_CHARACTER))
-        .collect()
+    char::decode_utf16(name.units()).map(|unit| unit.unwrap_or(char::REPLACEMENT_CHARACTER)).collect()
 }

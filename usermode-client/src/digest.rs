@@ -21,10 +21,7 @@ impl FromStr for Sha256Digest {
     fn from_str(text: &str) -> Result<Self, String> {
         let digit = |byte: u8| (byte as char).to_digit(16).map(|digit| digit as u8);
         let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-        let bytes: Option<Vec<u8>> = pairs
-            .iter()
-            .map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?))
-            .collect();
+        let bytes: Option<Vec<u8>> = pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect();
         match bytes.map(<[u8; 32]>::try_from) {
             Some(Ok(bytes)) if rest.is_empty() => Ok(Self(bytes)),
             _ => Err("a SHA-256 is 64 hexadecimal digits".into()),
@@ -60,25 +57,12 @@ mod tests {
         hasher.update(b"bc");
         let text = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(hasher.finish().to_string(), text);
-        assert_eq!(
-            text.to_uppercase()
-                .parse::<Sha256Digest>()
-                .unwrap()
-                .to_string(),
-            text
-        );
+        assert_eq!(text.to_uppercase().parse::<Sha256Digest>().unwrap().to_string(), text);
     }
 
     #[test]
     fn anything_but_64_digits_is_refused() {
-        for text in [
-            "",
-            "ba78",
-            &"0".repeat(63),
-            &"0".repeat(66),
-            &"g".repeat(64),
-            &"+1".repeat(32),
-        ] {
+        for text in ["", "ba78", &"0".repeat(63), &"0".repeat(66), &"g".repeat(64), &"+1".repeat(32)] {
             assert!(text.parse::<Sha256Digest>().is_err(), "{text}");
         }
     }

@@ -94,10 +94,7 @@ pub struct ErrorReport {
 impl Error {
     /// An error of this side's file system.
     pub fn local(action: impl Into<String>, error: io::Error) -> Self {
-        Self::Local {
-            action: action.into(),
-            error,
-        }
+        Self::Local { action: action.into(), error }
     }
 
     /// 1 refused or failed, 2 usage, 3 the driver cannot be reached.
@@ -105,14 +102,8 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Usage { .. } => 2,
-            Self::Call {
-                error: LibraryError::Unreachable { .. },
-                ..
-            }
-            | Self::Call {
-                call: FltlibCall::Connect | FltlibCall::Send,
-                ..
-            }
+            Self::Call { error: LibraryError::Unreachable { .. }, .. }
+            | Self::Call { call: FltlibCall::Connect | FltlibCall::Send, .. }
             | Self::Protocol { .. } => 3,
             _ => 1,
         }
@@ -123,26 +114,14 @@ impl Error {
     pub fn report(&self) -> ErrorReport {
         match self {
             Self::Refused { action, failure } => refusal(action, failure),
-            Self::Call {
-                action,
-                call,
-                error,
-            } => call_failure(action, *call, error),
+            Self::Call { action, call, error } => call_failure(action, *call, error),
             Self::Protocol { action, error } => ErrorReport::of(
                 format!("cannot {action}: the driver's answer is malformed: {error}"),
                 "use a fwbctl of the driver's release",
             ),
-            Self::Local { action, error } => {
-                ErrorReport::of(format!("cannot {action}: {error}"), local_next(error))
-            }
-            Self::Changed {
-                action,
-                expected,
-                actual,
-            } => ErrorReport::of(
-                format!(
-                    "cannot {action}: the bytes read have SHA-256 {actual}, verified was {expected}"
-                ),
+            Self::Local { action, error } => ErrorReport::of(format!("cannot {action}: {error}"), local_next(error)),
+            Self::Changed { action, expected, actual } => ErrorReport::of(
+                format!("cannot {action}: the bytes read have SHA-256 {actual}, verified was {expected}"),
                 "something changed the file meanwhile; find out what, and try again",
             ),
             Self::Usage { message, next } => ErrorReport::of(message.clone(), next),
@@ -152,14 +131,7 @@ impl Error {
 
 impl ErrorReport {
     fn of(message: String, next: &str) -> Self {
-        Self {
-            status: None,
-            status_name: None,
-            reason: None,
-            phase: None,
-            message,
-            next: next.into(),
-        }
+        Self { status: None, status_name: None, reason: None, phase: None, message, next: next.into() }
     }
 }
 
@@ -185,10 +157,7 @@ fn refusal(action: &str, failure: &Failure) -> ErrorReport {
         message,
         next: failure
             .reason()
-            .map_or(
-                "look the status up; `fwbctl status` shows the driver's version",
-                |reason| reason.next(),
-            )
+            .map_or("look the status up; `fwbctl status` shows the driver's version", |reason| reason.next())
             .to_owned(),
     }
 }
@@ -201,11 +170,7 @@ fn call_failure(action: &str, call: FltlibCall, error: &LibraryError) -> ErrorRe
         LibraryError::Failed { hresult, text } => (*hresult, text),
     };
     let (why, next) = explain(call, hresult);
-    let text = if text.is_empty() {
-        String::new()
-    } else {
-        format!(" ({text})")
-    };
+    let text = if text.is_empty() { String::new() } else { format!(" ({text})") };
     let message = format!("cannot {action}: {why}{text}");
     ErrorReport {
         status: Some(hresult.to_string()),
@@ -217,49 +182,36 @@ fn call_failure(action: &str, call: FltlibCall, error: &LibraryError) -> ErrorRe
 /// Why, and what to do, for the results that these calls are known to have.
 fn explain(call: FltlibCall, hresult: HResult) -> (String, &'static str) {
     let (why, next) = match (call, hresult.bits()) {
-        (FltlibCall::Connect, 0x8007_0002) => (
-            "the driver is not loaded",
-            "run `fwbctl load`, as administrator",
-        ),
+        (FltlibCall::Connect, 0x8007_0002) => ("the driver is not loaded", "run `fwbctl load`, as administrator"),
         (_, 0x8007_0005 | 0x8007_0522) => (
             "only administrators may do that",
             "run the command as administrator (on Linux: as the user who runs kernel-host)",
         ),
-        (FltlibCall::Connect, 0x8007_04D6) => (
-            "the driver serves as many clients as it can",
-            "end another client and try again",
-        ),
-        (FltlibCall::Connect | FltlibCall::Send, 0x8007_0006 | 0x801F_000B) => (
-            "the driver is being unloaded",
-            "run `fwbctl load` when that is done",
-        ),
-        (FltlibCall::Load, 0x8007_0002 | 0x8007_0424) => (
-            "the service or its .sys file is not there",
-            "install the driver with its .inf first",
-        ),
-        (FltlibCall::Load, 0x8007_00B7 | 0x8007_0420) => (
-            "the driver is loaded already",
-            "nothing to do; `fwbctl status` shows it",
-        ),
+        (FltlibCall::Connect, 0x8007_04D6) => {
+            ("the driver serves as many clients as it can", "end another client and try again")
+        }
+        (FltlibCall::Connect | FltlibCall::Send, 0x8007_0006 | 0x801F_000B) => {
+            ("the driver is being unloaded", "run `fwbctl load` when that is done")
+        }
+        (FltlibCall::Load, 0x8007_0002 | 0x8007_0424) => {
+            ("the service or its .sys file is not there", "install the driver with its .inf first")
+        }
+        (FltlibCall::Load, 0x8007_00B7 | 0x8007_0420) => {
+            ("the driver is loaded already", "nothing to do; `fwbctl status` shows it")
+        }
         (FltlibCall::Load, 0x8007_0241) => (
             "the driver's signature is not valid here",
             "install a signed build, or allow test signing with `bcdedit /set testsigning on`",
         ),
-        (FltlibCall::Load, 0x8007_00C1 | 0x8007_07D1) => (
-            "the .sys file is no driver for this machine",
-            "install the build for this processor",
-        ),
-        (FltlibCall::Unload, 0x8007_0002 | 0x801F_0013) => {
-            ("the driver is not loaded", "nothing to do")
+        (FltlibCall::Load, 0x8007_00C1 | 0x8007_07D1) => {
+            ("the .sys file is no driver for this machine", "install the build for this processor")
         }
-        (FltlibCall::Unload, 0x801F_0010) => (
-            "clients or NIC drivers still hold handles or images",
-            "`fwbctl list` shows who; close them, then unload",
-        ),
+        (FltlibCall::Unload, 0x8007_0002 | 0x801F_0013) => ("the driver is not loaded", "nothing to do"),
+        (FltlibCall::Unload, 0x801F_0010) => {
+            ("clients or NIC drivers still hold handles or images", "`fwbctl list` shows who; close them, then unload")
+        }
         _ => {
-            let name = hresult
-                .name()
-                .map_or_else(String::new, |name| format!(" ({name})"));
+            let name = hresult.name().map_or_else(String::new, |name| format!(" ({name})"));
             return (
                 format!("the call ended with {hresult}{name}"),
                 "look the result up in the documentation of the Filter Manager",

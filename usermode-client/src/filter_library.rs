@@ -58,11 +58,7 @@ impl HResult {
     #[must_use]
     pub const fn win32(self) -> Option<u16> {
         let bits = self.bits();
-        if bits >> 16 == 0x8007 {
-            Some(bits as u16)
-        } else {
-            None
-        }
+        if bits >> 16 == 0x8007 { Some(bits as u16) } else { None }
     }
 
     /// The header's name for it, for those that fltlib's pages list.
@@ -109,10 +105,7 @@ mod tests {
     fn win32_errors_are_told_from_the_filter_managers_own() {
         assert_eq!(HResult(0x8007_0420_u32.cast_signed()).win32(), Some(1056));
         let busy = HResult(0x801F_0010_u32.cast_signed());
-        assert_eq!(
-            (busy.win32(), busy.name()),
-            (None, Some("ERROR_FLT_DO_NOT_DETACH"))
-        );
+        assert_eq!((busy.win32(), busy.name()), (None, Some("ERROR_FLT_DO_NOT_DETACH")));
         assert_eq!(busy.to_string(), "0x801F0010");
     }
 }

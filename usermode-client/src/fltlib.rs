@@ -7,8 +7,8 @@ use std::ptr::{null, null_mut};
 
 use windows_sys::Win32::Foundation::{ERROR_SUCCESS, GetLastError, HANDLE, LUID};
 use windows_sys::Win32::Security::{
-    AdjustTokenPrivileges, LUID_AND_ATTRIBUTES, LookupPrivilegeValueW, SE_LOAD_DRIVER_NAME,
-    SE_PRIVILEGE_ENABLED, TOKEN_ADJUST_PRIVILEGES, TOKEN_PRIVILEGES,
+    AdjustTokenPrivileges, LUID_AND_ATTRIBUTES, LookupPrivilegeValueW, SE_LOAD_DRIVER_NAME, SE_PRIVILEGE_ENABLED,
+    TOKEN_ADJUST_PRIVILEGES, TOKEN_PRIVILEGES,
 };
 use windows_sys::Win32::Storage::InstallableFileSystems::{
     FilterConnectCommunicationPort, FilterLoad, FilterSendMessage, FilterUnload,
@@ -42,20 +42,9 @@ impl FilterLibrary for Fltlib {
         let mut handle: HANDLE = null_mut();
         // SAFETY: the name is terminated; a null context goes with size 0 as the page demands; null
         // attributes are allowed; `handle` is writable. All outlive the call.
-        check(unsafe {
-            FilterConnectCommunicationPort(
-                port_name.as_ptr(),
-                0,
-                null(),
-                0,
-                null(),
-                &raw mut handle,
-            )
-        })?;
+        check(unsafe { FilterConnectCommunicationPort(port_name.as_ptr(), 0, null(), 0, null(), &raw mut handle) })?;
         // SAFETY: on success the call has stored a handle that nobody else owns and `CloseHandle` closes.
-        Ok(Box::new(FltlibPort(unsafe {
-            OwnedHandle::from_raw_handle(handle)
-        })))
+        Ok(Box::new(FltlibPort(unsafe { OwnedHandle::from_raw_handle(handle) })))
     }
 
     fn drivers_folder(&mut self) -> Result<PathBuf, LibraryError> {
@@ -114,30 +103,15 @@ fn enable_load_driver_privilege() -> Result<(), LibraryError> {
     }
     let privileges = TOKEN_PRIVILEGES {
         PrivilegeCount: 1,
-        Privileges: [LUID_AND_ATTRIBUTES {
-            Luid: luid,
-            Attributes: SE_PRIVILEGE_ENABLED,
-        }],
+        Privileges: [LUID_AND_ATTRIBUTES { Luid: luid, Attributes: SE_PRIVILEGE_ENABLED }],
     };
     // SAFETY: the token was opened for this; `privileges` holds the one entry it counts; no old state is asked for.
-    let adjusted = unsafe {
-        AdjustTokenPrivileges(
-            token.as_raw_handle(),
-            0,
-            &raw const privileges,
-            0,
-            null_mut(),
-            null_mut(),
-        )
-    };
+    let adjusted =
+        unsafe { AdjustTokenPrivileges(token.as_raw_handle(), 0, &raw const privileges, 0, null_mut(), null_mut()) };
     // The call succeeds also where the token lacks the privilege; only the last error tells.
     // SAFETY: reads a value of this thread.
     let error = unsafe { GetLastError() };
-    if adjusted == 0 || error != ERROR_SUCCESS {
-        Err(last_error())
-    } else {
-        Ok(())
-    }
+    if adjusted == 0 || error != ERROR_SUCCESS { Err(last_error()) } else { Ok(()) }
 }
 
 /// The last error of the thread as an HRESULT. `ERROR_NOT_ALL_ASSIGNED` means that the account lacks the
@@ -150,18 +124,12 @@ fn last_error() -> LibraryError {
         ERROR_NOT_ALL_ASSIGNED => ERROR_PRIVILEGE_NOT_HELD,
         code => code,
     };
-    LibraryError::Failed {
-        hresult: HResult((0x8007_0000 | code & 0xFFFF).cast_signed()),
-        text: String::new(),
-    }
+    LibraryError::Failed { hresult: HResult((0x8007_0000 | code & 0xFFFF).cast_signed()), text: String::new() }
 }
 
 fn check(hresult: i32) -> Result<(), LibraryError> {
     if hresult < 0 {
-        return Err(LibraryError::Failed {
-            hresult: HResult(hresult),
-            text: String::new(),
-        });
+        return Err(LibraryError::Failed { hresult: HResult(hresult), text: String::new() });
     }
     Ok(())
 }

@@ -14,13 +14,7 @@ pub struct NtPath {
 }
 
 /// Starts of paths that are NT paths already, and go to the driver as they are.
-const NT_PREFIXES: [&str; 5] = [
-    r"\??\",
-    r"\Device\",
-    r"\SystemRoot\",
-    r"\DosDevices\",
-    r"\GLOBAL??\",
-];
+const NT_PREFIXES: [&str; 5] = [r"\??\", r"\Device\", r"\SystemRoot\", r"\DosDevices\", r"\GLOBAL??\"];
 
 impl NtPath {
     /// The NT path for what a user typed: a Win32 path (`C:\fw\x.rom`, `\\server\share\x`, `\\?\C:\x`) or an NT path.
@@ -33,10 +27,7 @@ impl NtPath {
             return Ok(nt);
         }
         #[cfg(windows)]
-        if let Some(nt) = std::path::absolute(path)
-            .ok()
-            .and_then(|full| Self::from_absolute(full.to_str()?))
-        {
+        if let Some(nt) = std::path::absolute(path).ok().and_then(|full| Self::from_absolute(full.to_str()?)) {
             return Ok(nt);
         }
         Err(Error::Usage {
@@ -46,18 +37,13 @@ impl NtPath {
     }
 
     fn from_absolute(path: &str) -> Option<Self> {
-        let starts_with = |prefix: &str| {
-            path.get(..prefix.len())
-                .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
-        };
+        let starts_with =
+            |prefix: &str| path.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
         if NT_PREFIXES.into_iter().any(starts_with) {
             return Some(Self::new(path.to_owned()));
         }
         // `\\?\` turns Win32's normalisation off and is otherwise `\??\`; `\\.\` names devices there.
-        if let Some(rest) = path
-            .strip_prefix(r"\\?\")
-            .or_else(|| path.strip_prefix(r"\\.\"))
-        {
+        if let Some(rest) = path.strip_prefix(r"\\?\").or_else(|| path.strip_prefix(r"\\.\")) {
             return Some(Self::new(format!(r"\??\{rest}")));
         }
         if let Some(rest) = path.strip_prefix(r"\\").or_else(|| path.strip_prefix("//")) {
@@ -93,8 +79,7 @@ impl NtPath {
     #[must_use]
     pub fn win32(&self) -> Option<std::path::PathBuf> {
         let rest = self.text.strip_prefix(r"\??\")?;
-        matches!(rest.as_bytes(), [drive, b':', b'\\', ..] if drive.is_ascii_alphabetic())
-            .then(|| rest.into())
+        matches!(rest.as_bytes(), [drive, b':', b'\\', ..] if drive.is_ascii_alphabetic()).then(|| rest.into())
     }
 }
 
@@ -143,21 +128,14 @@ mod tests {
     #[test]
     fn file_name_and_display_are_what_users_expect() {
         let path = NtPath::from_user(r"C:\fw\x.rom").unwrap();
-        assert_eq!(
-            (path.file_name(), path.to_string().as_str()),
-            ("x.rom", r"C:\fw\x.rom")
-        );
+        assert_eq!((path.file_name(), path.to_string().as_str()), ("x.rom", r"C:\fw\x.rom"));
     }
 
     #[cfg(unix)]
     #[test]
     fn relative_paths_mean_nothing_outside_the_machine() {
         for path in ["x.rom", r"\fw\x.rom", "C:x.rom", "", "/tmp/x.rom", "é:\\x"] {
-            assert_eq!(
-                NtPath::from_user(path).unwrap_err().exit_code(),
-                2,
-                "{path}"
-            );
+            assert_eq!(NtPath::from_user(path).unwrap_err().exit_code(), 2, "{path}");
         }
     }
 }

@@ -22,10 +22,7 @@ impl PendingFile {
     /// Starts a file that shall become `folder`/`name`. `name` has to satisfy [`is_plain_name`].
     pub fn create(folder: &Path, name: &str) -> io::Result<Self> {
         if !is_plain_name(name) {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!("`{name}` is not a plain file name"),
-            ));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("`{name}` is not a plain file name")));
         }
         let mut builder = tempfile::Builder::new();
         builder.prefix(".fwbctl-").suffix(".tmp");
@@ -33,11 +30,7 @@ impl PendingFile {
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644));
         let (file, temporary) = builder.tempfile_in(folder)?.into_parts();
-        Ok(Self {
-            file,
-            temporary,
-            target: folder.join(name),
-        })
+        Ok(Self { file, temporary, target: folder.join(name) })
     }
 
     /// Where the file will be.
@@ -81,16 +74,9 @@ fn rename_durably(temporary: TempPath, target: &Path) -> io::Result<()> {
 #[expect(unsafe_code, reason = "std's rename does not write through")]
 fn rename_durably(temporary: TempPath, target: &Path) -> io::Result<()> {
     use std::os::windows::ffi::OsStrExt;
-    use windows_sys::Win32::Storage::FileSystem::{
-        MOVEFILE_REPLACE_EXISTING, MOVEFILE_WRITE_THROUGH, MoveFileExW,
-    };
+    use windows_sys::Win32::Storage::FileSystem::{MOVEFILE_REPLACE_EXISTING, MOVEFILE_WRITE_THROUGH, MoveFileExW};
 
-    let wide = |path: &Path| {
-        path.as_os_str()
-            .encode_wide()
-            .chain([0])
-            .collect::<Vec<u16>>()
-    };
+    let wide = |path: &Path| path.as_os_str().encode_wide().chain([0]).collect::<Vec<u16>>();
     let flags = MOVEFILE_REPLACE_EXISTING | MOVEFILE_WRITE_THROUGH;
     // Also takes the attribute off that marks temporary files, which NTFS is reluctant to write out.
     let kept = temporary.keep()?;
@@ -111,10 +97,7 @@ mod tests {
     use std::fs;
 
     fn names(folder: &Path) -> Vec<String> {
-        fs::read_dir(folder)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect()
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     }
 
     #[test]
@@ -165,9 +148,7 @@ mod tests {
     #[test]
     fn names_that_lead_elsewhere_are_refused() {
         let folder = tempfile::tempdir().unwrap();
-        for name in [
-            "", ".", "..", "a/b", r"a\b", "C:x", "a:stream", "a*", "a.", "a ", "a\0b",
-        ] {
+        for name in ["", ".", "..", "a/b", r"a\b", "C:x", "a:stream", "a*", "a.", "a ", "a\0b"] {
             let error = PendingFile::create(folder.path(), name).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{name}");
         }

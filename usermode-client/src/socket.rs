@@ -32,11 +32,9 @@ impl SocketLibrary {
                 next: format!("give --socket PATH, or set {SOCKET_VARIABLE}"),
             });
         };
-        let connection = Connection::connect(&path, "fwbctl.exe", true, CALL_TIMEOUT)
-            .map_err(|error| no_host(&path, &error))?;
-        Ok(Self {
-            connection: Arc::new(Mutex::new(connection)),
-        })
+        let connection =
+            Connection::connect(&path, "fwbctl.exe", true, CALL_TIMEOUT).map_err(|error| no_host(&path, &error))?;
+        Ok(Self { connection: Arc::new(Mutex::new(connection)) })
     }
 }
 
@@ -50,12 +48,8 @@ impl FilterLibrary for SocketLibrary {
     }
 
     fn connect(&mut self, port_name: &str) -> Result<Box<dyn Port>, LibraryError> {
-        let handle =
-            outcome(lock(&self.connection).filter_connect_communication_port(port_name, 0, &[]))?;
-        Ok(Box::new(SocketPort {
-            connection: Arc::clone(&self.connection),
-            handle,
-        }))
+        let handle = outcome(lock(&self.connection).filter_connect_communication_port(port_name, 0, &[]))?;
+        Ok(Box::new(SocketPort { connection: Arc::clone(&self.connection), handle }))
     }
 
     fn drivers_folder(&mut self) -> Result<PathBuf, LibraryError> {
@@ -84,10 +78,7 @@ fn lock(connection: &Mutex<Connection>) -> MutexGuard<'_, Connection> {
 fn outcome<T>(result: Result<Sent<T>, WireError>) -> Result<T, LibraryError> {
     match result {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err((hresult, text))) => Err(LibraryError::Failed {
-            hresult: HResult(hresult.0),
-            text,
-        }),
+        Ok(Err((hresult, text))) => Err(LibraryError::Failed { hresult: HResult(hresult.0), text }),
         Err(error) => Err(LibraryError::Unreachable {
             message: format!("kernel-host does not answer: {error}"),
             next: "see what kernel-host printed, and start it again".into(),
@@ -98,14 +89,7 @@ fn outcome<T>(result: Result<Sent<T>, WireError>) -> Result<T, LibraryError> {
 fn no_host(path: &Path, error: &WireError) -> Error {
     let error = LibraryError::Unreachable {
         message: format!("no kernel-host answers at {}: {error}", path.display()),
-        next: format!(
-            "start `kernel-host run --socket {} ...`, or correct the path",
-            path.display()
-        ),
+        next: format!("start `kernel-host run --socket {} ...`, or correct the path", path.display()),
     };
-    Error::Call {
-        action: "reach the machine".into(),
-        call: FltlibCall::Connect,
-        error,
-    }
+    Error::Call { action: "reach the machine".into(), call: FltlibCall::Connect, error }
 }

@@ -25,10 +25,7 @@ impl Budget {
     /// A budget of which nothing is used yet.
     #[must_use]
     pub const fn new(limit: u64) -> Self {
-        Self {
-            limit,
-            used: AtomicU64::new(0),
-        }
+        Self { limit, used: AtomicU64::new(0) }
     }
 
     /// The most that may be in use at a time, in the budget's own unit.
@@ -65,14 +62,7 @@ impl Budget {
     ///
     /// `over` is the error for a budget that is used up.
     pub fn charge(this: &Shared<Self>, amount: u64, over: Error) -> Result<Charge, Error> {
-        if this.take(amount) {
-            Ok(Charge {
-                budget: this.clone(),
-                amount,
-            })
-        } else {
-            Err(over)
-        }
+        if this.take(amount) { Ok(Charge { budget: this.clone(), amount }) } else { Err(over) }
     }
 }
 
@@ -108,10 +98,7 @@ mod tests {
     fn dropped_charge_is_given_back() {
         let budget = Shared::try_new(Budget::new(10)).unwrap();
         let charge = Budget::charge(&budget, 10, Error::SessionBytes).unwrap();
-        assert_eq!(
-            Budget::charge(&budget, 1, Error::SessionBytes).unwrap_err(),
-            Error::SessionBytes
-        );
+        assert_eq!(Budget::charge(&budget, 1, Error::SessionBytes).unwrap_err(), Error::SessionBytes);
         drop(charge);
         assert_eq!(budget.used(), 0);
     }

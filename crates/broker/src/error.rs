@@ -119,17 +119,13 @@ impl Error {
         match self {
             Self::OutOfMemory | Self::NoMemoryBelowAddress => NtStatus::INSUFFICIENT_RESOURCES,
             Self::System(status) => status,
-            Self::HandleInvalid | Self::HandleClosed | Self::HandleOfOtherSession => {
-                NtStatus::INVALID_HANDLE
-            }
+            Self::HandleInvalid | Self::HandleClosed | Self::HandleOfOtherSession => NtStatus::INVALID_HANDLE,
             Self::HandleWrongKind => NtStatus::OBJECT_TYPE_MISMATCH,
             Self::TooManyHandles | Self::SessionHandles => NtStatus::TOO_MANY_OPENED_FILES,
             Self::SessionEnded => NtStatus::PORT_DISCONNECTED,
-            Self::SessionBytes
-            | Self::SessionJobs
-            | Self::TooManyImages
-            | Self::TotalBytes
-            | Self::OwnerBytes => NtStatus::QUOTA_EXCEEDED,
+            Self::SessionBytes | Self::SessionJobs | Self::TooManyImages | Self::TotalBytes | Self::OwnerBytes => {
+                NtStatus::QUOTA_EXCEEDED
+            }
             Self::NameEmpty
             | Self::NameStream
             | Self::NameWildcard
@@ -169,9 +165,7 @@ impl Error {
             Self::System(status) => reason_of(status),
             Self::HandleBusy => Reason::HandleBusy,
             // One reason for all: a client must not learn which handles others have.
-            Self::HandleInvalid | Self::HandleClosed | Self::HandleOfOtherSession => {
-                Reason::HandleInvalid
-            }
+            Self::HandleInvalid | Self::HandleClosed | Self::HandleOfOtherSession => Reason::HandleInvalid,
             Self::HandleWrongKind => Reason::HandleWrongType,
             Self::TooManyHandles | Self::SessionHandles => Reason::TooManyHandles,
             Self::SessionEnded => Reason::SessionClosing,
@@ -239,26 +233,12 @@ mod tests {
 
     #[test]
     fn every_status_is_a_failure_and_all_bad_handles_look_the_same() {
-        for error in [
-            Error::HandleInvalid,
-            Error::HandleClosed,
-            Error::HandleOfOtherSession,
-        ] {
+        for error in [Error::HandleInvalid, Error::HandleClosed, Error::HandleOfOtherSession] {
             assert_eq!(error.status(), NtStatus::INVALID_HANDLE);
-            assert_eq!(
-                error.reason(),
-                Reason::HandleInvalid,
-                "a client learns nothing of others' handles"
-            );
+            assert_eq!(error.reason(), Reason::HandleInvalid, "a client learns nothing of others' handles");
         }
-        assert_eq!(
-            Error::System(NtStatus::OBJECT_NAME_NOT_FOUND).reason(),
-            Reason::FileNotFound
-        );
-        assert_eq!(
-            Error::System(NtStatus::IN_PAGE_ERROR).reason(),
-            Reason::FileOpenFailed
-        );
+        assert_eq!(Error::System(NtStatus::OBJECT_NAME_NOT_FOUND).reason(), Reason::FileNotFound);
+        assert_eq!(Error::System(NtStatus::IN_PAGE_ERROR).reason(), Reason::FileOpenFailed);
         // DEVICE_BUSY has warning severity: not a success, which is what callers test for.
         assert!(!Error::ImageInUse.status().is_success());
     }

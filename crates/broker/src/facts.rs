@@ -4,10 +4,7 @@ use crate::{Error, Limits};
 
 /// What the file system says of an open file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "independent answers of independent system calls"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "independent answers of independent system calls")]
 pub struct FileFacts {
     /// Which file it is, and which version of it.
     pub identity: FileIdentity,
@@ -76,10 +73,7 @@ mod tests {
 
     #[test]
     fn each_unfit_property_has_its_own_error() {
-        let limits = Limits {
-            image_bytes: 100,
-            ..Limits::DEFAULT
-        };
+        let limits = Limits { image_bytes: 100, ..Limits::DEFAULT };
         let good = facts(1, 100);
         let check = |change: fn(&mut FileFacts)| {
             let mut facts = good;
@@ -89,18 +83,9 @@ mod tests {
         assert_eq!(check(|_| ()), Ok(()));
         assert_eq!(check(|f| f.is_directory = true), Err(Error::IsDirectory));
         assert_eq!(check(|f| f.is_special = true), Err(Error::NotRegular));
-        assert_eq!(
-            check(|f| f.is_reparse_point = true),
-            Err(Error::IsReparsePoint)
-        );
-        assert_eq!(
-            check(|f| f.delete_pending = true),
-            Err(Error::DeletePending)
-        );
-        assert_eq!(
-            check(|f| f.has_writable_mapping = true),
-            Err(Error::FileWritable)
-        );
+        assert_eq!(check(|f| f.is_reparse_point = true), Err(Error::IsReparsePoint));
+        assert_eq!(check(|f| f.delete_pending = true), Err(Error::DeletePending));
+        assert_eq!(check(|f| f.has_writable_mapping = true), Err(Error::FileWritable));
         assert_eq!(check(|f| f.identity.size = 0), Err(Error::FileEmpty));
         assert_eq!(check(|f| f.identity.size = 101), Err(Error::FileTooLarge));
     }

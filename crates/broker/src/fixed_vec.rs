@@ -30,9 +30,7 @@ impl<T> FixedVec<T> {
     /// [`Error::OutOfMemory`] (`STATUS_INSUFFICIENT_RESOURCES`).
     pub(crate) fn try_with_capacity(capacity: usize) -> Result<Self, Error> {
         let mut vec = Self::new();
-        vec.items
-            .try_reserve_exact(capacity)
-            .map_err(|_| Error::OutOfMemory)?;
+        vec.items.try_reserve_exact(capacity).map_err(|_| Error::OutOfMemory)?;
         Ok(vec)
     }
 

@@ -67,9 +67,7 @@ impl Handle {
     }
 
     pub(crate) fn new(check: u32, kind: Kind, slot: u32) -> Self {
-        let raw = (u64::from(check) << CHECK_SHIFT)
-            | ((kind as u64) << SLOT_BITS)
-            | (u64::from(slot) & SLOT_MASK);
+        let raw = (u64::from(check) << CHECK_SHIFT) | ((kind as u64) << SLOT_BITS) | (u64::from(slot) & SLOT_MASK);
         // The kind is not zero, so `raw` is not; the fallback is unreachable but costs less than a panic.
         Self(NonZeroU64::new(raw).unwrap_or(NonZeroU64::MIN))
     }
@@ -92,10 +90,7 @@ mod tests {
         for kind in [Kind::File, Kind::Image, Kind::NdisFile, Kind::Binding] {
             let handle = Handle::new(0xFFFF_FFFF, kind, 0x3FF_FFFF);
             let parsed = Handle::from_raw(handle.raw()).unwrap();
-            assert_eq!(
-                (parsed.check(), parsed.kind(), parsed.slot()),
-                (u32::MAX, Some(kind), 0x3FF_FFFF)
-            );
+            assert_eq!((parsed.check(), parsed.kind(), parsed.slot()), (u32::MAX, Some(kind), 0x3FF_FFFF));
         }
     }
 

@@ -76,9 +76,7 @@ mod tests {
     #[test]
     fn generations_of_a_slot_never_share_a_check() {
         let count = if cfg!(miri) { 500 } else { 200_000 };
-        let checks: HashSet<u32> = (0..count)
-            .map(|generation| KEY.check(7, generation))
-            .collect();
+        let checks: HashSet<u32> = (0..count).map(|generation| KEY.check(7, generation)).collect();
         assert_eq!(checks.len(), count as usize);
     }
 

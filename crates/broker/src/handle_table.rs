@@ -16,9 +16,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::slab::{Claimed, OnClaim, Slab, Vacant};
 use crate::slot::Missed;
-use crate::{
-    Closed, Entry, Error, Handle, HandleKey, Kind, LockContext, Pinned, Reaper, Session, Shared,
-};
+use crate::{Closed, Entry, Error, Handle, HandleKey, Kind, LockContext, Pinned, Reaper, Session, Shared};
 
 /// A table of entries `E`, closed by `R`, with the free list under a lock of context `C`.
 ///
@@ -50,12 +48,7 @@ pub struct Reservation<'a, E: Entry, R: Reaper<E>, C: LockContext> {
 impl<E: Entry, R: Reaper<E>, C: LockContext> HandleTable<E, R, C> {
     /// An empty table for at most `max_handles` entries. Allocates nothing.
     pub const fn new(key: HandleKey, max_handles: u32, reaper: R) -> Self {
-        Self {
-            key,
-            reaper,
-            slab: Slab::new(max_handles),
-            closed_for_good: AtomicBool::new(false),
-        }
+        Self { key, reaper, slab: Slab::new(max_handles), closed_for_good: AtomicBool::new(false) }
     }
 
     /// Takes room for an entry of `session`. `PASSIVE_LEVEL` (it may allocate).
@@ -68,11 +61,7 @@ impl<E: Entry, R: Reaper<E>, C: LockContext> HandleTable<E, R, C> {
         }
         session.take_handle()?;
         match self.slab.vacant() {
-            Ok(vacant) => Ok(Reservation {
-                table: self,
-                session: session.clone(),
-                vacant: Some(vacant),
-            }),
+            Ok(vacant) => Ok(Reservation { table: self, session: session.clone(), vacant: Some(vacant) }),
             Err(error) => {
                 session.give_back_handle();
                 Err(error)
@@ -85,11 +74,7 @@ impl<E: Entry, R: Reaper<E>, C: LockContext> HandleTable<E, R, C> {
     /// All errors have `STATUS_INVALID_HANDLE`, but differ in their reason: [`Error::HandleInvalid`] (never given out),
     /// [`Error::HandleClosed`], [`Error::HandleOfOtherSession`]; or `STATUS_DEVICE_BUSY`, [`Error::HandleBusy`].
     #[inline]
-    pub fn get(
-        &self,
-        session: &Shared<Session>,
-        handle: Handle,
-    ) -> Result<Pinned<'_, E, R, C>, Error> {
+    pub fn get(&self, session: &Shared<Session>, handle: Handle) -> Result<Pinned<'_, E, R, C>, Error> {
         let pin = match self.slab.pin(self, handle.slot(), handle.check()) {
             Ok(pin) => pin,
             Err(why) => return Err(self.explain(why, handle)),
@@ -116,11 +101,7 @@ impl<E: Entry, R: Reaper<E>, C: LockContext> HandleTable<E, R, C> {
         kind: Kind,
     ) -> Result<Pinned<'_, E, R, C>, Error> {
         let pinned = self.get(session, handle)?;
-        if pinned.kind() == kind {
-            Ok(pinned)
-        } else {
-            Err(Error::HandleWrongKind)
-        }
+        if pinned.kind() == kind { Ok(pinned) } else { Err(Error::HandleWrongKind) }
     }
 
     /// Closes a handle. The entry is closed when the last request that has it pinned lets go, often in this call.
@@ -193,16 +174,13 @@ impl<E: Entry, R: Reaper<E>, C: LockContext> HandleTable<E, R, C> {
     /// Leaves the free slot `index` one generation, for a test that cannot wait for four billion.
     #[cfg(test)]
     pub(crate) fn wear_out(&self, index: u32) {
-        self.slab
-            .set_generation(index, crate::slab::LAST_GENERATION - 1);
+        self.slab.set_generation(index, crate::slab::LAST_GENERATION - 1);
     }
 
     fn close_where(&self, wanted: impl Fn(&Pinned<'_, E, R, C>) -> bool) -> usize {
         // An entry published behind our back is no loss: its `fill` adds it first and looks for the end of
         // the session second, while we, ending first and sweeping second, touched its slot before.
-        self.iter().filter(wanted).fold(0, |count, pinned| {
-            count.saturating_add(usize::from(pinned.close().is_ok()))
-        })
+        self.iter().filter(wanted).fold(0, |count, pinned| count.saturating_add(usize::from(pinned.close().is_ok())))
     }
 
     /// Closes an entry that has been claimed, and gives its slot back. `PASSIVE_LEVEL`.
@@ -211,11 +189,7 @@ impl<E: Entry, R: Reaper<E>, C: LockContext> HandleTable<E, R, C> {
         let (Occupant { entry, session }, vacant) = claimed.take();
         let handle = Handle::new(check, entry.kind(), index);
         session.give_back_handle();
-        self.reaper.close(Closed {
-            handle,
-            session,
-            entry,
-        });
+        self.reaper.close(Closed { handle, session, entry });
         // Last: while the slot counts as used, the driver knows that a close is still under way.
         self.slab.give_back(vacant);
     }
@@ -229,11 +203,7 @@ impl<E: Entry, R: Reaper<E>, C: LockContext> HandleTable<E, R, C> {
             Missed::Stale => {
                 let generation = self.key.generation(handle.slot(), handle.check());
                 let had = self.slab.generation(handle.slot());
-                if (1..=had).contains(&generation) {
-                    Error::HandleClosed
-                } else {
-                    Error::HandleInvalid
-                }
+                if (1..=had).contains(&generation) { Error::HandleClosed } else { Error::HandleInvalid }
             }
         }
     }
@@ -263,13 +233,7 @@ impl<E: Entry, R: Reaper<E>, C: LockContext> Reservation<'_, E, R, C> {
         };
         let check = table.key.check(vacant.index(), vacant.next_generation());
         let handle = Handle::new(check, entry.kind(), vacant.index());
-        vacant.publish(
-            check,
-            Occupant {
-                entry,
-                session: self.session.clone(),
-            },
-        );
+        vacant.publish(check, Occupant { entry, session: self.session.clone() });
         // Published first, looked second; `end_session` ends first and sweeps second. One of the two sees the other, and
         // if both do, closing has one winner.
         if self.session.has_ended() || table.closed_for_good.load(Ordering::SeqCst) {

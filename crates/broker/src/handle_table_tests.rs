@@ -9,8 +9,7 @@ use proptest::prelude::*;
 
 use crate::testing::{NoIrql, depth};
 use crate::{
-    Closed, Entry, Error, Handle, HandleKey, HandleTable, Kind, Reaper, Session, SessionId,
-    SessionLimits, Shared,
+    Closed, Entry, Error, Handle, HandleKey, HandleTable, Kind, Reaper, Session, SessionId, SessionLimits, Shared,
 };
 
 /// An entry with a number, to see which one comes back.
@@ -41,12 +40,7 @@ impl Reaper<Numbered> for Counter {
 
     fn close(&self, closed: Closed<Numbered>) {
         assert_eq!(depth(), 0, "closed under a lock");
-        *self
-            .closed
-            .lock()
-            .unwrap()
-            .entry(closed.entry.0)
-            .or_default() += 1;
+        *self.closed.lock().unwrap().entry(closed.entry.0).or_default() += 1;
     }
 }
 
@@ -57,16 +51,7 @@ fn table(max: u32) -> Table {
 }
 
 fn session(id: u64) -> Shared<Session> {
-    Session::try_new(
-        SessionId(id),
-        4,
-        &SessionLimits {
-            handles: 100_000,
-            bytes: 0,
-            jobs: 0,
-        },
-    )
-    .unwrap()
+    Session::try_new(SessionId(id), 4, &SessionLimits { handles: 100_000, bytes: 0, jobs: 0 }).unwrap()
 }
 
 fn insert(table: &Table, session: &Shared<Session>, number: u32) -> Result<Handle, Error> {
@@ -84,10 +69,7 @@ fn handle_finds_its_entry_until_it_is_closed_once() {
     assert_eq!(table.get(&session, handle).unwrap().0, 7);
     assert_eq!(table.close(&session, handle), Ok(()));
     assert_eq!(table.close(&session, handle), Err(Error::HandleClosed));
-    assert_eq!(
-        table.get(&session, handle).unwrap_err(),
-        Error::HandleClosed
-    );
+    assert_eq!(table.get(&session, handle).unwrap_err(), Error::HandleClosed);
     assert_eq!(closes(&table), HashMap::from([(7, 1)]));
     assert!(table.is_empty());
     assert_eq!(session.handles(), 0);
@@ -108,30 +90,15 @@ fn stale_handle_does_not_reach_the_next_entry_of_its_slot() {
 fn handles_of_others_and_made_up_ones_are_told_apart() {
     let (table, mine, other) = (table(10), session(1), session(2));
     let handle = insert(&table, &mine, 1).unwrap();
-    assert_eq!(
-        table.get(&other, handle).unwrap_err(),
-        Error::HandleOfOtherSession
-    );
-    assert_eq!(
-        table.close(&other, handle),
-        Err(Error::HandleOfOtherSession)
-    );
+    assert_eq!(table.get(&other, handle).unwrap_err(), Error::HandleOfOtherSession);
+    assert_eq!(table.close(&other, handle), Err(Error::HandleOfOtherSession));
     let other_kind = Handle::new(handle.check(), Kind::Binding, handle.slot());
-    assert_eq!(
-        table.get(&mine, other_kind).unwrap_err(),
-        Error::HandleInvalid
-    );
+    assert_eq!(table.get(&mine, other_kind).unwrap_err(), Error::HandleInvalid);
     let other_check = Handle::new(handle.check() ^ 1, Kind::File, handle.slot());
-    assert_eq!(
-        table.get(&mine, other_check).unwrap_err(),
-        Error::HandleInvalid
-    );
+    assert_eq!(table.get(&mine, other_check).unwrap_err(), Error::HandleInvalid);
     let no_slot = Handle::new(handle.check(), Kind::File, 5_000_000);
     assert_eq!(table.get(&mine, no_slot).unwrap_err(), Error::HandleInvalid);
-    assert_eq!(
-        table.get_kind(&mine, handle, Kind::Image).unwrap_err(),
-        Error::HandleWrongKind
-    );
+    assert_eq!(table.get_kind(&mine, handle, Kind::Image).unwrap_err(), Error::HandleWrongKind);
     assert!(table.get_kind(&mine, handle, Kind::File).is_ok());
     assert!(closes(&table).is_empty());
 }
@@ -144,10 +111,7 @@ fn pinned_entry_is_closed_when_its_last_user_lets_go() {
     let second = table.get(&session, handle).unwrap();
     assert_eq!(first.pins(), 2);
     table.close(&session, handle).unwrap();
-    assert_eq!(
-        table.get(&session, handle).unwrap_err(),
-        Error::HandleClosed
-    );
+    assert_eq!(table.get(&session, handle).unwrap_err(), Error::HandleClosed);
     drop(first);
     assert_eq!(second.0, 1);
     assert!(closes(&table).is_empty());
@@ -158,9 +122,7 @@ fn pinned_entry_is_closed_when_its_last_user_lets_go() {
 #[test]
 fn closes_at_a_raised_irql_wait_for_the_drain() {
     let (table, session) = (table(10), session(1));
-    let handles: Vec<_> = (0..3)
-        .map(|n| insert(&table, &session, n).unwrap())
-        .collect();
+    let handles: Vec<_> = (0..3).map(|n| insert(&table, &session, n).unwrap()).collect();
     table.reaper().raised.store(true, Ordering::Relaxed);
     for handle in handles {
         table.close(&session, handle).unwrap();
@@ -178,16 +140,7 @@ fn closes_at_a_raised_irql_wait_for_the_drain() {
 #[test]
 fn limits_of_table_and_session_hold_and_reservations_count() {
     let table = table(2);
-    let small = Session::try_new(
-        SessionId(1),
-        4,
-        &SessionLimits {
-            handles: 1,
-            bytes: 0,
-            jobs: 0,
-        },
-    )
-    .unwrap();
+    let small = Session::try_new(SessionId(1), 4, &SessionLimits { handles: 1, bytes: 0, jobs: 0 }).unwrap();
     let large = session(2);
     let reservation = table.reserve(&small).unwrap();
     assert_eq!(table.reserve(&small).err(), Some(Error::SessionHandles));
@@ -218,25 +171,15 @@ fn slot_is_retired_before_a_check_could_repeat() {
 #[test]
 fn enumeration_sees_each_entry_once_and_goes_on_at_its_cursor() {
     let (table, session) = (table(1000), session(1));
-    let handles: Vec<_> = (0..200)
-        .map(|n| insert(&table, &session, n).unwrap())
-        .collect();
+    let handles: Vec<_> = (0..200).map(|n| insert(&table, &session, n).unwrap()).collect();
     for handle in handles.iter().step_by(2) {
         table.close(&session, *handle).unwrap();
     }
-    let first: Vec<_> = table
-        .iter()
-        .take(30)
-        .map(|p| (p.0, p.next_cursor(), p.handle()))
-        .collect();
+    let first: Vec<_> = table.iter().take(30).map(|p| (p.0, p.next_cursor(), p.handle())).collect();
     let rest: Vec<_> = table.iter_from(first[29].1).map(|p| p.0).collect();
     let seen: Vec<_> = first.iter().map(|(n, ..)| *n).chain(rest).collect();
     assert_eq!(seen, (0..200).filter(|n| n % 2 == 1).collect::<Vec<_>>());
-    assert!(
-        first
-            .iter()
-            .all(|(n, _, handle)| handles[*n as usize] == *handle)
-    );
+    assert!(first.iter().all(|(n, _, handle)| handles[*n as usize] == *handle));
 }
 
 #[test]
@@ -251,10 +194,7 @@ fn end_of_a_session_closes_its_entries_and_nobody_elses() {
     assert_eq!(table.end_session(&ending), 0);
     assert_eq!(table.reserve(&ending).err(), Some(Error::SessionEnded));
     // An entry that comes late goes to the reaper, not back to the caller.
-    assert_eq!(
-        reservation.fill(Numbered(6, Kind::File)),
-        Err(Error::SessionEnded)
-    );
+    assert_eq!(reservation.fill(Numbered(6, Kind::File)), Err(Error::SessionEnded));
     assert_eq!(closes(&table).len(), 6);
     assert_eq!(ending.handles(), 0);
     assert!(table.get(&staying, kept).is_ok());
@@ -276,8 +216,7 @@ fn every_entry_is_closed_exactly_once_under_end_close_and_use() {
                     for _ in 0..per_thread {
                         match table.reserve(&session) {
                             Ok(room) => {
-                                let entry =
-                                    Numbered(number.fetch_add(1, Ordering::Relaxed), Kind::File);
+                                let entry = Numbered(number.fetch_add(1, Ordering::Relaxed), Kind::File);
                                 if let Ok(handle) = room.fill(entry) {
                                     handles.lock().unwrap().push(handle);
                                 }

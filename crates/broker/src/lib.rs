@@ -77,9 +77,7 @@ pub use limits::{Limits, SessionLimits};
 pub use lock::{IrqlGuard, IrqlLock, LockContext};
 pub use name::Name;
 pub use pinned::Pinned;
-pub use platform::{
-    Completion, ImageAllocator, ImageMemory, Platform, Source, Time, WritableMemory,
-};
+pub use platform::{Completion, ImageAllocator, ImageMemory, Platform, Source, Time, WritableMemory};
 pub use reaper::{Closed, Entry, Reaper};
 pub use session::{Request, Session, SessionId};
 pub use shared::Shared;

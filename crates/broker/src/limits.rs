@@ -46,11 +46,7 @@ impl Limits {
         handles: 65_536,
         read_bytes: MIB as u32,
         name_units: 32_767,
-        session: SessionLimits {
-            handles: 1_024,
-            bytes: 16 * MIB,
-            jobs: 8,
-        },
+        session: SessionLimits { handles: 1_024, bytes: 16 * MIB, jobs: 8 },
     };
 
     /// What no setting can exceed. An administrator who mistypes a value must not thereby take the machine down.
@@ -62,11 +58,7 @@ impl Limits {
         handles: 16_777_216,
         read_bytes: 16 * MIB as u32,
         name_units: 32_767,
-        session: SessionLimits {
-            handles: 1_048_576,
-            bytes: 256 * MIB,
-            jobs: 64,
-        },
+        session: SessionLimits { handles: 1_048_576, bytes: 256 * MIB, jobs: 64 },
     };
 
     /// These limits, each forced between 1 and its hard cap.
@@ -102,16 +94,11 @@ impl Limits {
             return Err(Error::ReadTooLarge);
         }
         // File positions are signed in NT (LARGE_INTEGER).
-        let end = offset
-            .checked_add(u64::from(length))
-            .and_then(|end| i64::try_from(end).ok());
+        let end = offset.checked_add(u64::from(length)).and_then(|end| i64::try_from(end).ok());
         if end.is_none() {
             return Err(Error::OffsetOverflow);
         }
-        let left = size
-            .checked_sub(offset)
-            .filter(|left| *left > 0)
-            .ok_or(Error::EndOfFile)?;
+        let left = size.checked_sub(offset).filter(|left| *left > 0).ok_or(Error::EndOfFile)?;
         Ok(u32::try_from(left).map_or(length, |left| left.min(length)))
     }
 }
@@ -128,12 +115,7 @@ mod tests {
 
     #[test]
     fn settings_are_forced_under_the_hard_caps_and_above_zero() {
-        let wild = Limits {
-            image_bytes: u64::MAX,
-            images: 0,
-            ..Limits::DEFAULT
-        }
-        .clamped();
+        let wild = Limits { image_bytes: u64::MAX, images: 0, ..Limits::DEFAULT }.clamped();
         assert_eq!(wild.image_bytes, 1 << 30);
         assert_eq!(wild.images, 1);
         assert_eq!(Limits::DEFAULT.clamped(), Limits::DEFAULT);
@@ -146,14 +128,8 @@ mod tests {
         assert_eq!(limits.check_read(0, 100, 50), Ok(50));
         assert_eq!(limits.check_read(49, 100, 50), Ok(1));
         assert_eq!(limits.check_read(50, 1, 50), Err(Error::EndOfFile));
-        assert_eq!(
-            limits.check_read(u64::MAX, 1, 50),
-            Err(Error::OffsetOverflow)
-        );
-        assert_eq!(
-            limits.check_read(i64::MAX as u64, 1, 50),
-            Err(Error::OffsetOverflow)
-        );
+        assert_eq!(limits.check_read(u64::MAX, 1, 50), Err(Error::OffsetOverflow));
+        assert_eq!(limits.check_read(i64::MAX as u64, 1, 50), Err(Error::OffsetOverflow));
         assert_eq!(limits.check_read(0, 0, 50), Err(Error::ReadEmpty));
         assert_eq!(limits.check_read(0, u32::MAX, 50), Err(Error::ReadTooLarge));
         assert_eq!(limits.check_read(0, 10, u64::MAX), Ok(10));

@@ -56,10 +56,7 @@ struct Raised<C: LockContext> {
 
 impl<C: LockContext> Raised<C> {
     fn new() -> Self {
-        Self {
-            saved: C::enter(),
-            not_send: PhantomData,
-        }
+        Self { saved: C::enter(), not_send: PhantomData }
     }
 }
 
@@ -72,10 +69,7 @@ impl<C: LockContext> Drop for Raised<C> {
 impl<T, C: LockContext> IrqlLock<T, C> {
     /// A free lock around `value`.
     pub const fn new(value: T) -> Self {
-        Self {
-            inner: SpinMutex::new(value),
-            context: PhantomData,
-        }
+        Self { inner: SpinMutex::new(value), context: PhantomData }
     }
 
     /// Raises the IRQL and spins until the lock is ours.
@@ -83,10 +77,7 @@ impl<T, C: LockContext> IrqlLock<T, C> {
     /// Holders never wait, so the spin is bounded by the work that other processors do under the lock.
     pub fn lock(&self) -> IrqlGuard<'_, T, C> {
         let raised = Raised::new();
-        IrqlGuard {
-            inner: self.inner.lock(),
-            _raised: raised,
-        }
+        IrqlGuard { inner: self.inner.lock(), _raised: raised }
     }
 
     /// The contents, without locking: `&mut self` proves that nobody else is there.

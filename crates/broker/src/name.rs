@@ -24,9 +24,7 @@ impl Name {
     ///
     /// [`Error::OutOfMemory`] (`STATUS_INSUFFICIENT_RESOURCES`) when there is no room.
     pub fn concat(parts: &[&[u16]]) -> Result<Self, Error> {
-        let total = parts
-            .iter()
-            .try_fold(0_usize, |sum, part| sum.checked_add(part.len()));
+        let total = parts.iter().try_fold(0_usize, |sum, part| sum.checked_add(part.len()));
         let mut units = FixedVec::try_with_capacity(total.ok_or(Error::OutOfMemory)?)?;
         for unit in parts.iter().copied().flatten() {
             units.push(*unit).map_err(|_| Error::OutOfMemory)?;
@@ -46,11 +44,7 @@ impl Name {
 /// Unit by unit, as NT compares names; `upcase` is `RtlUpcaseUnicodeChar` in the driver.
 #[must_use]
 pub(crate) fn same_name(left: &[u16], right: &[u16], upcase: impl Fn(u16) -> u16) -> bool {
-    left.len() == right.len()
-        && left
-            .iter()
-            .zip(right)
-            .all(|(l, r)| l == r || upcase(*l) == upcase(*r))
+    left.len() == right.len() && left.iter().zip(right).all(|(l, r)| l == r || upcase(*l) == upcase(*r))
 }
 
 impl fmt::Debug for Name {

@@ -17,10 +17,7 @@ pub struct Pinned<'a, E: Entry, R: Reaper<E>, C: LockContext> {
 }
 
 impl<'a, E: Entry, R: Reaper<E>, C: LockContext> Pinned<'a, E, R, C> {
-    pub(crate) const fn new(
-        pin: Pin<'a, Occupant<E>, HandleTable<E, R, C>>,
-        handle: Handle,
-    ) -> Self {
+    pub(crate) const fn new(pin: Pin<'a, Occupant<E>, HandleTable<E, R, C>>, handle: Handle) -> Self {
         Self { pin, handle }
     }
 
@@ -58,11 +55,7 @@ impl<'a, E: Entry, R: Reaper<E>, C: LockContext> Pinned<'a, E, R, C> {
     ///
     /// [`Error::HandleClosed`] (`STATUS_INVALID_HANDLE`) where another closer was faster.
     pub fn close(self) -> Result<(), Error> {
-        if self.pin.begin_close() {
-            Ok(())
-        } else {
-            Err(Error::HandleClosed)
-        }
+        if self.pin.begin_close() { Ok(()) } else { Err(Error::HandleClosed) }
     }
 }
 

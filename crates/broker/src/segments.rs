@@ -1,9 +1,6 @@
 //! Slots that never move.
 
-#![expect(
-    unsafe_code,
-    reason = "publishes arrays of slots to threads that take no lock"
-)]
+#![expect(unsafe_code, reason = "publishes arrays of slots to threads that take no lock")]
 
 use alloc::alloc::{Layout, alloc_zeroed, dealloc};
 use core::marker::PhantomData;
@@ -41,17 +38,11 @@ pub(crate) struct Spare<T> {
 
 impl<T> Segments<T> {
     /// Fails to compile for entries that the kernel heap cannot place: wdk-alloc ignores alignments above 16.
-    const ALIGNED: () = assert!(
-        align_of::<Slot<T>>() <= 16,
-        "the kernel heap aligns to 16 bytes only"
-    );
+    const ALIGNED: () = assert!(align_of::<Slot<T>>() <= 16, "the kernel heap aligns to 16 bytes only");
 
     pub(crate) const fn new() -> Self {
         let () = Self::ALIGNED;
-        Self {
-            segments: [const { AtomicPtr::new(null_mut()) }; COUNT],
-            owns: PhantomData,
-        }
+        Self { segments: [const { AtomicPtr::new(null_mut()) }; COUNT], owns: PhantomData }
     }
 
     /// The slot `index`, if its segment exists.
@@ -77,11 +68,7 @@ impl<T> Segments<T> {
         let memory = unsafe { alloc_zeroed(layout) };
         // All-zero bytes are a slot in `Free`, on no list, without an entry.
         let slots = NonNull::new(memory.cast()).ok_or(Error::OutOfMemory)?;
-        Ok(Spare {
-            segment,
-            slots,
-            owns: PhantomData,
-        })
+        Ok(Spare { segment, slots, owns: PhantomData })
     }
 
     /// Puts a segment in place. Returns it where another thread was faster, for the caller to free outside its lock.
@@ -106,11 +93,7 @@ impl<T> Drop for Segments<T> {
     fn drop(&mut self) {
         for (segment, place) in self.segments.iter_mut().enumerate() {
             if let Some(slots) = NonNull::new(*place.get_mut()) {
-                drop(Spare {
-                    segment,
-                    slots,
-                    owns: PhantomData,
-                });
+                drop(Spare { segment, slots, owns: PhantomData });
             }
         }
     }
@@ -161,10 +144,7 @@ mod tests {
                 expected = (expected.0 + 1, 0);
             }
         }
-        assert_eq!(
-            locate(MAX_SLOTS - 1),
-            Some((COUNT - 1, length(COUNT - 1) - 1))
-        );
+        assert_eq!(locate(MAX_SLOTS - 1), Some((COUNT - 1, length(COUNT - 1) - 1)));
         assert_eq!(locate(MAX_SLOTS), None);
         assert_eq!(locate(u32::MAX), None);
     }

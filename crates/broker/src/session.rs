@@ -39,11 +39,7 @@ impl Session {
     /// A new, open session of the process `owner_process` (`PsGetCurrentProcessId`).
     ///
     /// [`Error::OutOfMemory`] (`STATUS_INSUFFICIENT_RESOURCES`) when there is no room.
-    pub fn try_new(
-        id: SessionId,
-        owner_process: u64,
-        limits: &SessionLimits,
-    ) -> Result<Shared<Self>, Error> {
+    pub fn try_new(id: SessionId, owner_process: u64, limits: &SessionLimits) -> Result<Shared<Self>, Error> {
         Shared::try_new(Self {
             id,
             owner_process,
@@ -72,14 +68,8 @@ impl Session {
     pub fn begin(this: &Shared<Self>) -> Result<Request, Error> {
         // Count first, look second: whoever ends the session either sees us counted or we see the end.
         let before = this.requests.fetch_add(1, Ordering::AcqRel);
-        let request = Request {
-            session: this.clone(),
-        };
-        if before & ENDED == 0 {
-            Ok(request)
-        } else {
-            Err(Error::SessionEnded)
-        }
+        let request = Request { session: this.clone() };
+        if before & ENDED == 0 { Ok(request) } else { Err(Error::SessionEnded) }
     }
 
     /// Whether the session has ended.
@@ -127,11 +117,7 @@ impl Session {
     }
 
     pub(crate) fn take_handle(&self) -> Result<(), Error> {
-        if self.handles.take(1) {
-            Ok(())
-        } else {
-            Err(Error::SessionHandles)
-        }
+        if self.handles.take(1) { Ok(()) } else { Err(Error::SessionHandles) }
     }
 
     pub(crate) fn give_back_handle(&self) {
@@ -163,11 +149,7 @@ mod tests {
     use super::*;
 
     fn session() -> Shared<Session> {
-        let limits = SessionLimits {
-            handles: 1,
-            bytes: 100,
-            jobs: 1,
-        };
+        let limits = SessionLimits { handles: 1, bytes: 100, jobs: 1 };
         Session::try_new(SessionId(1), 4, &limits).unwrap()
     }
 

@@ -1,9 +1,6 @@
 //! Reference counting that reports a shortage of memory instead of dying of it.
 
-#![expect(
-    unsafe_code,
-    reason = "Arc::try_new is not stable; the standard Arc aborts when memory is short"
-)]
+#![expect(unsafe_code, reason = "Arc::try_new is not stable; the standard Arc aborts when memory is short")]
 
 use alloc::alloc::{Layout, alloc, dealloc};
 use core::fmt;
@@ -43,10 +40,7 @@ unsafe impl<T: Send + Sync> Sync for Shared<T> {}
 
 impl<T> Shared<T> {
     /// Fails to compile for types that the kernel heap cannot place: wdk-alloc ignores alignments above 16.
-    const ALIGNED: () = assert!(
-        align_of::<Inner<T>>() <= 16,
-        "the kernel heap aligns to 16 bytes only"
-    );
+    const ALIGNED: () = assert!(align_of::<Inner<T>>() <= 16, "the kernel heap aligns to 16 bytes only");
 
     /// Moves `value` to the heap.
     ///
@@ -57,16 +51,10 @@ impl<T> Shared<T> {
         // SAFETY: [alloc/nonzero] `Inner` contains a counter, so the layout's size is not zero.
         let memory = unsafe { alloc(layout) };
         let inner = NonNull::new(memory.cast::<Inner<T>>()).ok_or(Error::OutOfMemory)?;
-        let counted = Inner {
-            count: AtomicUsize::new(1),
-            value,
-        };
+        let counted = Inner { count: AtomicUsize::new(1), value };
         // SAFETY: [ptr/own] fresh memory of the layout of `Inner<T>`, which nobody else knows of.
         unsafe { inner.write(counted) };
-        Ok(Self {
-            inner,
-            owns: PhantomData,
-        })
+        Ok(Self { inner, owns: PhantomData })
     }
 
     /// Whether both refer to the same object (not merely to equal ones).
@@ -95,10 +83,7 @@ impl<T> Clone for Shared<T> {
         if before >= SATURATED {
             self.shared().count.store(SATURATED, Ordering::Relaxed);
         }
-        Self {
-            inner: self.inner,
-            owns: PhantomData,
-        }
+        Self { inner: self.inner, owns: PhantomData }
     }
 }
 

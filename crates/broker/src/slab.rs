@@ -4,10 +4,7 @@
 //! slot, so both are values here: [`Vacant`], [`Claimed`] and, for readers, [`Pin`]. Only this module makes them,
 //! one for each right, and none can be copied; with them the handle table needs no unsafe code.
 
-#![expect(
-    unsafe_code,
-    reason = "turns the rights to a slot into values, and uses them"
-)]
+#![expect(unsafe_code, reason = "turns the rights to a slot into values, and uses them")]
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
@@ -78,18 +75,9 @@ impl<T, C: LockContext> Slab<T, C> {
     /// No slots yet. At most `max_used` will be in use at a time.
     pub(crate) const fn new(max_used: u32) -> Self {
         Self {
-            max_used: if max_used < MAX_SLOTS {
-                max_used
-            } else {
-                MAX_SLOTS
-            },
+            max_used: if max_used < MAX_SLOTS { max_used } else { MAX_SLOTS },
             segments: Segments::new(),
-            vacancies: IrqlLock::new(Vacancies {
-                free: NONE,
-                fresh: 0,
-                used: 0,
-                retired: 0,
-            }),
+            vacancies: IrqlLock::new(Vacancies { free: NONE, fresh: 0, used: 0, retired: 0 }),
             deferred: AtomicU32::new(NONE),
         }
     }
@@ -168,11 +156,7 @@ impl<T, C: LockContext> Slab<T, C> {
     }
 
     /// Pins whatever value is live in slot `index`; also returns its check.
-    pub(crate) fn pin_any<'a, O: OnClaim<T>>(
-        &'a self,
-        owner: &'a O,
-        index: u32,
-    ) -> Option<(Pin<'a, T, O>, u32)> {
+    pub(crate) fn pin_any<'a, O: OnClaim<T>>(&'a self, owner: &'a O, index: u32) -> Option<(Pin<'a, T, O>, u32)> {
         let slot = self.segments.get(index)?;
         match slot.pin_any() {
             Ok(check) => Some((Pin { index, slot, owner }, check)),
@@ -191,12 +175,7 @@ impl<T, C: LockContext> Slab<T, C> {
         let mut head = self.deferred.load(Ordering::Relaxed);
         loop {
             slot.link.store(head, Ordering::Relaxed);
-            match self.deferred.compare_exchange_weak(
-                head,
-                link,
-                Ordering::Release,
-                Ordering::Relaxed,
-            ) {
+            match self.deferred.compare_exchange_weak(head, link, Ordering::Release, Ordering::Relaxed) {
                 Ok(_) => return,
                 Err(now) => head = now,
             }
@@ -231,18 +210,12 @@ impl<T, C: LockContext> Slab<T, C> {
 
     /// How many values slot `index` has had.
     pub(crate) fn generation(&self, index: u32) -> u32 {
-        self.segments
-            .get(index)
-            .map_or(0, |slot| slot.generation.load(Ordering::Relaxed))
+        self.segments.get(index).map_or(0, |slot| slot.generation.load(Ordering::Relaxed))
     }
 
     #[cfg(test)]
     pub(crate) fn set_generation(&self, index: u32, generation: u32) {
-        self.segments
-            .get(index)
-            .unwrap()
-            .generation
-            .store(generation, Ordering::Relaxed);
+        self.segments.get(index).unwrap().generation.store(generation, Ordering::Relaxed);
     }
 
     fn by_link(&self, link: u32) -> Option<(u32, &Slot<T>)> {
@@ -267,11 +240,7 @@ impl<T> Vacant<'_, T> {
     /// Counts the value that is about to be published, and returns its number.
     pub(crate) fn next_generation(&mut self) -> u32 {
         // Never beyond the last: a slot that has had it is not vacant again.
-        let generation = self
-            .slot
-            .generation
-            .load(Ordering::Relaxed)
-            .saturating_add(1);
+        let generation = self.slot.generation.load(Ordering::Relaxed).saturating_add(1);
         self.slot.generation.store(generation, Ordering::Relaxed);
         generation
     }

@@ -35,10 +35,7 @@
 //! and the claim acquires them all: they are one release sequence on the word, since every operation on it is a
 //! read-modify-write.
 
-#![expect(
-    unsafe_code,
-    reason = "the state word, not the borrow checker, says who may touch the entry"
-)]
+#![expect(unsafe_code, reason = "the state word, not the borrow checker, says who may touch the entry")]
 
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
@@ -109,8 +106,7 @@ impl<T> Slot<T> {
         // SAFETY: [slot/free] nobody reads the storage in `Free`, and only this thread may fill it.
         unsafe { storage.write(MaybeUninit::new(entry)) };
         // `or`, not a store: pins of threads with stale handles have to survive.
-        self.state
-            .fetch_or((u64::from(check) << CHECK_SHIFT) | LIVE, Ordering::AcqRel);
+        self.state.fetch_or((u64::from(check) << CHECK_SHIFT) | LIVE, Ordering::AcqRel);
     }
 
     /// Adds a pin to the entry with this `check`. One atomic addition and a comparison.
@@ -140,11 +136,7 @@ impl<T> Slot<T> {
         if before & (LIVE | CLOSING) == LIVE && before & PINS < MANY_PINS {
             return Ok((before >> CHECK_SHIFT) as u32);
         }
-        let why = if before & (LIVE | CLOSING) == LIVE {
-            Missed::Busy
-        } else {
-            Missed::Stale
-        };
+        let why = if before & (LIVE | CLOSING) == LIVE { Missed::Busy } else { Missed::Stale };
         Err((why, self.unpin()))
     }
 
@@ -163,10 +155,7 @@ impl<T> Slot<T> {
         // The count went to zero, but a thread with a stale handle may have made it one again. Then that
         // thread's `unpin` comes here too, and one of us wins. The check makes sure that it is still the same entry.
         let idle = before & !PINS;
-        match self
-            .state
-            .compare_exchange(idle, idle & !LIVE, Ordering::AcqRel, Ordering::Relaxed)
-        {
+        match self.state.compare_exchange(idle, idle & !LIVE, Ordering::AcqRel, Ordering::Relaxed) {
             Ok(_) => Unpinned::Claimed,
             Err(_) => Unpinned::Kept,
         }

@@ -31,12 +31,7 @@ pub(crate) fn depth() -> u32 {
 /// A regular file, number `id`, of `size` bytes.
 pub(crate) fn facts(id: u8, size: u64) -> FileFacts {
     FileFacts {
-        identity: FileIdentity {
-            volume: [1; 16],
-            file_id: [id; 16],
-            change_time: 1,
-            size,
-        },
+        identity: FileIdentity { volume: [1; 16], file_id: [id; 16], change_time: 1, size },
         is_directory: false,
         is_special: false,
         is_reparse_point: false,

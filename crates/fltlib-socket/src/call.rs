@@ -161,21 +161,13 @@ impl Reply {
     /// A success.
     #[must_use]
     pub const fn success(answer: Answer) -> Self {
-        Self {
-            hresult: HResult::S_OK,
-            message: String::new(),
-            answer,
-        }
+        Self { hresult: HResult::S_OK, message: String::new(), answer }
     }
 
     /// A refusal.
     #[must_use]
     pub fn failure(hresult: HResult, message: impl Into<String>) -> Self {
-        Self {
-            hresult,
-            message: message.into(),
-            answer: Answer::Done,
-        }
+        Self { hresult, message: message.into(), answer: Answer::Done }
     }
 
     /// Success with this very answer, or an error of the wire.

@@ -29,12 +29,7 @@ pub type Sent<T> = Result<T, (HResult, String)>;
 impl Connection {
     /// Connects to the socket at `path` as a process of the image `image_name`, with an administrator's token where the
     /// server allows it. Each call may take as long as `timeout`.
-    pub fn connect(
-        path: &Path,
-        image_name: &str,
-        administrator: bool,
-        timeout: Duration,
-    ) -> Result<Self, WireError> {
+    pub fn connect(path: &Path, image_name: &str, administrator: bool, timeout: Duration) -> Result<Self, WireError> {
         let stream = UnixStream::connect(path)?;
         stream.set_read_timeout(Some(timeout))?;
         stream.set_write_timeout(Some(timeout))?;
@@ -42,28 +37,11 @@ impl Connection {
     }
 
     /// Says hello over a stream that is connected already.
-    pub fn over(
-        stream: UnixStream,
-        image_name: &str,
-        administrator: bool,
-    ) -> Result<Self, WireError> {
-        let mut connection = Self {
-            stream,
-            next_id: 1,
-            broken: false,
-            process_id: 0,
-            administrator: false,
-        };
-        let hello = Call::Hello {
-            image_name: image_name.into(),
-            process_id: std::process::id(),
-            administrator,
-        };
+    pub fn over(stream: UnixStream, image_name: &str, administrator: bool) -> Result<Self, WireError> {
+        let mut connection = Self { stream, next_id: 1, broken: false, process_id: 0, administrator: false };
+        let hello = Call::Hello { image_name: image_name.into(), process_id: std::process::id(), administrator };
         match connection.call(&hello, &[])?.json.answer {
-            Answer::Process {
-                process_id,
-                administrator,
-            } => {
+            Answer::Process { process_id, administrator } => {
                 connection.process_id = process_id;
                 connection.administrator = administrator;
                 Ok(connection)
@@ -86,16 +64,12 @@ impl Connection {
 
     /// `FilterLoad`.
     pub fn filter_load(&mut self, service: &str) -> Result<Sent<()>, WireError> {
-        self.done(&Call::FilterLoad {
-            service: service.into(),
-        })
+        self.done(&Call::FilterLoad { service: service.into() })
     }
 
     /// `FilterUnload`.
     pub fn filter_unload(&mut self, service: &str) -> Result<Sent<()>, WireError> {
-        self.done(&Call::FilterUnload {
-            service: service.into(),
-        })
+        self.done(&Call::FilterUnload { service: service.into() })
     }
 
     /// `FilterConnectCommunicationPort`; returns the port's handle.
@@ -105,16 +79,11 @@ impl Connection {
         options: u32,
         context: &[u8],
     ) -> Result<Sent<u64>, WireError> {
-        let call = Call::FilterConnectCommunicationPort {
-            port_name: port_name.into(),
-            options,
-        };
-        self.call(&call, context)?
-            .json
-            .expect(|answer| match answer {
-                Answer::Port { port } => Some(port),
-                _ => None,
-            })
+        let call = Call::FilterConnectCommunicationPort { port_name: port_name.into(), options };
+        self.call(&call, context)?.json.expect(|answer| match answer {
+            Answer::Port { port } => Some(port),
+            _ => None,
+        })
     }
 
     /// `FilterSendMessage`; returns the bytes that the driver wrote.
@@ -143,26 +112,20 @@ impl Connection {
 
     /// What there is in the machine.
     pub fn status(&mut self) -> Result<Sent<MachineStatus>, WireError> {
-        self.call(&Call::Status, &[])?
-            .json
-            .expect(|answer| match answer {
-                Answer::Status(status) => Some(status),
-                _ => None,
-            })
+        self.call(&Call::Status, &[])?.json.expect(|answer| match answer {
+            Answer::Status(status) => Some(status),
+            _ => None,
+        })
     }
 
     /// Starts a driver that is no minifilter.
     pub fn load_driver(&mut self, driver: &str) -> Result<Sent<()>, WireError> {
-        self.done(&Call::LoadDriver {
-            driver: driver.into(),
-        })
+        self.done(&Call::LoadDriver { driver: driver.into() })
     }
 
     /// Stops a driver that is no minifilter.
     pub fn unload_driver(&mut self, driver: &str) -> Result<Sent<()>, WireError> {
-        self.done(&Call::UnloadDriver {
-            driver: driver.into(),
-        })
+        self.done(&Call::UnloadDriver { driver: driver.into() })
     }
 
     /// Plugs in a network adapter.
@@ -172,11 +135,7 @@ impl Connection {
         name: &str,
         parameters: BTreeMap<String, Parameter>,
     ) -> Result<Sent<()>, WireError> {
-        self.done(&Call::AddAdapter {
-            driver: driver.into(),
-            name: name.into(),
-            parameters,
-        })
+        self.done(&Call::AddAdapter { driver: driver.into(), name: name.into(), parameters })
     }
 
     /// Unplugs a network adapter.
@@ -186,36 +145,26 @@ impl Connection {
 
     /// What unloaded drivers have left behind, oldest first.
     pub fn unload_reports(&mut self) -> Result<Sent<Vec<UnloadReport>>, WireError> {
-        self.call(&Call::UnloadReports, &[])?
-            .json
-            .expect(|answer| match answer {
-                Answer::UnloadReports { reports } => Some(reports),
-                _ => None,
-            })
+        self.call(&Call::UnloadReports, &[])?.json.expect(|answer| match answer {
+            Answer::UnloadReports { reports } => Some(reports),
+            _ => None,
+        })
     }
 
     /// DDI calls from sequence number `since` on, at most `limit`, and where to go on.
-    pub fn trace(
-        &mut self,
-        since: u64,
-        limit: u32,
-    ) -> Result<Sent<(Vec<TraceEntry>, u64)>, WireError> {
-        self.call(&Call::Trace { since, limit }, &[])?
-            .json
-            .expect(|answer| match answer {
-                Answer::Trace { entries, next } => Some((entries, next)),
-                _ => None,
-            })
+    pub fn trace(&mut self, since: u64, limit: u32) -> Result<Sent<(Vec<TraceEntry>, u64)>, WireError> {
+        self.call(&Call::Trace { since, limit }, &[])?.json.expect(|answer| match answer {
+            Answer::Trace { entries, next } => Some((entries, next)),
+            _ => None,
+        })
     }
 
     /// Where the machine's files are on the host.
     pub fn target(&mut self) -> Result<Sent<Target>, WireError> {
-        self.call(&Call::Target, &[])?
-            .json
-            .expect(|answer| match answer {
-                Answer::Target(target) => Some(target),
-                _ => None,
-            })
+        self.call(&Call::Target, &[])?.json.expect(|answer| match answer {
+            Answer::Target(target) => Some(target),
+            _ => None,
+        })
     }
 
     /// Stops the machine.
@@ -224,9 +173,7 @@ impl Connection {
     }
 
     fn done(&mut self, call: &Call) -> Result<Sent<()>, WireError> {
-        self.call(call, &[])?
-            .json
-            .expect(|answer| matches!(answer, Answer::Done).then_some(()))
+        self.call(call, &[])?.json.expect(|answer| matches!(answer, Answer::Done).then_some(()))
     }
 
     fn call(&mut self, call: &Call, data: &[u8]) -> Result<Frame<Reply>, WireError> {

@@ -76,9 +76,7 @@ pub enum WireError {
     #[error("the other side does not speak this protocol (magic {0:#010x})")]
     NotOurs(u32),
     /// The other side speaks another version of the format.
-    #[error(
-        "the other side speaks version {0} of the protocol, not {WIRE_VERSION}; use programs of one release"
-    )]
+    #[error("the other side speaks version {0} of the protocol, not {WIRE_VERSION}; use programs of one release")]
     Version(u16),
     /// A request came where a reply was due, or the other way round, or out of turn.
     #[error("a frame came out of turn")]
@@ -126,10 +124,7 @@ pub fn write_frame(
 }
 
 /// Reads one frame of the given kind; `None` where the other side has ended the connection between frames.
-pub fn read_frame<T: DeserializeOwned>(
-    stream: &mut impl Read,
-    kind: FrameKind,
-) -> Result<Option<Frame<T>>, WireError> {
+pub fn read_frame<T: DeserializeOwned>(stream: &mut impl Read, kind: FrameKind) -> Result<Option<Frame<T>>, WireError> {
     let mut header = [0; size_of::<FrameHeader>()];
     let first = loop {
         match stream.read(&mut header) {
@@ -155,21 +150,13 @@ pub fn read_frame<T: DeserializeOwned>(
     let data_bytes = capped(header.data_bytes.get().into(), MAX_DATA_BYTES)?;
     let json = read_part(stream, json_bytes)?;
     let data = read_part(stream, data_bytes)?;
-    Ok(Some(Frame {
-        id: header.id.get(),
-        json: serde_json::from_slice(&json)?,
-        data,
-    }))
+    Ok(Some(Frame { id: header.id.get(), json: serde_json::from_slice(&json)?, data }))
 }
 
 fn read_part(stream: &mut impl Read, bytes: u32) -> Result<Vec<u8>, WireError> {
     let mut part = Vec::new();
     stream.take(bytes.into()).read_to_end(&mut part)?;
-    if part.len() == bytes as usize {
-        Ok(part)
-    } else {
-        Err(WireError::Ended)
-    }
+    if part.len() == bytes as usize { Ok(part) } else { Err(WireError::Ended) }
 }
 
 fn capped(bytes: u64, limit: u32) -> Result<u32, WireError> {
@@ -180,9 +167,5 @@ fn capped(bytes: u64, limit: u32) -> Result<u32, WireError> {
 }
 
 fn ended(error: io::Error) -> WireError {
-    if error.kind() == io::ErrorKind::UnexpectedEof {
-        WireError::Ended
-    } else {
-        error.into()
-    }
+    if error.kind() == io::ErrorKind::UnexpectedEof { WireError::Ended } else { error.into() }
 }

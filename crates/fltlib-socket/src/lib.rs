@@ -44,8 +44,7 @@ pub use frame::WireError;
 pub use hresult::HResult;
 pub use server::{Incoming, ServerConnection, bind};
 pub use status::{
-    AdapterStatus, DriverStatus, FilterStatus, MachineStatus, PortStatus, Target, TraceEntry,
-    UnloadReport,
+    AdapterStatus, DriverStatus, FilterStatus, MachineStatus, PortStatus, Target, TraceEntry, UnloadReport,
 };
 
 /// Environment variable that holds the path of the socket.

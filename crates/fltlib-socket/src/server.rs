@@ -63,14 +63,8 @@ impl ServerConnection {
         let peer = rustix::net::sockopt::socket_peercred(&stream).map_err(io::Error::from)?;
         let trusted = peer.uid.is_root() || peer.uid == rustix::process::geteuid();
         let frame = read_frame::<Call>(&mut stream, FrameKind::Request)?.ok_or(WireError::Ended)?;
-        let Call::Hello {
-            image_name,
-            process_id,
-            administrator,
-        } = frame.json
-        else {
-            let refusal =
-                Reply::failure(HResult::INVALID_PARAMETER, "the first call must be hello");
+        let Call::Hello { image_name, process_id, administrator } = frame.json else {
+            let refusal = Reply::failure(HResult::INVALID_PARAMETER, "the first call must be hello");
             write_frame(&mut stream, FrameKind::Reply, frame.id, &refusal, &[])?;
             return Err(WireError::OutOfTurn);
         };
@@ -104,10 +98,7 @@ impl ServerConnection {
 
     /// Answers hello, now that the simulated process exists.
     pub fn welcome(&mut self, process_id: u32) -> Result<(), WireError> {
-        let answer = Answer::Process {
-            process_id,
-            administrator: self.administrator,
-        };
+        let answer = Answer::Process { process_id, administrator: self.administrator };
         self.write_reply(self.hello_id, &Reply::success(answer), &[])
     }
 
@@ -121,18 +112,11 @@ impl ServerConnection {
             Call::Hello { .. } => return Err(WireError::OutOfTurn),
             // The output could not be sent back, so the host need not even make room for it.
             Call::FilterSendMessage { out_length, .. } if out_length > MAX_DATA_BYTES => {
-                return Err(WireError::TooLarge {
-                    bytes: out_length.into(),
-                    limit: MAX_DATA_BYTES,
-                });
+                return Err(WireError::TooLarge { bytes: out_length.into(), limit: MAX_DATA_BYTES });
             }
             _ => {}
         }
-        Ok(Some(Incoming {
-            id: frame.id,
-            call: frame.json,
-            data: frame.data,
-        }))
+        Ok(Some(Incoming { id: frame.id, call: frame.json, data: frame.data }))
     }
 
     /// Answers the request `id`. `data` is the output of a message, else empty.

@@ -3,30 +3,22 @@
 use crate::{BOOLEAN, DEVICE_OBJECT, IRP, LIST_ENTRY, NtStatus, PVOID, UNICODE_STRING};
 
 /// `DRIVER_INITIALIZE`: DriverEntry. Runs once, at PASSIVE_LEVEL in the system process.
-pub type DRIVER_INITIALIZE = Option<
-    unsafe extern "efiapi" fn(
-        DriverObject: *mut DRIVER_OBJECT,
-        RegistryPath: *mut UNICODE_STRING,
-    ) -> NtStatus,
->;
+pub type DRIVER_INITIALIZE =
+    Option<unsafe extern "efiapi" fn(DriverObject: *mut DRIVER_OBJECT, RegistryPath: *mut UNICODE_STRING) -> NtStatus>;
 
 /// `DRIVER_DISPATCH`: handles one major function.
 pub type DRIVER_DISPATCH =
     Option<unsafe extern "efiapi" fn(DeviceObject: *mut DEVICE_OBJECT, Irp: *mut IRP) -> NtStatus>;
 
 /// `DRIVER_STARTIO`.
-pub type DRIVER_STARTIO =
-    Option<unsafe extern "efiapi" fn(DeviceObject: *mut DEVICE_OBJECT, Irp: *mut IRP)>;
+pub type DRIVER_STARTIO = Option<unsafe extern "efiapi" fn(DeviceObject: *mut DEVICE_OBJECT, Irp: *mut IRP)>;
 
 /// `DRIVER_UNLOAD`. Runs at PASSIVE_LEVEL; a minifilter leaves it to the filter manager.
 pub type DRIVER_UNLOAD = Option<unsafe extern "efiapi" fn(DriverObject: *mut DRIVER_OBJECT)>;
 
 /// `DRIVER_ADD_DEVICE`.
 pub type DRIVER_ADD_DEVICE = Option<
-    unsafe extern "efiapi" fn(
-        DriverObject: *mut DRIVER_OBJECT,
-        PhysicalDeviceObject: *mut DEVICE_OBJECT,
-    ) -> NtStatus,
+    unsafe extern "efiapi" fn(DriverObject: *mut DRIVER_OBJECT, PhysicalDeviceObject: *mut DEVICE_OBJECT) -> NtStatus,
 >;
 
 /// Number of entries in [`DRIVER_OBJECT::MajorFunction`].

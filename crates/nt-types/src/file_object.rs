@@ -1,9 +1,6 @@
 //! File objects.
 
-use crate::{
-    BOOLEAN, DEVICE_OBJECT, KEVENT, KSPIN_LOCK, LARGE_INTEGER, LIST_ENTRY, NtStatus, PVOID,
-    UNICODE_STRING,
-};
+use crate::{BOOLEAN, DEVICE_OBJECT, KEVENT, KSPIN_LOCK, LARGE_INTEGER, LIST_ENTRY, NtStatus, PVOID, UNICODE_STRING};
 
 /// `FILE_OBJECT`: one open of a file. DDI page: `wdm/ns-wdm-_file_object`.
 #[repr(C)]

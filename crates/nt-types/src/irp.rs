@@ -1,8 +1,8 @@
 //! I/O request packets.
 
 use crate::{
-    BOOLEAN, DEVICE_OBJECT, FILE_OBJECT, IO_STATUS_BLOCK, KEVENT, KIRQL, KPROCESSOR_MODE,
-    LARGE_INTEGER, LIST_ENTRY, MDL, NtStatus, PVOID,
+    BOOLEAN, DEVICE_OBJECT, FILE_OBJECT, IO_STATUS_BLOCK, KEVENT, KIRQL, KPROCESSOR_MODE, LARGE_INTEGER, LIST_ENTRY,
+    MDL, NtStatus, PVOID,
 };
 use core::fmt;
 
@@ -76,17 +76,11 @@ crate::assert_layout!(IRP, 208, {
 });
 
 /// `DRIVER_CANCEL`: runs at DISPATCH_LEVEL with the cancel lock held.
-pub type DRIVER_CANCEL =
-    Option<unsafe extern "efiapi" fn(DeviceObject: *mut DEVICE_OBJECT, Irp: *mut IRP)>;
+pub type DRIVER_CANCEL = Option<unsafe extern "efiapi" fn(DeviceObject: *mut DEVICE_OBJECT, Irp: *mut IRP)>;
 
 /// `IO_COMPLETION_ROUTINE`: IRQL <= DISPATCH_LEVEL.
-pub type IO_COMPLETION_ROUTINE = Option<
-    unsafe extern "efiapi" fn(
-        DeviceObject: *mut DEVICE_OBJECT,
-        Irp: *mut IRP,
-        Context: PVOID,
-    ) -> NtStatus,
->;
+pub type IO_COMPLETION_ROUTINE =
+    Option<unsafe extern "efiapi" fn(DeviceObject: *mut DEVICE_OBJECT, Irp: *mut IRP, Context: PVOID) -> NtStatus>;
 
 /// `IO_STACK_LOCATION`: one driver's view of a request. DDI page: `wdm/ns-wdm-_io_stack_location`.
 #[repr(C)]
@@ -204,13 +198,7 @@ impl IoStackTransfer {
     /// A transfer of `length` bytes at `offset`.
     #[must_use]
     pub const fn new(length: u32, offset: LARGE_INTEGER) -> Self {
-        Self {
-            Length: length,
-            _pad0: 0,
-            Key: 0,
-            _pad1: 0,
-            ByteOffset: offset,
-        }
+        Self { Length: length, _pad0: 0, Key: 0, _pad1: 0, ByteOffset: offset }
     }
 }
 

@@ -18,10 +18,7 @@
     non_snake_case,
     reason = "types and fields keep the spelling of the Windows headers, by which they are looked up"
 )]
-#![allow(
-    clippy::doc_markdown,
-    reason = "prose is full of DDI names; each of them in backticks reads worse"
-)]
+#![allow(clippy::doc_markdown, reason = "prose is full of DDI names; each of them in backticks reads worse")]
 #![cfg_attr(
     not(test),
     deny(

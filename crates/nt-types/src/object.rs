@@ -92,11 +92,7 @@ impl IO_STATUS_BLOCK {
     /// A block as a completed request leaves it.
     #[must_use]
     pub const fn new(status: NtStatus, information: usize) -> Self {
-        Self {
-            Status: status,
-            _padding: 0,
-            Information: information,
-        }
+        Self { Status: status, _padding: 0, Information: information }
     }
 }
 

@@ -371,10 +371,7 @@ mod tests {
 
     #[test]
     fn known_statuses_print_their_name_and_unknown_ones_their_bits() {
-        assert_eq!(
-            NtStatus::ACCESS_DENIED.to_string(),
-            "STATUS_ACCESS_DENIED (0xC0000022)"
-        );
+        assert_eq!(NtStatus::ACCESS_DENIED.to_string(), "STATUS_ACCESS_DENIED (0xC0000022)");
         assert_eq!(NtStatus::from_bits(0xE012_3456).to_string(), "0xE0123456");
     }
 }

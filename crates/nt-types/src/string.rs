@@ -21,11 +21,7 @@ crate::assert_layout!(UNICODE_STRING, 16, { Length: 0, MaximumLength: 2, Buffer:
 
 impl UNICODE_STRING {
     /// The empty string.
-    pub const EMPTY: Self = Self {
-        Length: 0,
-        MaximumLength: 0,
-        Buffer: ptr::null_mut(),
-    };
+    pub const EMPTY: Self = Self { Length: 0, MaximumLength: 0, Buffer: ptr::null_mut() };
 
     /// Longest string in characters.
     pub const MAX_CHARS: usize = 32_767;
@@ -41,11 +37,7 @@ impl UNICODE_STRING {
         }
         // At most 65,534: checked above.
         let bytes = (text.len() as u16).wrapping_mul(2);
-        Some(Self {
-            Length: bytes,
-            MaximumLength: bytes,
-            Buffer: text.as_ptr().cast_mut(),
-        })
+        Some(Self { Length: bytes, MaximumLength: bytes, Buffer: text.as_ptr().cast_mut() })
     }
 
     /// Length in characters. An odd byte count, which is malformed, rounds down.

@@ -17,10 +17,7 @@ crate::assert_layout!(LIST_ENTRY, 16, { Flink: 0, Blink: 8 });
 
 impl LIST_ENTRY {
     /// All zero: not on a list, and not a valid head yet.
-    pub const ZERO: Self = Self {
-        Flink: ptr::null_mut(),
-        Blink: ptr::null_mut(),
-    };
+    pub const ZERO: Self = Self { Flink: ptr::null_mut(), Blink: ptr::null_mut() };
 }
 
 /// `SINGLE_LIST_ENTRY`: link of a singly linked list.
@@ -57,14 +54,8 @@ crate::assert_layout!(DISPATCHER_HEADER, 24, {
 
 impl DISPATCHER_HEADER {
     /// All zero: storage for an object that its `KeInitialize*` routine has still to set up.
-    pub const ZERO: Self = Self {
-        Type: 0,
-        Signalling: 0,
-        Size: 0,
-        Reserved1: 0,
-        SignalState: 0,
-        WaitListHead: LIST_ENTRY::ZERO,
-    };
+    pub const ZERO: Self =
+        Self { Type: 0, Signalling: 0, Size: 0, Reserved1: 0, SignalState: 0, WaitListHead: LIST_ENTRY::ZERO };
 }
 
 /// `NotificationEvent`: stays signalled until it is reset, releases every waiter.
@@ -86,15 +77,12 @@ crate::assert_layout!(KEVENT, 24);
 
 impl KEVENT {
     /// Storage that `KeInitializeEvent` has still to set up.
-    pub const ZERO: Self = Self {
-        Header: DISPATCHER_HEADER::ZERO,
-    };
+    pub const ZERO: Self = Self { Header: DISPATCHER_HEADER::ZERO };
 }
 
 /// `KDEFERRED_ROUTINE`: runs at DISPATCH_LEVEL.
-pub type KDEFERRED_ROUTINE = Option<
-    unsafe extern "efiapi" fn(Dpc: *mut KDPC, Context: PVOID, Argument1: PVOID, Argument2: PVOID),
->;
+pub type KDEFERRED_ROUTINE =
+    Option<unsafe extern "efiapi" fn(Dpc: *mut KDPC, Context: PVOID, Argument1: PVOID, Argument2: PVOID)>;
 
 /// `KDPC`: a deferred procedure call. Must not move once initialised.
 #[repr(C)]

@@ -55,10 +55,10 @@ impl FrameError {
             Reason::UnknownKind => 0xC000_0010,         // STATUS_INVALID_DEVICE_REQUEST
             Reason::UnsupportedVersion => 0xC000_0059,  // STATUS_REVISION_MISMATCH
             Reason::LengthOverflow | Reason::OffsetOverflow => 0xC000_0095, // STATUS_INTEGER_OVERFLOW
-            Reason::NameEmpty => 0xC000_0033, // STATUS_OBJECT_NAME_INVALID
-            Reason::NameTooLong => 0xC000_0106, // STATUS_NAME_TOO_LONG
+            Reason::NameEmpty => 0xC000_0033,           // STATUS_OBJECT_NAME_INVALID
+            Reason::NameTooLong => 0xC000_0106,         // STATUS_NAME_TOO_LONG
             Reason::MessageTooLarge | Reason::ReadTooLong => 0xC000_0206, // STATUS_INVALID_BUFFER_SIZE
-            _ => 0xC000_000D, // STATUS_INVALID_PARAMETER
+            _ => 0xC000_000D,                           // STATUS_INVALID_PARAMETER
         };
         status.cast_signed()
     }
@@ -129,9 +129,7 @@ pub(crate) fn length_field(bytes: usize) -> u32 {
 
 /// Bytes of all parts together.
 pub(crate) fn total(parts: &[&[u8]]) -> usize {
-    parts
-        .iter()
-        .fold(0_usize, |sum, part| sum.saturating_add(part.len()))
+    parts.iter().fold(0_usize, |sum, part| sum.saturating_add(part.len()))
 }
 
 /// Writes the parts one behind the other to the start of `out`; returns the bytes written.
@@ -139,9 +137,7 @@ pub(crate) fn write_parts(out: &mut [u8], parts: &[&[u8]]) -> Result<usize, Buff
     let needed = total(parts);
     let mut rest = out.get_mut(..needed).ok_or(BufferTooSmall { needed })?;
     for part in parts {
-        let (here, behind) = rest
-            .split_at_mut_checked(part.len())
-            .ok_or(BufferTooSmall { needed })?;
+        let (here, behind) = rest.split_at_mut_checked(part.len()).ok_or(BufferTooSmall { needed })?;
         here.copy_from_slice(part);
         rest = behind;
     }

@@ -80,13 +80,10 @@ pub use list::{ListEntries, ListEntry, ListWriter};
 pub use name::Name;
 pub use reason::Reason;
 pub use reply::{
-    Detail, HelloReply, OpenReply, QueryReply, ReadReply, StageReply, UnstageReply, write_close,
-    write_failure,
+    Detail, HelloReply, OpenReply, QueryReply, ReadReply, StageReply, UnstageReply, write_close, write_failure,
 };
 pub use reply_view::{Failure, Reply, ReplyBody, ReplyError};
-pub use request::{
-    HelloRequest, OpenRequest, ReadRequest, Request, RequestBody, StageRequest, Target,
-};
+pub use request::{HelloRequest, OpenRequest, ReadRequest, Request, RequestBody, StageRequest, Target};
 
 /// The only protocol version there is so far, and the one that hello's header always carries.
 pub const VERSION: u16 = 1;

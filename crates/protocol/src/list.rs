@@ -53,11 +53,7 @@ impl<'a> ListEntry<'a> {
             reserved: 0.into(),
         };
         let out = out.get_mut(..needed).ok_or(BufferTooSmall { needed })?;
-        let parts = [
-            fixed.as_bytes(),
-            self.name.as_bytes(),
-            self.handed_to.as_bytes(),
-        ];
+        let parts = [fixed.as_bytes(), self.name.as_bytes(), self.handed_to.as_bytes()];
         let used = write_parts(out, &parts)?;
         // Old bytes of a reused buffer must not leave the kernel in the padding.
         out.get_mut(used..).unwrap_or_default().fill(0);
@@ -67,9 +63,7 @@ impl<'a> ListEntry<'a> {
     /// The entry at the start of `bytes`, and what follows it.
     fn parse(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), Reason> {
         let (fixed, _) = prefix::<wire::ListEntry>(bytes)?;
-        let (entry, rest) = bytes
-            .split_at_checked(fixed.entry_bytes.get() as usize)
-            .ok_or(Reason::BodyTooShort)?;
+        let (entry, rest) = bytes.split_at_checked(fixed.entry_bytes.get() as usize).ok_or(Reason::BodyTooShort)?;
         let (_, tail) = prefix::<wire::ListEntry>(entry)?;
         let (name, tail) = split_name(tail, fixed.name_bytes.get())?;
         let (handed_to, padding) = split_name(tail, fixed.handed_to_bytes.get())?;
@@ -91,9 +85,7 @@ impl<'a> ListEntry<'a> {
 }
 
 fn split_name(bytes: &[u8], length: u32) -> Result<(Name<'_>, &[u8]), Reason> {
-    let (name, rest) = bytes
-        .split_at_checked(length as usize)
-        .ok_or(Reason::BodyTooShort)?;
+    let (name, rest) = bytes.split_at_checked(length as usize).ok_or(Reason::BodyTooShort)?;
     Ok((Name::from_bytes(name).ok_or(Reason::NameLengthOdd)?, rest))
 }
 
@@ -112,23 +104,16 @@ impl<'a> ListWriter<'a> {
     /// Starts a reply in `out`.
     pub const fn new(out: &'a mut [u8]) -> Result<Self, BufferTooSmall> {
         if out.len() < Self::ENTRIES_OFFSET {
-            return Err(BufferTooSmall {
-                needed: Self::ENTRIES_OFFSET,
-            });
+            return Err(BufferTooSmall { needed: Self::ENTRIES_OFFSET });
         }
-        Ok(Self {
-            out,
-            used: Self::ENTRIES_OFFSET,
-            count: 0,
-        })
+        Ok(Self { out, used: Self::ENTRIES_OFFSET, count: 0 })
     }
 
     /// Adds an entry. Where it does not fit the reply stays as it was; end it and let the client ask for the rest.
     pub fn push(&mut self, entry: &ListEntry<'_>) -> Result<(), BufferTooSmall> {
         let room = self.out.get_mut(self.used..).unwrap_or_default();
-        let bytes = entry.write(room).map_err(|_| BufferTooSmall {
-            needed: self.used.saturating_add(entry.encoded_len()),
-        })?;
+        let bytes =
+            entry.write(room).map_err(|_| BufferTooSmall { needed: self.used.saturating_add(entry.encoded_len()) })?;
         self.used = self.used.saturating_add(bytes);
         self.count = self.count.saturating_add(1);
         Ok(())
@@ -143,19 +128,13 @@ impl<'a> ListWriter<'a> {
     /// Completes the reply to request `id`; returns its length in bytes. `next_cursor` is 0 after the last image.
     pub fn finish(self, id: u64, next_cursor: u64, total: u32) -> Result<usize, BufferTooSmall> {
         let header = success_header(Kind::List, id, self.used);
-        let body = wire::ListReply {
-            next_cursor: next_cursor.into(),
-            count: self.count.into(),
-            total: total.into(),
-        };
+        let body = wire::ListReply { next_cursor: next_cursor.into(), count: self.count.into(), total: total.into() };
         write_parts(self.out, &[header.as_bytes(), body.as_bytes()])?;
         Ok(self.used)
     }
 }
 
-const _: () = assert!(
-    ListWriter::ENTRIES_OFFSET == size_of::<wire::ReplyHeader>() + size_of::<wire::ListReply>()
-);
+const _: () = assert!(ListWriter::ENTRIES_OFFSET == size_of::<wire::ReplyHeader>() + size_of::<wire::ListReply>());
 
 /// The entries of one list reply. Checked as a whole before it exists, so that walking it cannot fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,12 +157,7 @@ impl<'a> ListEntries<'a> {
         if !rest.is_empty() {
             return Err(Reason::BodyTooLong);
         }
-        Ok(Self {
-            next_cursor: fixed.next_cursor.get(),
-            total: fixed.total.get(),
-            count: fixed.count.get(),
-            bytes,
-        })
+        Ok(Self { next_cursor: fixed.next_cursor.get(), total: fixed.total.get(), count: fixed.count.get(), bytes })
     }
 
     /// Number of entries in this reply.

@@ -12,20 +12,14 @@ impl<'a> Name<'a> {
     /// The name that these UTF-16LE bytes spell, `None` where their number is odd.
     #[must_use]
     pub const fn from_bytes(bytes: &'a [u8]) -> Option<Self> {
-        if bytes.len().is_multiple_of(2) {
-            Some(Self { bytes })
-        } else {
-            None
-        }
+        if bytes.len().is_multiple_of(2) { Some(Self { bytes }) } else { None }
     }
 
     /// The name in these units, without copying. Only where the machine's own order is the wire's.
     #[cfg(target_endian = "little")]
     #[must_use]
     pub fn from_units(units: &'a [u16]) -> Self {
-        Self {
-            bytes: zerocopy::IntoBytes::as_bytes(units),
-        }
+        Self { bytes: zerocopy::IntoBytes::as_bytes(units) }
     }
 
     /// The UTF-16LE bytes.
@@ -86,12 +80,7 @@ mod tests {
     #[test]
     fn odd_byte_counts_and_short_targets_are_refused() {
         assert_eq!(Name::from_bytes(b"abc"), None);
-        assert!(
-            Name::from_bytes(b"abcd")
-                .unwrap()
-                .copy_to(&mut [0])
-                .is_none()
-        );
+        assert!(Name::from_bytes(b"abcd").unwrap().copy_to(&mut [0]).is_none());
     }
 
     #[test]

@@ -157,11 +157,7 @@ mod tests {
 
     #[test]
     fn codes_are_unique_ascending_and_reversible() {
-        assert!(
-            Reason::ALL
-                .windows(2)
-                .all(|two| two[0].code() < two[1].code())
-        );
+        assert!(Reason::ALL.windows(2).all(|two| two[0].code() < two[1].code()));
         for reason in Reason::ALL {
             assert_eq!(Reason::from_code(reason.code()), Some(*reason));
         }

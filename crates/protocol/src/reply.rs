@@ -73,10 +73,7 @@ pub struct OpenReply {
 impl OpenReply {
     /// Writes the reply to request `id`.
     pub fn write(&self, out: &mut [u8], id: u64) -> Result<usize, BufferTooSmall> {
-        let body = wire::OpenReply {
-            handle: self.handle.into(),
-            size: self.size.into(),
-        };
+        let body = wire::OpenReply { handle: self.handle.into(), size: self.size.into() };
         write_success(out, Kind::Open, id, body.as_bytes())
     }
 }
@@ -147,18 +144,13 @@ impl ReadReply {
             return Err(BufferTooSmall { needed });
         }
         let header = success_header(Kind::Read, id, needed);
-        let body = wire::ReadReply {
-            bytes: bytes.into(),
-            reserved: 0.into(),
-        };
+        let body = wire::ReadReply { bytes: bytes.into(), reserved: 0.into() };
         write_parts(out, &[header.as_bytes(), body.as_bytes()])?;
         Ok(needed)
     }
 }
 
-const _: () = assert!(
-    ReadReply::DATA_OFFSET == size_of::<wire::ReplyHeader>() + size_of::<wire::ReadReply>()
-);
+const _: () = assert!(ReadReply::DATA_OFFSET == size_of::<wire::ReplyHeader>() + size_of::<wire::ReadReply>());
 
 /// An image that has been staged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -199,10 +191,7 @@ pub struct UnstageReply {
 impl UnstageReply {
     /// Writes the reply to request `id`.
     pub fn write(&self, out: &mut [u8], id: u64) -> Result<usize, BufferTooSmall> {
-        let body = wire::UnstageReply {
-            image_id: self.image_id.into(),
-            size: self.size.into(),
-        };
+        let body = wire::UnstageReply { image_id: self.image_id.into(), size: self.size.into() };
         write_success(out, Kind::Unstage, id, body.as_bytes())
     }
 }
@@ -229,10 +218,7 @@ impl Detail {
             Some(phase) => phase.code(),
             None => 0,
         };
-        Self {
-            phase,
-            system_status,
-        }
+        Self { phase, system_status }
     }
 
     /// The field's value: phase in the low half, status in the high one.
@@ -244,10 +230,7 @@ impl Detail {
     /// What a field's value means.
     #[must_use]
     pub const fn from_wire(detail: u64) -> Self {
-        Self {
-            phase: detail as u32,
-            system_status: ((detail >> 32) as u32).cast_signed(),
-        }
+        Self { phase: detail as u32, system_status: ((detail >> 32) as u32).cast_signed() }
     }
 }
 
@@ -275,23 +258,11 @@ pub fn write_failure(
 impl FrameError {
     /// Writes the refusal of a message that does not follow the format.
     pub fn write(&self, out: &mut [u8]) -> Result<usize, BufferTooSmall> {
-        write_failure(
-            out,
-            self.kind(),
-            self.request_id(),
-            self.status(),
-            Some(self.reason()),
-            Detail::default(),
-        )
+        write_failure(out, self.kind(), self.request_id(), self.status(), Some(self.reason()), Detail::default())
     }
 }
 
-fn write_success(
-    out: &mut [u8],
-    kind: Kind,
-    id: u64,
-    body: &[u8],
-) -> Result<usize, BufferTooSmall> {
+fn write_success(out: &mut [u8], kind: Kind, id: u64, body: &[u8]) -> Result<usize, BufferTooSmall> {
     let size = size_of::<wire::ReplyHeader>().saturating_add(body.len());
     let header = success_header(kind, id, size);
     write_parts(out, &[header.as_bytes(), body])

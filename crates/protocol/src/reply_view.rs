@@ -4,10 +4,7 @@ use core::fmt;
 
 use crate::frame::{exact, prefix};
 use crate::wire;
-use crate::{
-    Detail, HelloReply, Kind, ListEntries, OpenReply, QueryReply, Reason, StageReply, UnstageReply,
-    VERSION,
-};
+use crate::{Detail, HelloReply, Kind, ListEntries, OpenReply, QueryReply, Reason, StageReply, UnstageReply, VERSION};
 
 /// One reply that fits its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,8 +67,7 @@ pub enum ReplyError {
 impl<'a> Reply<'a> {
     /// The reply in `bytes` to request `id` of `kind`.
     pub fn parse(bytes: &'a [u8], kind: Kind, id: u64) -> Result<Self, ReplyError> {
-        let (header, body) =
-            prefix::<wire::ReplyHeader>(bytes).map_err(|_| ReplyError::TooShort)?;
+        let (header, body) = prefix::<wire::ReplyHeader>(bytes).map_err(|_| ReplyError::TooShort)?;
         if header.size.get() as usize != bytes.len() {
             return Err(ReplyError::SizeMismatch);
         }
@@ -82,15 +78,8 @@ impl<'a> Reply<'a> {
             return Err(ReplyError::NotOurs);
         }
         let status = header.status.get();
-        let body = if status < 0 {
-            ReplyBody::failed(header, body)
-        } else {
-            ReplyBody::parse(kind, body)
-        };
-        Ok(Self {
-            status,
-            body: body.map_err(ReplyError::Body)?,
-        })
+        let body = if status < 0 { ReplyBody::failed(header, body) } else { ReplyBody::parse(kind, body) };
+        Ok(Self { status, body: body.map_err(ReplyError::Body)? })
     }
 }
 
@@ -142,11 +131,7 @@ impl From<&wire::HelloReply> for HelloReply {
     fn from(body: &wire::HelloReply) -> Self {
         Self {
             version: body.version.get(),
-            driver: [
-                body.driver_major.get(),
-                body.driver_minor.get(),
-                body.driver_patch.get(),
-            ],
+            driver: [body.driver_major.get(), body.driver_minor.get(), body.driver_patch.get()],
             policy: body.policy.get(),
             max_request_bytes: body.max_request_bytes.get(),
             max_read_bytes: body.max_read_bytes.get(),
@@ -161,10 +146,7 @@ impl From<&wire::HelloReply> for HelloReply {
 
 impl From<&wire::OpenReply> for OpenReply {
     fn from(body: &wire::OpenReply) -> Self {
-        Self {
-            handle: body.handle.get(),
-            size: body.size.get(),
-        }
+        Self { handle: body.handle.get(), size: body.size.get() }
     }
 }
 
@@ -196,10 +178,7 @@ impl From<&wire::StageReply> for StageReply {
 
 impl From<&wire::UnstageReply> for UnstageReply {
     fn from(body: &wire::UnstageReply) -> Self {
-        Self {
-            image_id: body.image_id.get(),
-            size: body.size.get(),
-        }
+        Self { image_id: body.image_id.get(), size: body.size.get() }
     }
 }
 
@@ -207,9 +186,7 @@ impl fmt::Display for ReplyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooShort => f.write_str("the reply is shorter than a reply header"),
-            Self::SizeMismatch => {
-                f.write_str("the reply's size field differs from the bytes received")
-            }
+            Self::SizeMismatch => f.write_str("the reply's size field differs from the bytes received"),
             Self::Version(version) => {
                 write!(f, "the reply has protocol version {version}, not {VERSION}")
             }

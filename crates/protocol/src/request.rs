@@ -5,8 +5,8 @@ use zerocopy::IntoBytes;
 use crate::frame::{exact, length_field, name, prefix, total, write_parts};
 use crate::wire::{self, STAGE_DIGEST_PRESENT};
 use crate::{
-    ANY_ADDRESS, BufferTooSmall, FrameError, Kind, MAX_READ_BYTES, MAX_REQUEST_BYTES, Name, Reason,
-    SHA256_BYTES, VERSION,
+    ANY_ADDRESS, BufferTooSmall, FrameError, Kind, MAX_READ_BYTES, MAX_REQUEST_BYTES, Name, Reason, SHA256_BYTES,
+    VERSION,
 };
 
 /// One request.
@@ -98,8 +98,7 @@ impl<'a> Request<'a> {
     }
 
     fn try_parse(message: &'a [u8]) -> Result<Self, Reason> {
-        let (header, body) =
-            prefix::<wire::RequestHeader>(message).map_err(|_| Reason::MessageTooShort)?;
+        let (header, body) = prefix::<wire::RequestHeader>(message).map_err(|_| Reason::MessageTooShort)?;
         if message.len() > MAX_REQUEST_BYTES as usize {
             return Err(Reason::MessageTooLarge);
         }
@@ -114,10 +113,7 @@ impl<'a> Request<'a> {
         }
         zero(header.reserved.get())?;
         let kind = Kind::from_code(header.kind.get()).ok_or(Reason::UnknownKind)?;
-        Ok(Self {
-            id: header.request_id.get(),
-            body: RequestBody::parse(kind, body)?,
-        })
+        Ok(Self { id: header.request_id.get(), body: RequestBody::parse(kind, body)? })
     }
 
     /// Bytes that [`write`](Self::write) needs.
@@ -135,10 +131,7 @@ impl<'a> Request<'a> {
     fn with_parts<R>(&self, use_parts: &mut dyn FnMut(&[&[u8]]) -> R) -> R {
         self.body.with_parts(&mut |body, name| {
             let header = wire::RequestHeader {
-                size: length_field(
-                    total(&[body, name]).saturating_add(size_of::<wire::RequestHeader>()),
-                )
-                .into(),
+                size: length_field(total(&[body, name]).saturating_add(size_of::<wire::RequestHeader>())).into(),
                 version: VERSION.into(),
                 kind: self.body.kind().code().into(),
                 request_id: self.id.into(),
@@ -170,13 +163,9 @@ impl<'a> RequestBody<'a> {
         match kind {
             Kind::Hello => HelloRequest::parse(body).map(Self::Hello),
             Kind::Open => OpenRequest::parse(body).map(Self::Open),
-            Kind::Query => Ok(Self::Query(
-                exact::<wire::HandleRequest>(body)?.handle.get(),
-            )),
+            Kind::Query => Ok(Self::Query(exact::<wire::HandleRequest>(body)?.handle.get())),
             Kind::Read => ReadRequest::parse(body).map(Self::Read),
-            Kind::Close => Ok(Self::Close(
-                exact::<wire::HandleRequest>(body)?.handle.get(),
-            )),
+            Kind::Close => Ok(Self::Close(exact::<wire::HandleRequest>(body)?.handle.get())),
             Kind::Stage => StageRequest::parse(body).map(Self::Stage),
             Kind::Unstage => Target::parse(body).map(Self::Unstage),
             Kind::List => {
@@ -198,16 +187,12 @@ impl<'a> RequestBody<'a> {
                 use_parts(body.as_bytes(), &[])
             }
             Self::Open(open) => {
-                let body = wire::OpenRequest {
-                    access: 0.into(),
-                    name_bytes: length_field(open.name.byte_len()).into(),
-                };
+                let body =
+                    wire::OpenRequest { access: 0.into(), name_bytes: length_field(open.name.byte_len()).into() };
                 use_parts(body.as_bytes(), open.name.as_bytes())
             }
             Self::Query(handle) | Self::Close(handle) => {
-                let body = wire::HandleRequest {
-                    handle: handle.into(),
-                };
+                let body = wire::HandleRequest { handle: handle.into() };
                 use_parts(body.as_bytes(), &[])
             }
             Self::Read(read) => {
@@ -233,10 +218,7 @@ impl<'a> RequestBody<'a> {
                 use_parts(body.as_bytes(), name.as_bytes())
             }
             Self::List(cursor) => {
-                let body = wire::ListRequest {
-                    cursor: cursor.into(),
-                    reserved: 0.into(),
-                };
+                let body = wire::ListRequest { cursor: cursor.into(), reserved: 0.into() };
                 use_parts(body.as_bytes(), &[])
             }
         }
@@ -245,10 +227,7 @@ impl<'a> RequestBody<'a> {
 
 impl HelloRequest {
     /// What a client of this crate's version sends.
-    pub const CURRENT: Self = Self {
-        min_version: VERSION,
-        max_version: VERSION,
-    };
+    pub const CURRENT: Self = Self { min_version: VERSION, max_version: VERSION };
 
     fn parse(body: &[u8]) -> Result<Self, Reason> {
         let hello = exact::<wire::HelloRequest>(body)?;
@@ -257,10 +236,7 @@ impl HelloRequest {
         if min_version == 0 || min_version > max_version {
             return Err(Reason::ContradictoryFields);
         }
-        Ok(Self {
-            min_version,
-            max_version,
-        })
+        Ok(Self { min_version, max_version })
     }
 }
 
@@ -268,9 +244,7 @@ impl<'a> OpenRequest<'a> {
     fn parse(body: &'a [u8]) -> Result<Self, Reason> {
         let (open, rest) = prefix::<wire::OpenRequest>(body)?;
         zero(open.access.get())?;
-        Ok(Self {
-            name: non_empty(name(rest, open.name_bytes.get())?)?,
-        })
+        Ok(Self { name: non_empty(name(rest, open.name_bytes.get())?)? })
     }
 }
 
@@ -288,11 +262,7 @@ impl ReadRequest {
         if offset.saturating_add(length.into()) > i64::MAX.cast_unsigned() {
             return Err(Reason::OffsetOverflow);
         }
-        Ok(Self {
-            handle: read.handle.get(),
-            offset,
-            length,
-        })
+        Ok(Self { handle: read.handle.get(), offset, length })
     }
 }
 
@@ -309,20 +279,14 @@ impl<'a> StageRequest<'a> {
         Ok(Self {
             name: non_empty(name(rest, stage.name_bytes.get())?)?,
             sha256,
-            highest_address: Some(stage.highest_address.get())
-                .filter(|limit| *limit != ANY_ADDRESS),
+            highest_address: Some(stage.highest_address.get()).filter(|limit| *limit != ANY_ADDRESS),
             deadline_ms: stage.deadline_ms.get(),
         })
     }
 
     fn fixed_part(&self) -> wire::StageRequest {
         wire::StageRequest {
-            flags: if self.sha256.is_some() {
-                STAGE_DIGEST_PRESENT
-            } else {
-                0
-            }
-            .into(),
+            flags: if self.sha256.is_some() { STAGE_DIGEST_PRESENT } else { 0 }.into(),
             name_bytes: length_field(self.name.byte_len()).into(),
             sha256: self.sha256.unwrap_or_default(),
             highest_address: self.highest_address.unwrap_or(ANY_ADDRESS).into(),
@@ -346,18 +310,10 @@ impl<'a> Target<'a> {
 }
 
 fn non_empty(name: Name<'_>) -> Result<Name<'_>, Reason> {
-    if name.is_empty() {
-        Err(Reason::NameEmpty)
-    } else {
-        Ok(name)
-    }
+    if name.is_empty() { Err(Reason::NameEmpty) } else { Ok(name) }
 }
 
 /// Reserved fields must be zero, or they could never be given a meaning.
 fn zero(reserved: impl Into<u64>) -> Result<(), Reason> {
-    if reserved.into() == 0 {
-        Ok(())
-    } else {
-        Err(Reason::ReservedNotZero)
-    }
+    if reserved.into() == 0 { Ok(()) } else { Err(Reason::ReservedNotZero) }
 }

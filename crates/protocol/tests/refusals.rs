@@ -1,8 +1,8 @@
 //! Every way in which a request can break the format is told apart.
 
 use protocol::{
-    FrameError, MAX_NAME_BYTES, MAX_READ_BYTES, MAX_REQUEST_BYTES, Name, OpenRequest, Reason,
-    Request, RequestBody, StageRequest, Target,
+    FrameError, MAX_NAME_BYTES, MAX_READ_BYTES, MAX_REQUEST_BYTES, Name, OpenRequest, Reason, Request, RequestBody,
+    StageRequest, Target,
 };
 
 const ID: u64 = 0x1122_3344_5566_7788;
@@ -16,22 +16,12 @@ fn bytes_of(body: RequestBody<'_>) -> Vec<u8> {
 
 fn open() -> Vec<u8> {
     let units: Vec<u16> = r"\??\C:\Firmware\nic.rom".encode_utf16().collect();
-    bytes_of(RequestBody::Open(OpenRequest {
-        name: Name::from_units(&units),
-    }))
+    bytes_of(RequestBody::Open(OpenRequest { name: Name::from_units(&units) }))
 }
 
 fn message(kind: u16, body: &[u8]) -> Vec<u8> {
     let size = 24 + body.len() as u32;
-    [
-        &size.to_le_bytes()[..],
-        &1_u16.to_le_bytes(),
-        &kind.to_le_bytes(),
-        &ID.to_le_bytes(),
-        &[0; 8],
-        body,
-    ]
-    .concat()
+    [&size.to_le_bytes()[..], &1_u16.to_le_bytes(), &kind.to_le_bytes(), &ID.to_le_bytes(), &[0; 8], body].concat()
 }
 
 fn refusal(bytes: &[u8]) -> FrameError {
@@ -59,18 +49,9 @@ fn a_message_shorter_than_its_header_has_no_number() {
 
 #[test]
 fn header_fields_are_checked_one_by_one() {
-    assert_eq!(
-        reason(&patched(open(), 0, &[0])),
-        Reason::MessageSizeMismatch
-    );
-    assert_eq!(
-        reason(&patched(open(), 4, &[2])),
-        Reason::UnsupportedVersion
-    );
-    assert_eq!(
-        reason(&patched(open(), 4, &[0])),
-        Reason::UnsupportedVersion
-    );
+    assert_eq!(reason(&patched(open(), 0, &[0])), Reason::MessageSizeMismatch);
+    assert_eq!(reason(&patched(open(), 4, &[2])), Reason::UnsupportedVersion);
+    assert_eq!(reason(&patched(open(), 4, &[0])), Reason::UnsupportedVersion);
     assert_eq!(reason(&patched(open(), 6, &[9])), Reason::UnknownKind);
     assert_eq!(reason(&patched(open(), 6, &[0])), Reason::UnknownKind);
     assert_eq!(reason(&patched(open(), 19, &[1])), Reason::UnknownFlags);
@@ -96,10 +77,7 @@ fn name_lengths_must_fit_the_message() {
     assert_eq!(claim(MAX_NAME_BYTES + 2), Reason::NameTooLong);
     assert_eq!(claim(u32::MAX), Reason::LengthOverflow);
     assert_eq!(claim(0x8000_0000), Reason::LengthOverflow);
-    assert_eq!(
-        reason(&message(2, &[0, 0, 0, 0, 3, 0, 0, 0, 1, 2, 3])),
-        Reason::NameLengthOdd
-    );
+    assert_eq!(reason(&message(2, &[0, 0, 0, 0, 3, 0, 0, 0, 1, 2, 3])), Reason::NameLengthOdd);
     assert_eq!(reason(&message(2, &[0; 8])), Reason::NameEmpty);
     assert_eq!(reason(&message(2, &[0; 7])), Reason::BodyTooShort);
 }
@@ -107,11 +85,7 @@ fn name_lengths_must_fit_the_message() {
 #[test]
 fn the_longest_name_is_told_apart_from_one_too_long_and_a_message_too_long() {
     let units = vec![u16::from(b'x'); MAX_NAME_BYTES as usize / 2 + 1];
-    let of = |units: &[u16]| {
-        bytes_of(RequestBody::Open(OpenRequest {
-            name: Name::from_units(units),
-        }))
-    };
+    let of = |units: &[u16]| bytes_of(RequestBody::Open(OpenRequest { name: Name::from_units(units) }));
     assert!(Request::parse(&of(&units[1..])).is_ok());
     assert_eq!(reason(&of(&units)), Reason::NameTooLong);
     assert_eq!(refusal(&of(&units)).status().cast_unsigned(), 0xC000_0106);
@@ -123,44 +97,21 @@ fn the_longest_name_is_told_apart_from_one_too_long_and_a_message_too_long() {
 fn fixed_bodies_must_be_exact_and_their_reserved_fields_zero() {
     for (kind, length) in [(1, 8), (3, 8), (4, 24), (5, 8), (8, 16)] {
         let body = vec![0; length + 1];
-        assert_eq!(
-            reason(&message(kind, &body[..length - 1])),
-            Reason::BodyTooShort,
-            "{kind}"
-        );
+        assert_eq!(reason(&message(kind, &body[..length - 1])), Reason::BodyTooShort, "{kind}");
         assert_eq!(reason(&message(kind, &body)), Reason::BodyTooLong, "{kind}");
     }
-    let reserved_at = [
-        (1, 8, 7),
-        (2, 8, 3),
-        (4, 24, 23),
-        (6, 56, 55),
-        (7, 16, 15),
-        (8, 16, 15),
-    ];
+    let reserved_at = [(1, 8, 7), (2, 8, 3), (4, 24, 23), (6, 56, 55), (7, 16, 15), (8, 16, 15)];
     for (kind, length, at) in reserved_at {
         let body = patched(vec![0; length], at, &[1]);
-        assert_eq!(
-            reason(&message(kind, &body)),
-            Reason::ReservedNotZero,
-            "{kind}"
-        );
+        assert_eq!(reason(&message(kind, &body)), Reason::ReservedNotZero, "{kind}");
     }
 }
 
 #[test]
 fn reads_that_cannot_be_are_refused() {
     let read = |offset: u64, length: u32| {
-        let body = [
-            &[7; 8][..],
-            &offset.to_le_bytes(),
-            &length.to_le_bytes(),
-            &[0; 4],
-        ]
-        .concat();
-        Request::parse(&message(4, &body))
-            .map(drop)
-            .map_err(FrameError::reason)
+        let body = [&[7; 8][..], &offset.to_le_bytes(), &length.to_le_bytes(), &[0; 4]].concat();
+        Request::parse(&message(4, &body)).map(drop).map_err(FrameError::reason)
     };
     assert_eq!(read(0, 0), Err(Reason::ReadEmpty));
     assert_eq!(read(0, MAX_READ_BYTES + 1), Err(Reason::ReadTooLong));
@@ -177,10 +128,7 @@ fn contradictions_are_refused() {
 
     let name = Name::from_units(&[0x61]);
     let by_name = bytes_of(RequestBody::Unstage(Target::Name(name)));
-    assert_eq!(
-        reason(&patched(by_name, 24, &[1])),
-        Reason::ContradictoryFields
-    );
+    assert_eq!(reason(&patched(by_name, 24, &[1])), Reason::ContradictoryFields);
     assert_eq!(reason(&message(7, &[0; 16])), Reason::NameEmpty);
 
     let stage = bytes_of(RequestBody::Stage(StageRequest {
@@ -189,9 +137,6 @@ fn contradictions_are_refused() {
         highest_address: None,
         deadline_ms: 0,
     }));
-    assert_eq!(
-        reason(&patched(stage.clone(), 24, &[0])),
-        Reason::ContradictoryFields
-    );
+    assert_eq!(reason(&patched(stage.clone(), 24, &[0])), Reason::ContradictoryFields);
     assert_eq!(reason(&patched(stage, 24, &[3])), Reason::UnknownFlags);
 }

@@ -2,9 +2,9 @@
 
 use proptest::prelude::*;
 use protocol::{
-    Detail, HelloReply, HelloRequest, Kind, ListEntry, ListWriter, Name, OpenReply, OpenRequest,
-    QueryReply, ReadReply, ReadRequest, Reason, Reply, ReplyBody, Request, RequestBody, StageReply,
-    StageRequest, Target, UnstageReply, write_close, write_failure,
+    Detail, HelloReply, HelloRequest, Kind, ListEntry, ListWriter, Name, OpenReply, OpenRequest, QueryReply, ReadReply,
+    ReadRequest, Reason, Reply, ReplyBody, Request, RequestBody, StageReply, StageRequest, Target, UnstageReply,
+    write_close, write_failure,
 };
 
 fn units() -> impl Strategy<Value = Vec<u16>> {
@@ -26,10 +26,7 @@ fn check_request(id: u64, body: RequestBody<'_>) {
     let mut small = vec![0; bytes.len() - 1];
     assert_eq!(request.write(&mut small).unwrap_err().needed, bytes.len());
     let short = Request::parse(&bytes[..bytes.len() - 1]).unwrap_err();
-    assert_eq!(
-        (short.reason(), short.request_id()),
-        (Reason::MessageSizeMismatch, id)
-    );
+    assert_eq!((short.reason(), short.request_id()), (Reason::MessageSizeMismatch, id));
     let long = Request::parse(&[&bytes[..], &[0]].concat()).unwrap_err();
     assert_eq!(long.reason(), Reason::MessageSizeMismatch);
 }
@@ -43,11 +40,7 @@ fn reply_of(write: impl Fn(&mut [u8]) -> Result<usize, protocol::BufferTooSmall>
 }
 
 fn body_of(bytes: &[u8], kind: Kind, id: u64) -> ReplyBody<'_> {
-    let other = if kind == Kind::Hello {
-        Kind::Open
-    } else {
-        Kind::Hello
-    };
+    let other = if kind == Kind::Hello { Kind::Open } else { Kind::Hello };
     assert!(Reply::parse(bytes, other, id).is_err());
     assert!(Reply::parse(bytes, kind, id.wrapping_add(1)).is_err());
     Reply::parse(bytes, kind, id).unwrap().body

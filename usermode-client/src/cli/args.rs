@@ -1,8 +1,5 @@
 //! The command line. Doc comments here are the text of `--help`.
-#![expect(
-    clippy::doc_markdown,
-    reason = "backticks would be printed on the terminal"
-)]
+#![expect(clippy::doc_markdown, reason = "backticks would be printed on the terminal")]
 
 use std::path::PathBuf;
 

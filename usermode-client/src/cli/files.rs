@@ -45,10 +45,8 @@ pub(super) fn open(client: &mut Client, file: &str) -> Result<Opened, Error> {
             file_id: format!("{:032x}", u128::from_le_bytes(query.file_id)),
             attributes: query.attributes,
             number_of_links: query.number_of_links,
-            kind: ObjectKind::from_code(query.kind).map_or_else(
-                || format!("unknown ({})", query.kind),
-                |kind| kind.name().into(),
-            ),
+            kind: ObjectKind::from_code(query.kind)
+                .map_or_else(|| format!("unknown ({})", query.kind), |kind| kind.name().into()),
         },
     })
 }
@@ -79,33 +77,23 @@ pub(super) struct Read {
     output: Option<PathBuf>,
 }
 
-pub(super) fn read(
-    client: &mut Client,
-    args: &ReadArgs,
-    terminal: &mut Terminal<'_>,
-) -> Result<Read, Error> {
+pub(super) fn read(client: &mut Client, args: &ReadArgs, terminal: &mut Terminal<'_>) -> Result<Read, Error> {
     let path = NtPath::from_user(&args.file)?;
     // Opened first: a file that is refused must not cost the user an existing output file.
     let open = client.open(&path)?;
-    let action = args.output.as_ref().map_or_else(
-        || "write to standard output".to_owned(),
-        |output| format!("write {}", output.display()),
-    );
+    let action = args
+        .output
+        .as_ref()
+        .map_or_else(|| "write to standard output".to_owned(), |output| format!("write {}", output.display()));
     let mut target = match &args.output {
-        Some(output) => {
-            Some(File::create(output).map_err(|error| Error::local(action.as_str(), error))?)
-        }
+        Some(output) => Some(File::create(output).map_err(|error| Error::local(action.as_str(), error))?),
         None => None,
     };
-    let total = open
-        .size
-        .saturating_sub(args.offset)
-        .min(args.length.unwrap_or(u64::MAX));
+    let total = open.size.saturating_sub(args.offset).min(args.length.unwrap_or(u64::MAX));
     let mut hasher = Hasher::default();
     let mut pieces = |data: &[u8], out: &mut dyn Write| {
         hasher.update(data);
-        out.write_all(data)
-            .map_err(|error| Error::local(action.as_str(), error))
+        out.write_all(data).map_err(|error| Error::local(action.as_str(), error))
     };
     let bytes = if let Some(target) = &mut target {
         let mut progress = Progress::new(terminal, format!("reading {path}"), total);
@@ -114,9 +102,7 @@ pub(super) fn read(
             pieces(data, target)
         })?
     } else {
-        client.read_in_pieces(open.handle, args.offset, args.length, |data| {
-            pieces(data, terminal.out)
-        })?
+        client.read_in_pieces(open.handle, args.offset, args.length, |data| pieces(data, terminal.out))?
     };
     client.close(open.handle)?;
     Ok(Read {
@@ -132,12 +118,7 @@ impl Output for Read {
     fn text(&self) -> String {
         // The bytes themselves are the output where they went to standard output.
         self.output.as_ref().map_or_else(String::new, |output| {
-            format!(
-                "{} bytes in {}, SHA-256 {}\n",
-                self.bytes,
-                output.display(),
-                self.sha256
-            )
+            format!("{} bytes in {}, SHA-256 {}\n", self.bytes, output.display(), self.sha256)
         })
     }
 }

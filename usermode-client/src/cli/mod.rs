@@ -45,12 +45,7 @@ pub fn main() -> ExitCode {
     let socket = cli.socket.clone();
     #[cfg(windows)]
     let socket: Option<std::path::PathBuf> = None;
-    run_on(
-        &cli,
-        &mut || crate::system_library(socket.as_deref()),
-        &mut terminal,
-    )
-    .into()
+    run_on(&cli, &mut || crate::system_library(socket.as_deref()), &mut terminal).into()
 }
 
 /// The first paragraph of what clap says, which is the mistake itself; usage and hints follow it.
@@ -60,10 +55,7 @@ fn usage_error(error: &clap::Error) -> Error {
     let lines: Vec<&str> = first.lines().map(str::trim).collect();
     let message = lines.join(" ");
     Error::Usage {
-        message: message
-            .strip_prefix("error: ")
-            .unwrap_or(&message)
-            .to_owned(),
+        message: message.strip_prefix("error: ").unwrap_or(&message).to_owned(),
         next: "see `fwbctl --help`".into(),
     }
 }
@@ -76,15 +68,7 @@ pub fn run(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> u8 {
-    run_on(
-        cli,
-        library,
-        &mut Terminal {
-            out,
-            err,
-            progress: false,
-        },
-    )
+    run_on(cli, library, &mut Terminal { out, err, progress: false })
 }
 
 fn run_on(
@@ -127,13 +111,9 @@ fn execute(
         Command::Unload => Box::new(unload(library)?),
         Command::Status => Box::new(status::status(&mut Client::connect(library)?)?),
         Command::Open { file } => Box::new(files::open(&mut Client::connect(library)?, file)?),
-        Command::Read(args) => {
-            Box::new(files::read(&mut Client::connect(library)?, args, terminal)?)
-        }
+        Command::Read(args) => Box::new(files::read(&mut Client::connect(library)?, args, terminal)?),
         Command::Stage(args) => return staging::stage(library, args, terminal),
-        Command::Unstage { image } => {
-            Box::new(staging::unstage(&mut Client::connect(library)?, image)?)
-        }
+        Command::Unstage { image } => Box::new(staging::unstage(&mut Client::connect(library)?, image)?),
         Command::List => Box::new(staging::list(&mut Client::connect(library)?)?),
         Command::Publish(args) => Box::new(publish::publish(library, args, terminal)?),
     };
@@ -154,9 +134,7 @@ impl Output for Loaded {
 fn load(library: &mut dyn FilterLibrary) -> Result<Loaded, Error> {
     let failed = |error| service_error("load", FltlibCall::Load, error);
     library.load(SERVICE_NAME).map_err(failed)?;
-    Ok(Loaded {
-        loaded: SERVICE_NAME,
-    })
+    Ok(Loaded { loaded: SERVICE_NAME })
 }
 
 #[derive(Serialize)]
@@ -173,26 +151,15 @@ impl Output for Unloaded {
 fn unload(library: &mut dyn FilterLibrary) -> Result<Unloaded, Error> {
     let failed = |error| service_error("unload", FltlibCall::Unload, error);
     library.unload(SERVICE_NAME).map_err(failed)?;
-    Ok(Unloaded {
-        unloaded: SERVICE_NAME,
-    })
+    Ok(Unloaded { unloaded: SERVICE_NAME })
 }
 
 fn service_error(verb: &str, call: FltlibCall, error: LibraryError) -> Error {
-    Error::Call {
-        action: format!("{verb} {SERVICE_NAME}"),
-        call,
-        error,
-    }
+    Error::Call { action: format!("{verb} {SERVICE_NAME}"), call, error }
 }
 
 /// Shows what was done, and the error if there is one.
-fn show(
-    json: bool,
-    output: &dyn Output,
-    error: Option<&Error>,
-    terminal: &mut Terminal<'_>,
-) -> Result<(), Error> {
+fn show(json: bool, output: &dyn Output, error: Option<&Error>, terminal: &mut Terminal<'_>) -> Result<(), Error> {
     let shown = if json {
         let mut object = output.json();
         if let Some(error) = error {

@@ -57,16 +57,8 @@ pub(super) struct Progress<'a> {
 impl<'a> Progress<'a> {
     /// Starts at nothing of `total` bytes.
     pub(super) fn new(terminal: &'a mut Terminal<'_>, label: String, total: u64) -> Self {
-        let err = terminal
-            .progress
-            .then_some(&mut *terminal.err as &mut dyn Write);
-        Self {
-            err,
-            label,
-            total,
-            done: 0,
-            percent: u64::MAX,
-        }
+        let err = terminal.progress.then_some(&mut *terminal.err as &mut dyn Write);
+        Self { err, label, total, done: 0, percent: u64::MAX }
     }
 
     /// Counts `bytes` more.
@@ -105,31 +97,18 @@ pub(super) fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
     };
     let widths: Vec<usize> = (0..heading.len()).map(width).collect();
     let line = |cells: Vec<&str>| {
-        let padded: Vec<String> = cells
-            .iter()
-            .zip(&widths)
-            .map(|(cell, width)| format!("{cell:<width$}"))
-            .collect();
+        let padded: Vec<String> = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
         padded.join("  ").trim_end().to_owned() + "\n"
     };
     std::iter::once(line(heading.to_vec()))
-        .chain(
-            rows.iter()
-                .map(|row| line(row.iter().map(String::as_str).collect())),
-        )
+        .chain(rows.iter().map(|row| line(row.iter().map(String::as_str).collect())))
         .collect()
 }
 
 /// Name and value, one pair a line.
 pub(super) fn facts(pairs: &[(&str, String)]) -> String {
-    let width = pairs
-        .iter()
-        .map(|(name, _)| name.len())
-        .max()
-        .unwrap_or_default();
-    pairs.iter().fold(String::new(), |lines, (name, value)| {
-        lines + &format!("{name:<width$}  {value}\n")
-    })
+    let width = pairs.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+    pairs.iter().fold(String::new(), |lines, (name, value)| lines + &format!("{name:<width$}  {value}\n"))
 }
 
 /// An NT time (100 ns units since 1601-01-01 UTC) in the form of RFC 3339.
@@ -158,20 +137,7 @@ fn civil(days: i64) -> (i64, i64, i64) {
     rest -= of_cycle * 365;
     let year = 1601 + era * 400 + century * 100 + leap_cycle * 4 + of_cycle;
     let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    let lengths = [
-        31,
-        if leap { 29 } else { 28 },
-        31,
-        30,
-        31,
-        30,
-        31,
-        31,
-        30,
-        31,
-        30,
-        31,
-    ];
+    let lengths = [31, if leap { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
     let mut month = 1;
     for length in lengths {
         if rest < length {
@@ -191,24 +157,12 @@ mod tests {
     fn nt_times_hit_known_moments() {
         assert_eq!(nt_time(0), "1601-01-01T00:00:00.0000000Z");
         // 1970-01-01, the offset between the two epochs.
-        assert_eq!(
-            nt_time(116_444_736_000_000_000),
-            "1970-01-01T00:00:00.0000000Z"
-        );
+        assert_eq!(nt_time(116_444_736_000_000_000), "1970-01-01T00:00:00.0000000Z");
         // Unix time 951782399: the last second of 28 February 2000.
-        assert_eq!(
-            nt_time(125_962_559_990_000_001),
-            "2000-02-28T23:59:59.0000001Z"
-        );
-        assert_eq!(
-            nt_time(125_962_560_000_000_000),
-            "2000-02-29T00:00:00.0000000Z"
-        );
+        assert_eq!(nt_time(125_962_559_990_000_001), "2000-02-28T23:59:59.0000001Z");
+        assert_eq!(nt_time(125_962_560_000_000_000), "2000-02-29T00:00:00.0000000Z");
         // Unix time 1735603200: the last day of a leap year.
-        assert_eq!(
-            nt_time(133_800_768_000_000_000),
-            "2024-12-31T00:00:00.0000000Z"
-        );
+        assert_eq!(nt_time(133_800_768_000_000_000), "2024-12-31T00:00:00.0000000Z");
     }
 
     #[test]
@@ -227,34 +181,20 @@ mod tests {
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
-        let rows = [
-            vec!["1".into(), "nic.rom".into()],
-            vec!["12".into(), "é".into()],
-        ];
-        assert_eq!(
-            table(&["id", "name"], &rows),
-            "id  name\n1   nic.rom\n12  é\n"
-        );
+        let rows = [vec!["1".into(), "nic.rom".into()], vec!["12".into(), "é".into()]];
+        assert_eq!(table(&["id", "name"], &rows), "id  name\n1   nic.rom\n12  é\n");
     }
 
     #[test]
     fn progress_is_drawn_on_terminals_only_and_leaves_no_trace() {
         for progress in [true, false] {
             let (mut out, mut err) = (Vec::new(), Vec::new());
-            let mut terminal = Terminal {
-                out: &mut out,
-                err: &mut err,
-                progress,
-            };
+            let mut terminal = Terminal { out: &mut out, err: &mut err, progress };
             let mut line = Progress::new(&mut terminal, "reading".into(), 200);
             line.add(100);
             line.add(100);
             drop(line);
-            let expected: &[u8] = if progress {
-                b"\rreading  50 %\rreading 100 %\r\x1b[K"
-            } else {
-                b""
-            };
+            let expected: &[u8] = if progress { b"\rreading  50 %\rreading 100 %\r\x1b[K" } else { b"" };
             assert_eq!(err, expected);
         }
     }

@@ -55,20 +55,9 @@ pub(super) fn publish(
         None => expected_digest(&mut client, &path, terminal)?,
     };
     let staged = client.stage(&path, Some(expected), None, 0)?;
-    let copied = copy(
-        &mut client,
-        open.handle,
-        staged.sha256,
-        &folder,
-        name,
-        terminal,
-    );
+    let copied = copy(&mut client, open.handle, staged.sha256, &folder, name, terminal);
     // An image that was staged only for this is taken out again; one that others wanted stays.
-    let unstaged = if staged.shared {
-        Ok(())
-    } else {
-        client.unstage(staged.image_id).map(drop)
-    };
+    let unstaged = if staged.shared { Ok(()) } else { client.unstage(staged.image_id).map(drop) };
     let published = copied?;
     unstaged?;
     client.close(open.handle)?;
@@ -104,12 +93,7 @@ fn copy(
         });
     }
     let path = pending.commit().map_err(failed)?;
-    Ok(PublishedFile {
-        name: name.into(),
-        path,
-        size,
-        sha256: actual.to_string(),
-    })
+    Ok(PublishedFile { name: name.into(), path, size, sha256: actual.to_string() })
 }
 
 impl Output for Published {

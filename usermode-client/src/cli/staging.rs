@@ -96,11 +96,7 @@ pub(super) fn expected_digest(
 }
 
 #[cfg(windows)]
-fn local_digest(
-    local: &std::path::Path,
-    path: &NtPath,
-    terminal: &mut Terminal<'_>,
-) -> Result<Sha256Digest, Error> {
+fn local_digest(local: &std::path::Path, path: &NtPath, terminal: &mut Terminal<'_>) -> Result<Sha256Digest, Error> {
     use std::io::Read as _;
 
     let failed = |error| Error::local(format!("read {path}"), error);
@@ -122,11 +118,7 @@ fn local_digest(
 impl Output for StagedImages {
     fn text(&self) -> String {
         let line = |image: &StagedImage| {
-            let shared = if image.shared {
-                ", was there already"
-            } else {
-                ""
-            };
+            let shared = if image.shared { ", was there already" } else { "" };
             format!(
                 "{}: image {}, {} bytes, SHA-256 {}{shared}\n",
                 image.name, image.image_id, image.size, image.sha256
@@ -159,20 +151,12 @@ pub(super) fn unstage(client: &mut Client, image: &str) -> Result<Unstaged, Erro
         Ok(image_id) => client.unstage(image_id)?,
         Err(_) => client.unstage_by_name(&NtPath::from_user(image)?)?,
     };
-    Ok(Unstaged {
-        image: UnstagedImage {
-            image_id: unstaged.image_id,
-            size: unstaged.size,
-        },
-    })
+    Ok(Unstaged { image: UnstagedImage { image_id: unstaged.image_id, size: unstaged.size } })
 }
 
 impl Output for Unstaged {
     fn text(&self) -> String {
-        facts(&[
-            ("unstaged", format!("image {}", self.image.image_id)),
-            ("size", format!("{} bytes", self.image.size)),
-        ])
+        facts(&[("unstaged", format!("image {}", self.image.image_id)), ("size", format!("{} bytes", self.image.size))])
     }
 }
 
@@ -201,17 +185,13 @@ pub(super) fn list(client: &mut Client) -> Result<Listed, Error> {
         name: shown(&image.name).to_owned(),
         size: image.size,
         sha256: (image.sha256.0 != [0; 32]).then(|| image.sha256.to_string()),
-        phase: Phase::from_code(image.phase).map_or_else(
-            || format!("unknown ({})", image.phase),
-            |phase| phase.name().into(),
-        ),
+        phase: Phase::from_code(image.phase)
+            .map_or_else(|| format!("unknown ({})", image.phase), |phase| phase.name().into()),
         bytes_done: image.bytes_done,
         open_count: image.open_count,
         handed_to: Some(image.handed_to).filter(|driver| !driver.is_empty()),
     };
-    Ok(Listed {
-        images: client.list()?.into_iter().map(listed).collect(),
-    })
+    Ok(Listed { images: client.list()?.into_iter().map(listed).collect() })
 }
 
 impl Output for Listed {
@@ -234,17 +214,6 @@ impl Output for Listed {
                 ]
             })
             .collect();
-        table(
-            &[
-                "image",
-                "bytes",
-                "phase",
-                "open",
-                "handed to",
-                "SHA-256",
-                "name",
-            ],
-            &rows,
-        )
+        table(&["image", "bytes", "phase", "open", "handed to", "SHA-256", "name"], &rows)
     }
 }

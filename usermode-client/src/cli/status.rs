@@ -22,10 +22,7 @@ struct Driver {
 }
 
 #[derive(Serialize)]
-#[expect(
-    clippy::struct_field_names,
-    reason = "the names are those of the protocol"
-)]
+#[expect(clippy::struct_field_names, reason = "the names are those of the protocol")]
 struct Limits {
     max_request_bytes: u32,
     max_read_bytes: u32,
@@ -43,21 +40,14 @@ struct Staged {
 
 pub(super) fn status(client: &mut Client) -> Result<Status, Error> {
     let images = client.list()?;
-    let ready = || {
-        images
-            .iter()
-            .filter(|image| image.phase == Phase::Ready.code())
-    };
+    let ready = || images.iter().filter(|image| image.phase == Phase::Ready.code());
     let hello = client.limits();
     let [major, minor, patch] = hello.driver;
     Ok(Status {
         driver: Driver {
             version: format!("{major}.{minor}.{patch}"),
             protocol: hello.version,
-            policy: hello.policy().map_or_else(
-                || format!("unknown ({})", hello.policy),
-                |p| p.name().into(),
-            ),
+            policy: hello.policy().map_or_else(|| format!("unknown ({})", hello.policy), |p| p.name().into()),
             session: hello.session_id,
         },
         limits: Limits {
@@ -68,10 +58,7 @@ pub(super) fn status(client: &mut Client) -> Result<Status, Error> {
             max_handles_per_session: hello.max_handles_per_session,
             max_staged_bytes: hello.max_staged_bytes,
         },
-        staged: Staged {
-            images: ready().count(),
-            bytes: ready().fold(0, |sum, image| sum.saturating_add(image.size)),
-        },
+        staged: Staged { images: ready().count(), bytes: ready().fold(0, |sum, image| sum.saturating_add(image.size)) },
     })
 }
 
@@ -89,26 +76,11 @@ impl Output for Status {
                     self.staged.images, self.staged.bytes, self.limits.max_staged_bytes
                 ),
             ),
-            (
-                "largest image",
-                format!("{} bytes", self.limits.max_image_bytes),
-            ),
-            (
-                "largest read",
-                format!("{} bytes", self.limits.max_read_bytes),
-            ),
-            (
-                "largest request",
-                format!("{} bytes", self.limits.max_request_bytes),
-            ),
-            (
-                "longest name",
-                format!("{} bytes", self.limits.max_name_bytes),
-            ),
-            (
-                "handles per session",
-                self.limits.max_handles_per_session.to_string(),
-            ),
+            ("largest image", format!("{} bytes", self.limits.max_image_bytes)),
+            ("largest read", format!("{} bytes", self.limits.max_read_bytes)),
+            ("largest request", format!("{} bytes", self.limits.max_request_bytes)),
+            ("longest name", format!("{} bytes", self.limits.max_name_bytes)),
+            ("handles per session", self.limits.max_handles_per_session.to_string()),
         ])
     }
 }

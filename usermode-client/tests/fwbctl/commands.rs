@@ -41,9 +41,7 @@ fn offset_and_length_cut_the_file() {
     let output = folder.path().join("out");
     let read = |offset: &str, length: &str| {
         let output = output.to_str().unwrap();
-        let args = [
-            "read", FILE, "--offset", offset, "--length", length, "-o", output,
-        ];
+        let args = ["read", FILE, "--offset", offset, "--length", length, "-o", output];
         assert_eq!(fake().run(&args).0, 0);
         fs::read(output).unwrap()
     };
@@ -55,10 +53,7 @@ fn offset_and_length_cut_the_file() {
 #[test]
 fn read_to_standard_output_prints_nothing_but_the_bytes() {
     let fake = Fake::with_file(NT_FILE, b"firmware");
-    assert_eq!(
-        fake.run(&["read", FILE]),
-        (0, "firmware".into(), String::new())
-    );
+    assert_eq!(fake.run(&["read", FILE]), (0, "firmware".into(), String::new()));
     assert_eq!(fake.json(&["read", FILE]).0, 2);
 }
 
@@ -78,20 +73,14 @@ fn stage_computes_the_digest_unless_told_otherwise() {
     // On Windows the digest comes from a local file, which there is none of here.
     if cfg!(unix) {
         let (code, json) = fake.json(&["stage", FILE]);
-        assert_eq!(
-            (code, &json["images"][0]["digest"]),
-            (0, &json!("computed"))
-        );
+        assert_eq!((code, &json["images"][0]["digest"]), (0, &json!("computed")));
     }
     let (code, json) = fake.json(&["stage", FILE, "--sha256", &sha256(&image())]);
     assert_eq!((code, &json["images"][0]["digest"]), (0, &json!("given")));
     assert_eq!(json["images"][0]["shared"], json!(cfg!(unix)));
 
     let (code, json) = fake.json(&["stage", FILE, "--no-digest"]);
-    assert_eq!(
-        (code, &json["error"]["reason"]),
-        (1, &json!("DigestRequired"))
-    );
+    assert_eq!((code, &json["error"]["reason"]), (1, &json!("DigestRequired")));
 }
 
 #[test]
@@ -114,10 +103,7 @@ fn the_first_refusal_ends_stage_and_what_was_done_is_shown() {
     assert_eq!(json["error"]["reason"], "FileNotFound");
     let (code, out, err) = fake.run(&["stage", FILE, r"C:\Firmware\none"]);
     assert_eq!(code, 1);
-    assert!(
-        out.contains("was there already") && err.contains("  next:   check the path"),
-        "{err}"
-    );
+    assert!(out.contains("was there already") && err.contains("  next:   check the path"), "{err}");
 }
 
 #[test]
@@ -130,31 +116,15 @@ fn one_digest_cannot_be_that_of_two_files() {
 #[test]
 fn list_follows_the_cursor_and_unstage_takes_numbers_and_names() {
     let fake = fake();
-    let names = [
-        r"\??\C:\Firmware\a",
-        r"\??\C:\Firmware\b",
-        r"\??\C:\Firmware\c",
-    ];
-    let images = names
-        .iter()
-        .zip(1..)
-        .map(|(name, id)| (id, (*name).into(), vec![0; 5]));
+    let names = [r"\??\C:\Firmware\a", r"\??\C:\Firmware\b", r"\??\C:\Firmware\c"];
+    let images = names.iter().zip(1..).map(|(name, id)| (id, (*name).into(), vec![0; 5]));
     fake.0.borrow_mut().images = images.collect();
     let (_, json) = fake.json(&["list"]);
     assert_eq!(json["images"].as_array().unwrap().len(), 3);
     assert_eq!(json["images"][2]["name"], r"C:\Firmware\c");
-    assert_eq!(
-        fake.json(&["unstage", "2"]).1["image"],
-        json!({"image_id": 2, "size": 5})
-    );
-    assert_eq!(
-        fake.json(&["unstage", r"C:\Firmware\c"]).1["image"]["image_id"],
-        3
-    );
-    assert_eq!(
-        fake.json(&["unstage", "2"]).1["error"]["reason"],
-        "ImageNotFound"
-    );
+    assert_eq!(fake.json(&["unstage", "2"]).1["image"], json!({"image_id": 2, "size": 5}));
+    assert_eq!(fake.json(&["unstage", r"C:\Firmware\c"]).1["image"]["image_id"], 3);
+    assert_eq!(fake.json(&["unstage", "2"]).1["error"]["reason"], "ImageNotFound");
     assert_eq!(fake.json(&["unstage", "0"]).0, 2);
     let (_, table, _) = fake.run(&["list"]);
     assert_eq!(table.lines().count(), 2, "{table}");
@@ -167,10 +137,7 @@ fn publish_puts_the_verified_bytes_in_place_and_leaves_nothing_staged() {
     let fake = fake();
     fake.0.borrow_mut().drivers_folder = folder.path().into();
     let (code, json) = fake.json(&["publish", FILE]);
-    assert_eq!(
-        (code, &json["published"]["sha256"]),
-        (0, &json!(sha256(&image())))
-    );
+    assert_eq!((code, &json["published"]["sha256"]), (0, &json!(sha256(&image()))));
     assert_eq!(fs::read(folder.path().join("nic.rom")).unwrap(), image());
     let state = fake.0.borrow();
     assert!(state.images.is_empty() && state.handles.is_empty());
@@ -183,9 +150,7 @@ fn publish_leaves_an_image_staged_that_others_staged() {
     let digest = sha256(&image());
     fake.run(&["stage", FILE, "--sha256", &digest]);
     let to = folder.path().to_str().unwrap();
-    let args = [
-        "publish", FILE, "--to", to, "--name", "x.bin", "--sha256", &digest,
-    ];
+    let args = ["publish", FILE, "--to", to, "--name", "x.bin", "--sha256", &digest];
     assert_eq!(fake.run(&args).0, 0);
     assert_eq!(fake.0.borrow().images.len(), 1);
     assert_eq!(fs::read(folder.path().join("x.bin")).unwrap(), image());
@@ -200,13 +165,7 @@ fn bytes_that_change_after_verification_are_not_published() {
     let to = folder.path().to_str().unwrap();
     let (code, json) = fake.json(&["publish", FILE, "--to", to]);
     assert_eq!(code, 1);
-    assert!(
-        json["error"]["message"]
-            .as_str()
-            .unwrap()
-            .contains("verified was"),
-        "{json}"
-    );
+    assert!(json["error"]["message"].as_str().unwrap().contains("verified was"), "{json}");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     assert!(fake.0.borrow().images.is_empty());
 }
@@ -215,11 +174,7 @@ fn bytes_that_change_after_verification_are_not_published() {
 fn publish_takes_no_name_that_leads_out_of_the_folder() {
     for name in [r"..\evil.sys", "../evil.sys", "a:b", ""] {
         let fake = fake();
-        assert_eq!(
-            fake.run(&["publish", FILE, "--to", "/", "--name", name]).0,
-            2,
-            "{name}"
-        );
+        assert_eq!(fake.run(&["publish", FILE, "--to", "/", "--name", name]).0, 2, "{name}");
         assert!(fake.0.borrow().seen.is_empty());
     }
 }
@@ -242,10 +197,7 @@ fn results_of_the_calls_decide_exit_code_and_advice() {
         let (code, json) = fake.json(&[command]);
         assert_eq!(code, expected, "{command} {hresult:#x}");
         assert_eq!(json["error"]["status"], format!("0x{hresult:08X}"));
-        assert!(
-            json["error"]["next"].as_str().unwrap().contains(next),
-            "{json}"
-        );
+        assert!(json["error"]["next"].as_str().unwrap().contains(next), "{json}");
     }
 }
 
@@ -256,13 +208,7 @@ fn a_driver_that_talks_nonsense_counts_as_not_reached() {
         fake.0.borrow_mut().garbage = Some(garbage);
         let (code, json) = fake.json(&["status"]);
         assert_eq!(code, 3);
-        assert!(
-            json["error"]["message"]
-                .as_str()
-                .unwrap()
-                .contains("malformed"),
-            "{json}"
-        );
+        assert!(json["error"]["message"].as_str().unwrap().contains("malformed"), "{json}");
     }
 }
 
@@ -270,12 +216,7 @@ fn a_driver_that_talks_nonsense_counts_as_not_reached() {
 fn without_a_library_the_error_is_shown_all_the_same() {
     use clap::Parser as _;
     let cli = fwbctl::cli::Cli::parse_from(["fwbctl", "status", "--json"]);
-    let mut none = || {
-        Err(Error::Usage {
-            message: "no socket".into(),
-            next: "give --socket PATH".into(),
-        })
-    };
+    let mut none = || Err(Error::Usage { message: "no socket".into(), next: "give --socket PATH".into() });
     let (mut out, mut err) = (Vec::new(), Vec::new());
     assert_eq!(fwbctl::cli::run(&cli, &mut none, &mut out, &mut err), 2);
     let json: Value = serde_json::from_slice(&out).unwrap();

@@ -8,9 +8,9 @@ use std::rc::Rc;
 
 use fwbctl::{Error, FilterLibrary, HResult, Hasher, LibraryError, Port};
 use protocol::{
-    BufferTooSmall, Detail, HelloReply, ListEntry, ListWriter, Name, OpenReply, Phase, QueryReply,
-    ReadReply, ReadRequest, Reason, Request, RequestBody, StageReply, StageRequest, Target,
-    UnstageReply, write_close, write_failure,
+    BufferTooSmall, Detail, HelloReply, ListEntry, ListWriter, Name, OpenReply, Phase, QueryReply, ReadReply,
+    ReadRequest, Reason, Request, RequestBody, StageReply, StageRequest, Target, UnstageReply, write_close,
+    write_failure,
 };
 
 /// State shared by the library, its ports and the test.
@@ -51,14 +51,9 @@ impl Fake {
         use clap::Parser as _;
         let cli = fwbctl::cli::Cli::try_parse_from([&["fwbctl"], args].concat()).unwrap();
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let mut library =
-            || -> Result<Box<dyn FilterLibrary>, Error> { Ok(Box::new(self.clone())) };
+        let mut library = || -> Result<Box<dyn FilterLibrary>, Error> { Ok(Box::new(self.clone())) };
         let code = fwbctl::cli::run(&cli, &mut library, &mut out, &mut err);
-        (
-            code,
-            String::from_utf8(out).unwrap(),
-            String::from_utf8(err).unwrap(),
-        )
+        (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
     }
 
     /// Runs the program with `--json`; returns exit code and the object.
@@ -70,10 +65,7 @@ impl Fake {
 
     fn outcome(&self) -> Result<(), LibraryError> {
         match self.0.borrow().fail_calls {
-            Some(bits) => Err(LibraryError::Failed {
-                hresult: HResult(bits.cast_signed()),
-                text: String::new(),
-            }),
+            Some(bits) => Err(LibraryError::Failed { hresult: HResult(bits.cast_signed()), text: String::new() }),
             None => Ok(()),
         }
     }
@@ -90,8 +82,7 @@ impl FilterLibrary for Fake {
 
     fn connect(&mut self, port_name: &str) -> Result<Box<dyn Port>, LibraryError> {
         assert_eq!(port_name, protocol::PORT_NAME);
-        self.outcome()
-            .map(|()| Box::new(self.clone()) as Box<dyn Port>)
+        self.outcome().map(|()| Box::new(self.clone()) as Box<dyn Port>)
     }
 
     fn drivers_folder(&mut self) -> Result<PathBuf, LibraryError> {
@@ -129,12 +120,7 @@ impl State {
     /// Most bytes one read returns; small, so that reads take several pieces.
     pub(crate) const PIECE: u32 = 1000;
 
-    fn answer(
-        &mut self,
-        id: u64,
-        body: &RequestBody<'_>,
-        out: &mut [u8],
-    ) -> Result<usize, Refusal> {
+    fn answer(&mut self, id: u64, body: &RequestBody<'_>, out: &mut [u8]) -> Result<usize, Refusal> {
         Ok(match body {
             RequestBody::Hello(_) => HelloReply {
                 version: 1,
@@ -154,11 +140,7 @@ impl State {
                 let size = self.file(&path)?.len() as u64;
                 self.next += 1;
                 self.handles.insert(self.next, path);
-                OpenReply {
-                    handle: self.next,
-                    size,
-                }
-                .write(out, id)
+                OpenReply { handle: self.next, size }.write(out, id)
             }
             RequestBody::Query(handle) => QueryReply {
                 size: self.file(&self.path(*handle)?)?.len() as u64,
@@ -179,32 +161,20 @@ impl State {
             }
             RequestBody::Stage(stage) => self.stage(stage, id, out)?,
             RequestBody::Unstage(target) => {
-                let found = self
-                    .images
-                    .iter()
-                    .position(|(image_id, name, _)| match target {
-                        Target::Image(wanted) => image_id == wanted,
-                        Target::Name(wanted) => *name == text(*wanted),
-                    });
+                let found = self.images.iter().position(|(image_id, name, _)| match target {
+                    Target::Image(wanted) => image_id == wanted,
+                    Target::Name(wanted) => *name == text(*wanted),
+                });
                 let at = found.ok_or((0xC000_0225, Reason::ImageNotFound, None))?;
                 let (image_id, _, bytes) = self.images.remove(at);
-                UnstageReply {
-                    image_id,
-                    size: bytes.len() as u64,
-                }
-                .write(out, id)
+                UnstageReply { image_id, size: bytes.len() as u64 }.write(out, id)
             }
             RequestBody::List(cursor) => self.list(*cursor, id, out),
         }
         .unwrap())
     }
 
-    fn read(
-        &mut self,
-        read: &ReadRequest,
-        id: u64,
-        out: &mut [u8],
-    ) -> Result<Result<usize, BufferTooSmall>, Refusal> {
+    fn read(&mut self, read: &ReadRequest, id: u64, out: &mut [u8]) -> Result<Result<usize, BufferTooSmall>, Refusal> {
         assert!(read.length <= Self::PIECE);
         let mut data = self.file(&self.path(read.handle)?)?.clone();
         self.passes += u32::from(read.offset == 0);
@@ -241,21 +211,12 @@ impl State {
             Some(_) => {}
         }
         let size = bytes.len() as u64;
-        let there = self
-            .images
-            .iter()
-            .find(|image| image.2 == bytes)
-            .map(|image| image.0);
+        let there = self.images.iter().find(|image| image.2 == bytes).map(|image| image.0);
         let image_id = there.unwrap_or(self.images.len() as u64 + 1);
         if there.is_none() {
             self.images.push((image_id, path, bytes));
         }
-        let reply = StageReply {
-            image_id,
-            size,
-            sha256,
-            shared: there.is_some(),
-        };
+        let reply = StageReply { image_id, size, sha256, shared: there.is_some() };
         Ok(reply.write(out, id))
     }
 
@@ -278,25 +239,16 @@ impl State {
             writer.push(&entry).unwrap();
         }
         let next = cursor + 1;
-        let next = if next < self.images.len() as u64 {
-            next
-        } else {
-            0
-        };
+        let next = if next < self.images.len() as u64 { next } else { 0 };
         writer.finish(id, next, self.images.len() as u32)
     }
 
     fn file(&self, path: &str) -> Result<&Vec<u8>, Refusal> {
-        self.files
-            .get(path)
-            .ok_or((0xC000_000F, Reason::FileNotFound, None))
+        self.files.get(path).ok_or((0xC000_000F, Reason::FileNotFound, None))
     }
 
     fn path(&self, handle: u64) -> Result<String, Refusal> {
-        self.handles
-            .get(&handle)
-            .cloned()
-            .ok_or((0xC000_0008, Reason::HandleInvalid, None))
+        self.handles.get(&handle).cloned().ok_or((0xC000_0008, Reason::HandleInvalid, None))
     }
 }
 

@@ -31,11 +31,7 @@ fn check(path: &str, documented: &Value, printed: &Value) {
             check(&format!("{path}[0]"), &documented[0], &printed[0]);
         }
         (Value::Null, _) | (_, Value::Null) => {}
-        _ => assert_eq!(
-            std::mem::discriminant(documented),
-            std::mem::discriminant(printed),
-            "{path}"
-        ),
+        _ => assert_eq!(std::mem::discriminant(documented), std::mem::discriminant(printed), "{path}"),
     }
 }
 
@@ -53,10 +49,7 @@ fn every_command_prints_what_the_document_says() {
         ("`fwbctl stage FILE", &["stage", FILE]),
         ("`fwbctl list`", &["list"]),
         ("`fwbctl unstage IMAGE`", &["unstage", FILE]),
-        (
-            "`fwbctl publish FILE`",
-            &["publish", FILE, "--to", folder.path().to_str().unwrap()],
-        ),
+        ("`fwbctl publish FILE`", &["publish", FILE, "--to", folder.path().to_str().unwrap()]),
         ("Any command that fails", &["open", r"C:\Firmware\none"]),
         ("`fwbctl unload`", &["unload"]),
     ];

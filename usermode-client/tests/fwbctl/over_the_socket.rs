@@ -23,14 +23,9 @@ fn serve(listener: UnixListener, drivers: PathBuf) -> JoinHandle<Vec<Call>> {
             let mut data = Vec::new();
             let answer = match &request.call {
                 Call::FilterConnectCommunicationPort { .. } => Answer::Port { port: 3 },
-                Call::FilterSendMessage {
-                    port: 3,
-                    out_length,
-                } => {
+                Call::FilterSendMessage { port: 3, out_length } => {
                     data = driver.send_message(&request.data, *out_length).unwrap();
-                    Answer::Message {
-                        bytes_returned: data.len() as u32,
-                    }
+                    Answer::Message { bytes_returned: data.len() as u32 }
                 }
                 Call::CloseHandle { port: 3 } => Answer::Done,
                 Call::Target => Answer::Target(Target {
@@ -45,9 +40,7 @@ fn serve(listener: UnixListener, drivers: PathBuf) -> JoinHandle<Vec<Call>> {
                     continue;
                 }
             };
-            connection
-                .write_reply(request.id, &Reply::success(answer), &data)
-                .unwrap();
+            connection.write_reply(request.id, &Reply::success(answer), &data).unwrap();
             calls.push(request.call);
         }
         calls
@@ -55,19 +48,11 @@ fn serve(listener: UnixListener, drivers: PathBuf) -> JoinHandle<Vec<Call>> {
 }
 
 fn fwbctl(socket: &Path, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_fwbctl"))
-        .args(args)
-        .env("FWBROKER_SOCKET", socket)
-        .output()
-        .unwrap()
+    Command::new(env!("CARGO_BIN_EXE_fwbctl")).args(args).env("FWBROKER_SOCKET", socket).output().unwrap()
 }
 
 fn json_of(output: &Output) -> Value {
-    assert!(
-        output.stderr.is_empty(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
@@ -83,10 +68,7 @@ fn publish_writes_to_the_folder_that_the_host_names() {
     assert_eq!(json_of(&output)["published"]["size"], 5000);
     assert_eq!(std::fs::read(drivers.join("nic.rom")).unwrap(), [7; 5000]);
     // The port is closed by the program, not only by its end.
-    assert_eq!(
-        server.join().unwrap().last(),
-        Some(&Call::CloseHandle { port: 3 })
-    );
+    assert_eq!(server.join().unwrap().last(), Some(&Call::CloseHandle { port: 3 }));
 }
 
 #[test]
@@ -99,12 +81,7 @@ fn a_second_load_is_refused_with_the_hosts_words() {
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(text.contains("loaded already (loaded at start)"), "{text}");
     assert!(text.contains("ERROR_ALREADY_EXISTS (0x800700B7)"), "{text}");
-    assert_eq!(
-        server.join().unwrap(),
-        [Call::FilterLoad {
-            service: "FwBroker".into()
-        }]
-    );
+    assert_eq!(server.join().unwrap(), [Call::FilterLoad { service: "FwBroker".into() }]);
 }
 
 #[test]
@@ -112,17 +89,8 @@ fn a_socket_nobody_serves_is_exit_code_3_with_advice() {
     let output = fwbctl(Path::new("/nonexistent/socket"), &["status", "--json"]);
     assert_eq!(output.status.code(), Some(3));
     let error = &json_of(&output)["error"];
-    assert!(
-        error["message"]
-            .as_str()
-            .unwrap()
-            .contains("/nonexistent/socket"),
-        "{error}"
-    );
-    assert!(
-        error["next"].as_str().unwrap().contains("kernel-host run"),
-        "{error}"
-    );
+    assert!(error["message"].as_str().unwrap().contains("/nonexistent/socket"), "{error}");
+    assert!(error["next"].as_str().unwrap().contains("kernel-host run"), "{error}");
     assert_eq!(error["status"], json!(null));
 }
 
@@ -138,58 +106,32 @@ fn a_host_that_dies_in_the_middle_is_exit_code_3() {
     });
     let output = fwbctl(&socket, &["list", "--json"]);
     assert_eq!(output.status.code(), Some(3));
-    assert!(
-        json_of(&output)["error"]["message"]
-            .as_str()
-            .unwrap()
-            .contains("does not answer")
-    );
+    assert!(json_of(&output)["error"]["message"].as_str().unwrap().contains("does not answer"));
     server.join().unwrap();
 }
 
 #[test]
 fn wrong_usage_is_exit_code_2() {
-    for args in [
-        &["stage"][..],
-        &["open", "relative.rom"],
-        &["unload", "now"],
-    ] {
+    for args in [&["stage"][..], &["open", "relative.rom"], &["unload", "now"]] {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("socket");
         let _server = serve(bind(&socket).unwrap(), folder.path().into());
         assert_eq!(fwbctl(&socket, args).status.code(), Some(2), "{args:?}");
     }
-    let output = Command::new(env!("CARGO_BIN_EXE_fwbctl"))
-        .arg("status")
-        .env_remove("FWBROKER_SOCKET")
-        .output()
-        .unwrap();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_fwbctl")).arg("status").env_remove("FWBROKER_SOCKET").output().unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(
-        String::from_utf8(output.stderr)
-            .unwrap()
-            .contains("FWBROKER_SOCKET")
-    );
+    assert!(String::from_utf8(output.stderr).unwrap().contains("FWBROKER_SOCKET"));
 }
 
 #[test]
 fn programs_get_json_for_mistakes_on_the_command_line_too() {
-    let output = fwbctl(
-        Path::new("/nonexistent"),
-        &["--json", "stage", "x", "--deadline", "0"],
-    );
+    let output = fwbctl(Path::new("/nonexistent"), &["--json", "stage", "x", "--deadline", "0"]);
     assert_eq!(output.status.code(), Some(2));
     let error = &json_of(&output)["error"];
-    assert!(
-        error["message"].as_str().unwrap().contains("--deadline"),
-        "{error}"
-    );
+    assert!(error["message"].as_str().unwrap().contains("--deadline"), "{error}");
     assert_eq!(error["next"], "see `fwbctl --help`");
     let help = fwbctl(Path::new("/nonexistent"), &["--json", "--help"]);
     assert_eq!(help.status.code(), Some(0));
-    assert!(
-        String::from_utf8(help.stdout)
-            .unwrap()
-            .contains("Exit codes:")
-    );
+    assert!(String::from_utf8(help.stdout).unwrap().contains("Exit codes:"));
 }

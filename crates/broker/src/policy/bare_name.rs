@@ -43,8 +43,7 @@ mod tests {
 
     #[test]
     fn bare_names_stay_below_their_root() {
-        let parse =
-            |name: &str| BareName::parse(&name.encode_utf16().collect::<Vec<_>>()).map(|_| ());
+        let parse = |name: &str| BareName::parse(&name.encode_utf16().collect::<Vec<_>>()).map(|_| ());
         assert_eq!(parse("e1000.rom"), Ok(()));
         assert_eq!(parse(r"intel\e1000.rom"), Ok(()));
         assert_eq!(parse(""), Err(Error::NameEmpty));

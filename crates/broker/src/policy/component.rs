@@ -32,11 +32,7 @@ fn climbs(component: &[u16]) -> bool {
 
 fn check_component(component: &[u16], is_last: bool) -> Result<(), Error> {
     let Some(last) = component.last() else {
-        return Err(if is_last {
-            Error::NameNoFile
-        } else {
-            Error::NameComponent
-        });
+        return Err(if is_last { Error::NameNoFile } else { Error::NameComponent });
     };
     for unit in component {
         match char::from_u32(u32::from(*unit)) {
@@ -50,11 +46,7 @@ fn check_component(component: &[u16], is_last: bool) -> Result<(), Error> {
         }
     }
     // Such names exist on NTFS, but a Win32 program that opens one gets another file.
-    if matches!(*last, DOT | SPACE) {
-        Err(Error::NameComponent)
-    } else {
-        Ok(())
-    }
+    if matches!(*last, DOT | SPACE) { Err(Error::NameComponent) } else { Ok(()) }
 }
 
 fn is_separator(unit: u16) -> bool {
@@ -64,10 +56,7 @@ fn is_separator(unit: u16) -> bool {
 /// `name` without `prefix`, compared without regard to the case of ASCII letters.
 pub(super) fn strip_prefix<'a>(name: &'a [u16], prefix: &str) -> Option<&'a [u16]> {
     let (head, rest) = name.split_at_checked(prefix.len())?;
-    head.iter()
-        .zip(prefix.bytes())
-        .all(|(unit, byte)| equals_ascii(*unit, byte))
-        .then_some(rest)
+    head.iter().zip(prefix.bytes()).all(|(unit, byte)| equals_ascii(*unit, byte)).then_some(rest)
 }
 
 /// Whether `unit` is the ASCII character `byte`, in either case.
@@ -94,8 +83,8 @@ mod tests {
     #[test]
     fn every_spelling_of_a_dot_component_is_traversal() {
         for name in [
-            ".", "..", "...", ".. ", "..  .", " ..", ". .", r"a\..\b", r"a\.\b", r"a\..", "a/../b",
-            r"a/..\b", r"..\a", r"a\.. \b", r"a\\..\b", r"..\a:s", "../*",
+            ".", "..", "...", ".. ", "..  .", " ..", ". .", r"a\..\b", r"a\.\b", r"a\..", "a/../b", r"a/..\b", r"..\a",
+            r"a\.. \b", r"a\\..\b", r"..\a:s", "../*",
         ] {
             assert_eq!(check(name), Err(Error::NameTraversal), "{name}");
         }

@@ -43,11 +43,7 @@ impl<'a> NtPath<'a> {
         }
         let (prefix, rest) = split_prefix(units)?;
         check_components(rest)?;
-        Ok(Self {
-            units,
-            rest,
-            prefix,
-        })
+        Ok(Self { units, rest, prefix })
     }
 
     /// The whole name.
@@ -89,19 +85,13 @@ fn split_prefix(units: &[u16]) -> Result<(Prefix, &[u16]), Error> {
     }
     if let Some(rest) = strip_prefix(units, r"\SystemRoot") {
         return match rest.split_first() {
-            Some((separator, rest)) if *separator == u16::from(b'\\') => {
-                Ok((Prefix::SystemRoot, rest))
-            }
+            Some((separator, rest)) if *separator == u16::from(b'\\') => Ok((Prefix::SystemRoot, rest)),
             Some(_) => Err(Error::NameNotAbsolute),
             None => Err(Error::NameNoFile),
         };
     }
     if let Some(rest) = strip_prefix(units, r"\Device\") {
-        return Err(if is_redirector(split_first(rest).0) {
-            Error::NameUnc
-        } else {
-            Error::NameDevice
-        });
+        return Err(if is_redirector(split_first(rest).0) { Error::NameUnc } else { Error::NameDevice });
     }
     Err(Error::NameNotAbsolute)
 }
@@ -110,15 +100,9 @@ fn split_prefix(units: &[u16]) -> Result<(Prefix, &[u16]), Error> {
 fn split_dos_device(name: &[u16]) -> Result<(Prefix, &[u16]), Error> {
     let (device, rest) = split_first(name);
     let prefix = match device {
-        [letter, colon]
-            if *colon == u16::from(b':') && is_ascii(*letter, u8::is_ascii_alphabetic) =>
-        {
-            Prefix::Drive
-        }
+        [letter, colon] if *colon == u16::from(b':') && is_ascii(*letter, u8::is_ascii_alphabetic) => Prefix::Drive,
         // `C:file` is relative to a current directory, which a kernel does not have.
-        [letter, colon, ..]
-            if *colon == u16::from(b':') && is_ascii(*letter, u8::is_ascii_alphabetic) =>
-        {
+        [letter, colon, ..] if *colon == u16::from(b':') && is_ascii(*letter, u8::is_ascii_alphabetic) => {
             return Err(Error::NameNotAbsolute);
         }
         _ if is_volume_guid(device) => Prefix::VolumeGuid,
@@ -133,25 +117,17 @@ fn split_dos_device(name: &[u16]) -> Result<(Prefix, &[u16]), Error> {
 fn is_volume_guid(device: &[u16]) -> bool {
     const SHAPE: &str = "Volume{00000000-0000-0000-0000-000000000000}";
     device.len() == SHAPE.len()
-        && device
-            .iter()
-            .zip(SHAPE.bytes())
-            .all(|(unit, shape)| match shape {
-                b'0' => is_ascii(*unit, u8::is_ascii_hexdigit),
-                _ => equals_ascii(*unit, shape),
-            })
+        && device.iter().zip(SHAPE.bytes()).all(|(unit, shape)| match shape {
+            b'0' => is_ascii(*unit, u8::is_ascii_hexdigit),
+            _ => equals_ascii(*unit, shape),
+        })
 }
 
 /// Whether a device below `\Device` leads to other machines.
 pub(super) fn is_redirector(device: &[u16]) -> bool {
     // `\Device\Mup;...` and the like name a provider behind the redirector.
-    let device = device
-        .split(|unit| *unit == u16::from(b';'))
-        .next()
-        .unwrap_or_default();
-    ["Mup", "LanmanRedirector", "WebDavRedirector", "vmsmb"]
-        .iter()
-        .any(|name| equals(device, name))
+    let device = device.split(|unit| *unit == u16::from(b';')).next().unwrap_or_default();
+    ["Mup", "LanmanRedirector", "WebDavRedirector", "vmsmb"].iter().any(|name| equals(device, name))
 }
 
 fn equals(units: &[u16], text: &str) -> bool {
@@ -180,10 +156,7 @@ mod tests {
             (r"\??\C:\Firmware\e1000.rom", Prefix::Drive),
             (r"\DosDevices\z:\a", Prefix::Drive),
             (r"\global??\C:\a", Prefix::Drive),
-            (
-                r"\??\Volume{01234567-89ab-CDEF-0123-456789abcdef}\a",
-                Prefix::VolumeGuid,
-            ),
+            (r"\??\Volume{01234567-89ab-CDEF-0123-456789abcdef}\a", Prefix::VolumeGuid),
             (r"\SystemRoot\Firmware\a.bin", Prefix::SystemRoot),
             (r"\systemroot\a", Prefix::SystemRoot),
         ] {
@@ -197,10 +170,7 @@ mod tests {
             (r"\Device\HarddiskVolume1\a", Error::NameDevice),
             (r"\\.\PhysicalDrive0", Error::NameDevice),
             (r"\\.\C:\a", Error::NameDevice),
-            (
-                r"\??\GLOBALROOT\Device\HarddiskVolume1\a",
-                Error::NameDevice,
-            ),
+            (r"\??\GLOBALROOT\Device\HarddiskVolume1\a", Error::NameDevice),
             (r"\??\PhysicalDrive0", Error::NameDevice),
             (r"\??\pipe\x", Error::NameDevice),
             (r"\??\Volume{0}\a", Error::NameDevice),
@@ -235,13 +205,7 @@ mod tests {
 
     #[test]
     fn names_without_a_file_are_refused() {
-        for name in [
-            r"\??\C:",
-            r"\??\C:\",
-            r"\SystemRoot",
-            r"\SystemRoot\",
-            r"\??\C:\a\",
-        ] {
+        for name in [r"\??\C:", r"\??\C:\", r"\SystemRoot", r"\SystemRoot\", r"\??\C:\a\"] {
             assert_eq!(parse(name), Err(Error::NameNoFile), "{name}");
         }
     }

@@ -17,16 +17,8 @@ fn unit() -> impl Strategy<Value = u16> {
 
 /// A prefix that the parser knows, or nothing, and then anything.
 fn name() -> impl Strategy<Value = Vec<u16>> {
-    let prefixes = prop::sample::select(
-        &[
-            r"",
-            r"\??\C:\",
-            r"\??\",
-            r"\SystemRoot\",
-            r"\Device\V1\",
-            r"\DosDevices\c:\a\",
-        ][..],
-    );
+    let prefixes =
+        prop::sample::select(&[r"", r"\??\C:\", r"\??\", r"\SystemRoot\", r"\Device\V1\", r"\DosDevices\c:\a\"][..]);
     (prefixes, prop::collection::vec(unit(), 0..24))
         .prop_map(|(prefix, rest)| prefix.encode_utf16().chain(rest).collect())
 }
@@ -34,9 +26,8 @@ fn name() -> impl Strategy<Value = Vec<u16>> {
 /// An independent notion of climbing: after what Win32 does to a component, is it `.` or `..`?
 fn climbs(name: &[u16]) -> bool {
     let text = String::from_utf16_lossy(name);
-    text.split(['\\', '/']).any(|component| {
-        matches!(component.trim(), "." | "..") || component.trim_end_matches(' ') == ".."
-    })
+    text.split(['\\', '/'])
+        .any(|component| matches!(component.trim(), "." | "..") || component.trim_end_matches(' ') == "..")
 }
 
 proptest! {

@@ -33,9 +33,7 @@ impl Root {
         if let Some(rest) = split_volume(units)? {
             check_components(rest)?;
         }
-        Ok(Self {
-            name: Name::try_new(units)?,
-        })
+        Ok(Self { name: Name::try_new(units)? })
     }
 
     /// Whether `file` lies below this root. `upcase` is `RtlUpcaseUnicodeChar`.
@@ -46,9 +44,7 @@ impl Root {
         let root = self.name.units();
         file.units()
             .split_at_checked(root.len())
-            .is_some_and(|(head, tail)| {
-                tail.first() == Some(&BACKSLASH) && same_name(head, root, upcase)
-            })
+            .is_some_and(|(head, tail)| tail.first() == Some(&BACKSLASH) && same_name(head, root, upcase))
     }
 
     /// The root's own name, without a backslash at the end.
@@ -61,11 +57,7 @@ impl Root {
     ///
     /// [`Error::NameTooLong`] (`STATUS_NAME_TOO_LONG`), [`Error::OutOfMemory`].
     pub fn join(&self, bare: BareName<'_>) -> Result<Name, Error> {
-        let length = self
-            .units()
-            .len()
-            .saturating_add(1)
-            .saturating_add(bare.units().len());
+        let length = self.units().len().saturating_add(1).saturating_add(bare.units().len());
         if length > MAX_NAME_UNITS {
             return Err(Error::NameTooLong);
         }
@@ -77,9 +69,7 @@ impl SearchPath {
     /// No roots: nothing is allowed.
     #[must_use]
     pub const fn new() -> Self {
-        Self {
-            roots: FixedVec::new(),
-        }
+        Self { roots: FixedVec::new() }
     }
 
     /// Appends a root, which is looked at after those before it.
@@ -87,10 +77,7 @@ impl SearchPath {
     /// [`Error::OutOfMemory`] (`STATUS_INSUFFICIENT_RESOURCES`).
     pub fn push(&mut self, root: Root) -> Result<(), Error> {
         self.roots.try_reserve_one()?;
-        self.roots
-            .push(root)
-            .map(|_| ())
-            .map_err(|_| Error::OutOfMemory)
+        self.roots.push(root).map(|_| ()).map_err(|_| Error::OutOfMemory)
     }
 
     /// The roots in order.
@@ -103,18 +90,11 @@ impl SearchPath {
     ///
     /// [`Error::OutsideRoots`] (`STATUS_ACCESS_DENIED`).
     pub fn check(&self, file: DeviceName<'_>, upcase: impl Fn(u16) -> u16) -> Result<(), Error> {
-        if self.roots.iter().any(|root| root.contains(file, &upcase)) {
-            Ok(())
-        } else {
-            Err(Error::OutsideRoots)
-        }
+        if self.roots.iter().any(|root| root.contains(file, &upcase)) { Ok(()) } else { Err(Error::OutsideRoots) }
     }
 
     /// The names that a bare name may mean, best first.
-    pub fn candidates<'a>(
-        &'a self,
-        bare: BareName<'a>,
-    ) -> impl Iterator<Item = Result<Name, Error>> + 'a {
+    pub fn candidates<'a>(&'a self, bare: BareName<'a>) -> impl Iterator<Item = Result<Name, Error>> + 'a {
         self.roots.iter().map(move |root| root.join(bare))
     }
 }
@@ -136,34 +116,20 @@ mod tests {
     fn contains(root: &str, file: &str) -> bool {
         let file = units(file);
         let file = DeviceName::from_normalized(&file).unwrap();
-        Root::from_normalized(&units(root))
-            .unwrap()
-            .contains(file, upcase)
+        Root::from_normalized(&units(root)).unwrap().contains(file, upcase)
     }
 
     #[test]
     fn containment_is_by_component_and_without_case() {
         let root = r"\Device\HarddiskVolume1\Firmware";
         assert!(contains(root, r"\Device\HarddiskVolume1\Firmware\a"));
-        assert!(contains(
-            root,
-            r"\device\harddiskvolume1\FIRMWARE\deep\er\a"
-        ));
-        assert!(contains(
-            r"\Device\HarddiskVolume1\Firmware\",
-            r"\Device\HarddiskVolume1\Firmware\a"
-        ));
+        assert!(contains(root, r"\device\harddiskvolume1\FIRMWARE\deep\er\a"));
+        assert!(contains(r"\Device\HarddiskVolume1\Firmware\", r"\Device\HarddiskVolume1\Firmware\a"));
         assert!(!contains(root, r"\Device\HarddiskVolume1\Firmware"));
         assert!(!contains(root, r"\Device\HarddiskVolume1\Firmware2\a"));
         assert!(!contains(root, r"\Device\HarddiskVolume10\Firmware\a"));
-        assert!(contains(
-            r"\Device\HarddiskVolume1",
-            r"\Device\HarddiskVolume1\a"
-        ));
-        assert!(!contains(
-            r"\Device\HarddiskVolume1",
-            r"\Device\HarddiskVolume10\a"
-        ));
+        assert!(contains(r"\Device\HarddiskVolume1", r"\Device\HarddiskVolume1\a"));
+        assert!(!contains(r"\Device\HarddiskVolume1", r"\Device\HarddiskVolume10\a"));
     }
 
     #[test]
@@ -175,11 +141,7 @@ mod tests {
             (r"\Device\\a", Error::NameNotAbsolute),
             (r"\??\C:\a", Error::NameNotAbsolute),
         ] {
-            assert_eq!(
-                DeviceName::from_normalized(&units(name)),
-                Err(error),
-                "{name}"
-            );
+            assert_eq!(DeviceName::from_normalized(&units(name)), Err(error), "{name}");
         }
     }
 
@@ -187,30 +149,14 @@ mod tests {
     fn candidates_come_in_the_order_of_the_roots() {
         let mut path = SearchPath::new();
         for root in [r"\Device\V1\First", r"\Device\V2\Second\"] {
-            path.push(Root::from_normalized(&units(root)).unwrap())
-                .unwrap();
+            path.push(Root::from_normalized(&units(root)).unwrap()).unwrap();
         }
         let bare = units(r"intel\e1000.rom");
-        let names: Vec<_> = path
-            .candidates(BareName::parse(&bare).unwrap())
-            .map(Result::unwrap)
-            .collect();
+        let names: Vec<_> = path.candidates(BareName::parse(&bare).unwrap()).map(Result::unwrap).collect();
         assert_eq!(names[0].units(), units(r"\Device\V1\First\intel\e1000.rom"));
-        assert_eq!(
-            names[1].units(),
-            units(r"\Device\V2\Second\intel\e1000.rom")
-        );
+        assert_eq!(names[1].units(), units(r"\Device\V2\Second\intel\e1000.rom"));
         let file = units(r"\Device\V3\a");
-        assert_eq!(
-            path.check(DeviceName::from_normalized(&file).unwrap(), upcase),
-            Err(Error::OutsideRoots)
-        );
-        assert_eq!(
-            path.check(
-                DeviceName::from_normalized(names[1].units()).unwrap(),
-                upcase
-            ),
-            Ok(())
-        );
+        assert_eq!(path.check(DeviceName::from_normalized(&file).unwrap(), upcase), Err(Error::OutsideRoots));
+        assert_eq!(path.check(DeviceName::from_normalized(names[1].units()).unwrap(), upcase), Ok(()));
     }
 }

@@ -30,16 +30,8 @@ impl Consumer {
     /// [`Error::ConsumerName`] (`STATUS_INVALID_PARAMETER`) for more than [`MAX_CONSUMER_UNITS`].
     pub(super) fn new(name: &[u16]) -> Result<Self, Error> {
         let mut units = [0; MAX_CONSUMER_UNITS];
-        units
-            .get_mut(..name.len())
-            .ok_or(Error::ConsumerName)?
-            .copy_from_slice(name);
-        Ok(Self {
-            units,
-            length: name.len(),
-            open: 0,
-            times: 0,
-        })
+        units.get_mut(..name.len()).ok_or(Error::ConsumerName)?.copy_from_slice(name);
+        Ok(Self { units, length: name.len(), open: 0, times: 0 })
     }
 
     /// The name it gave for itself.
@@ -52,19 +44,13 @@ impl Consumer {
 impl Consumers {
     /// [`Error::OutOfMemory`] (`STATUS_INSUFFICIENT_RESOURCES`).
     pub(super) fn try_new() -> Result<Self, Error> {
-        Ok(Self {
-            records: FixedVec::try_with_capacity(REMEMBERED)?,
-            last: None,
-        })
+        Ok(Self { records: FixedVec::try_with_capacity(REMEMBERED)?, last: None })
     }
 
     /// Records that `consumer` is given the image. Returns where, for [`closed`](Self::closed); `None` where all records
     /// are of consumers that hold the image.
     pub(super) fn opened(&mut self, consumer: &Consumer) -> Option<usize> {
-        let same = self
-            .records
-            .iter()
-            .position(|record| record.name() == consumer.name());
+        let same = self.records.iter().position(|record| record.name() == consumer.name());
         let index = same.or_else(|| {
             if self.records.len() < REMEMBERED {
                 return self.records.push(*consumer).ok();
@@ -119,9 +105,6 @@ mod tests {
     #[test]
     fn names_that_are_too_long_are_refused() {
         assert!(Consumer::new(&[1; MAX_CONSUMER_UNITS]).is_ok());
-        assert_eq!(
-            Consumer::new(&[1; MAX_CONSUMER_UNITS + 1]).unwrap_err(),
-            Error::ConsumerName
-        );
+        assert_eq!(Consumer::new(&[1; MAX_CONSUMER_UNITS + 1]).unwrap_err(), Error::ConsumerName);
     }
 }

@@ -43,11 +43,7 @@ pub struct HandedOut<P: Platform> {
 
 impl<P: Platform> Memory<P> {
     pub(super) const fn new(sealed: P::Memory, highest_address: u64, payment: Payment) -> Self {
-        Self {
-            sealed,
-            highest_address,
-            _payment: payment,
-        }
+        Self { sealed, highest_address, _payment: payment }
     }
 }
 
@@ -61,16 +57,7 @@ impl<P: Platform> Image<P> {
         memory: Shared<Memory<P>>,
     ) -> Result<Shared<Self>, Error> {
         let consumers = IrqlLock::new(Consumers::try_new()?);
-        Shared::try_new(Self {
-            id,
-            name,
-            identity,
-            owner,
-            sha256,
-            memory,
-            holders: AtomicU32::new(0),
-            consumers,
-        })
+        Shared::try_new(Self { id, name, identity, owner, sha256, memory, holders: AtomicU32::new(0), consumers })
     }
 
     /// The image's number.
@@ -160,10 +147,7 @@ impl<P: Platform> HandedOut<P> {
     /// Counts a holder. Called under the registry's lock, so that unstaging sees either the holder or no image.
     pub(super) fn new(image: &Shared<Image<P>>) -> Self {
         image.holders.fetch_add(1, Ordering::AcqRel);
-        Self {
-            image: image.clone(),
-            record: None,
-        }
+        Self { image: image.clone(), record: None }
     }
 
     /// Remembers who it is. Called once, without any lock.

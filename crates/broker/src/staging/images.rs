@@ -7,13 +7,11 @@ use super::owners::{Owners, Payment};
 use super::read::read_and_hash;
 use super::registry::{Found, Key, Registry};
 use super::{
-    Failure, HandedOut, Image, ImageId, Job, Listed, OwnerId, Phase, Policy, Sha256, Unstage,
-    Unstaged, Which,
+    Failure, HandedOut, Image, ImageId, Job, Listed, OwnerId, Phase, Policy, Sha256, Unstage, Unstaged, Which,
 };
 use crate::policy::DeviceName;
 use crate::{
-    Budget, Error, FileFacts, ImageAllocator, IrqlLock, Limits, Name, Platform, Shared, Source,
-    WritableMemory,
+    Budget, Error, FileFacts, ImageAllocator, IrqlLock, Limits, Name, Platform, Shared, Source, WritableMemory,
 };
 
 /// All images that are staged, and the jobs that make them. One per driver.
@@ -79,9 +77,7 @@ impl<P: Platform> Images<P> {
         allocator: &mut A,
         chunk: &mut [u8],
     ) -> Result<Staged<P>, Failure> {
-        let key = self
-            .admit(request, job, source)
-            .map_err(|error| job.failure(error))?;
+        let key = self.admit(request, job, source).map_err(|error| job.failure(error))?;
         loop {
             job.check().map_err(|error| job.failure(error))?;
             // Not matched upon directly: the lock would be held through the arms.
@@ -92,10 +88,7 @@ impl<P: Platform> Images<P> {
                     match job.wait_for(&leader).map_err(|error| job.failure(error))? {
                         Ok(image) => return finished(job, &key, image),
                         // The leader's own affair: somebody else may lead.
-                        Err(Failure {
-                            error: Error::Cancelled | Error::TimedOut,
-                            ..
-                        }) => {}
+                        Err(Failure { error: Error::Cancelled | Error::TimedOut, .. }) => {}
                         Err(failure) => {
                             job.failure(failure.error);
                             return Err(failure);
@@ -126,11 +119,7 @@ impl<P: Platform> Images<P> {
     /// [`Error::ImageNotFound`] (`STATUS_NOT_FOUND`); [`Error::ImageInUse`] (`STATUS_DEVICE_BUSY`) with [`Unstage::Refuse`].
     pub fn unstage(&self, which: Which<'_>, in_use: Unstage) -> Result<Unstaged, Error> {
         let image = self.registry.lock().unstage(which, in_use)?;
-        Ok(Unstaged {
-            id: image.id(),
-            size: image.size(),
-            holders: image.holders(),
-        })
+        Ok(Unstaged { id: image.id(), size: image.size(), holders: image.holders() })
     }
 
     /// The entry after `cursor` (`ImageId(0)` first, then [`Listed::id`]). Nothing stops meanwhile: what is staged throughout
@@ -176,12 +165,7 @@ impl<P: Platform> Images<P> {
 
     /// What can be said before anything is read.
     #[inline(never)]
-    fn admit(
-        &self,
-        request: &StageRequest<'_>,
-        job: &Job<P>,
-        source: &mut impl Source,
-    ) -> Result<Key, Error> {
+    fn admit(&self, request: &StageRequest<'_>, job: &Job<P>, source: &mut impl Source) -> Result<Key, Error> {
         match self.policy {
             Policy::Signed => return Err(Error::SignedUnsupported),
             Policy::Digest if request.expected.is_none() => return Err(Error::DigestRequired),
@@ -204,10 +188,7 @@ impl<P: Platform> Images<P> {
     }
 
     /// Makes the image, publishes it or takes the entry out, and tells those who wait.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "called once; the parameters are those of `stage`, and the lead"
-    )]
+    #[expect(clippy::too_many_arguments, reason = "called once; the parameters are those of `stage`, and the lead")]
     #[inline(never)]
     fn lead<S: Source, A: ImageAllocator<P::Memory>>(
         &self,
@@ -284,11 +265,7 @@ impl<P: Platform> Images<P> {
         memory: &Shared<Memory<P>>,
     ) -> Result<Staged<P>, Error> {
         let size = key.identity.size;
-        let find_twin = || {
-            self.registry
-                .lock()
-                .find_twin(size, &sha256, key.highest_address)
-        };
+        let find_twin = || self.registry.lock().find_twin(size, &sha256, key.highest_address);
         let mut twin = find_twin();
         loop {
             let shared = twin.is_some();
@@ -318,25 +295,14 @@ impl<P: Platform> Images<P> {
 }
 
 /// The end of a request that found its image made by another.
-fn finished<P: Platform>(
-    job: &Job<P>,
-    key: &Key,
-    image: Shared<Image<P>>,
-) -> Result<Staged<P>, Failure> {
+fn finished<P: Platform>(job: &Job<P>, key: &Key, image: Shared<Image<P>>) -> Result<Staged<P>, Failure> {
     check_digest(key, image.sha256()).map_err(|error| job.failure(error))?;
     job.advance(Phase::Ready, image.size());
-    Ok(Staged {
-        image,
-        shared: true,
-    })
+    Ok(Staged { image, shared: true })
 }
 
 /// Whether the image is the one that was expected, if any was.
 fn check_digest(key: &Key, sha256: &Sha256) -> Result<(), Error> {
     // Digests are no secrets, so an ordinary comparison will do.
-    if key.expected.is_none_or(|expected| expected == *sha256) {
-        Ok(())
-    } else {
-        Err(Error::DigestMismatch)
-    }
+    if key.expected.is_none_or(|expected| expected == *sha256) { Ok(()) } else { Err(Error::DigestMismatch) }
 }

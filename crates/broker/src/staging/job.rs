@@ -70,11 +70,7 @@ impl<P: Platform> Job<P> {
     pub fn progress(&self) -> Progress {
         let word = self.progress.load(Ordering::Acquire);
         let phase = Phase::from_code((word >> PHASE_SHIFT) as u32).unwrap_or(Phase::Failed);
-        Progress {
-            phase,
-            done: word & DONE_MASK,
-            total: self.total.load(Ordering::Relaxed),
-        }
+        Progress { phase, done: word & DONE_MASK, total: self.total.load(Ordering::Relaxed) }
     }
 
     /// When the job gives up.
@@ -103,8 +99,7 @@ impl<P: Platform> Job<P> {
     pub(super) fn advance(&self, phase: Phase, done: u64) {
         // A later phase has done at least as much as an earlier one, and `max` over the whole word keeps it so.
         let done = done.max(self.progress().done).min(DONE_MASK);
-        self.progress
-            .fetch_max(((phase as u64) << PHASE_SHIFT) | done, Ordering::AcqRel);
+        self.progress.fetch_max(((phase as u64) << PHASE_SHIFT) | done, Ordering::AcqRel);
     }
 
     /// Takes over the progress of the job that this one waits for.

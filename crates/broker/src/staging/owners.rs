@@ -22,30 +22,21 @@ pub(super) struct Payment {
 impl Owners {
     /// Room for `capacity` owners at a time. [`Error::OutOfMemory`] (`STATUS_INSUFFICIENT_RESOURCES`).
     pub(super) fn try_new(capacity: usize) -> Result<Self, Error> {
-        Ok(Self {
-            budgets: FixedVec::try_with_capacity(capacity)?,
-        })
+        Ok(Self { budgets: FixedVec::try_with_capacity(capacity)? })
     }
 
     /// The budget of `owner`, which is `fresh` where it has none. Needs no memory, so it can be called under a lock.
     ///
     /// [`Error::OwnerBytes`] (`STATUS_QUOTA_EXCEEDED`) where too many others have something staged.
-    pub(super) fn budget(
-        &mut self,
-        owner: OwnerId,
-        fresh: Shared<Budget>,
-    ) -> Result<Shared<Budget>, Error> {
+    pub(super) fn budget(&mut self, owner: OwnerId, fresh: Shared<Budget>) -> Result<Shared<Budget>, Error> {
         if let Some((_, budget)) = self.budgets.iter().find(|(id, _)| *id == owner) {
             return Ok(budget.clone());
         }
         if self.budgets.is_full() {
             // A budget that only we refer to, and that is not in use, cannot come into use behind our back.
-            self.budgets
-                .retain(|(_, budget)| Shared::count(budget) > 1 || budget.used() > 0);
+            self.budgets.retain(|(_, budget)| Shared::count(budget) > 1 || budget.used() > 0);
         }
-        self.budgets
-            .push((owner, fresh.clone()))
-            .map_err(|_| Error::OwnerBytes)?;
+        self.budgets.push((owner, fresh.clone())).map_err(|_| Error::OwnerBytes)?;
         Ok(fresh)
     }
 }
@@ -54,17 +45,10 @@ impl Payment {
     /// Charges `bytes` to both budgets, or to neither.
     ///
     /// [`Error::TotalBytes`] or [`Error::OwnerBytes`] (`STATUS_QUOTA_EXCEEDED`).
-    pub(super) fn charge(
-        total: &Shared<Budget>,
-        owner: &Shared<Budget>,
-        bytes: u64,
-    ) -> Result<Self, Error> {
+    pub(super) fn charge(total: &Shared<Budget>, owner: &Shared<Budget>, bytes: u64) -> Result<Self, Error> {
         let total = Budget::charge(total, bytes, Error::TotalBytes)?;
         let owner = Budget::charge(owner, bytes, Error::OwnerBytes)?;
-        Ok(Self {
-            _total: total,
-            _owner: owner,
-        })
+        Ok(Self { _total: total, _owner: owner })
     }
 }
 
@@ -86,10 +70,7 @@ mod tests {
             }
             held.push(owners.budget(OwnerId(id), budget()).unwrap());
         }
-        assert_eq!(
-            owners.budget(OwnerId(99), budget()).unwrap_err(),
-            Error::OwnerBytes
-        );
+        assert_eq!(owners.budget(OwnerId(99), budget()).unwrap_err(), Error::OwnerBytes);
         held.clear();
         assert!(owners.budget(OwnerId(99), budget()).is_ok());
     }
@@ -98,14 +79,8 @@ mod tests {
     fn failed_payment_charges_nothing() {
         let (total, owner) = (budget(), budget());
         let first = Payment::charge(&total, &owner, 6).unwrap();
-        assert_eq!(
-            Payment::charge(&total, &budget(), 6).unwrap_err(),
-            Error::TotalBytes
-        );
-        assert_eq!(
-            Payment::charge(&budget(), &owner, 6).unwrap_err(),
-            Error::OwnerBytes
-        );
+        assert_eq!(Payment::charge(&total, &budget(), 6).unwrap_err(), Error::TotalBytes);
+        assert_eq!(Payment::charge(&budget(), &owner, 6).unwrap_err(), Error::OwnerBytes);
         drop(first);
         assert_eq!((total.used(), owner.used()), (0, 0));
     }

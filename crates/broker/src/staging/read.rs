@@ -25,13 +25,8 @@ pub(super) fn read_and_hash<P: Platform, W: WritableMemory>(
         let wanted = chunk.len().min(rest.len());
         let buffer = chunk.get_mut(..wanted).unwrap_or_default();
         let read = source.read_at(offset, buffer)?;
-        let bytes = buffer
-            .get(..read)
-            .filter(|bytes| !bytes.is_empty())
-            .ok_or(Error::FileChanged)?;
-        let (target, behind) = core::mem::take(&mut rest)
-            .split_at_mut_checked(read)
-            .ok_or(Error::FileChanged)?;
+        let bytes = buffer.get(..read).filter(|bytes| !bytes.is_empty()).ok_or(Error::FileChanged)?;
+        let (target, behind) = core::mem::take(&mut rest).split_at_mut_checked(read).ok_or(Error::FileChanged)?;
         target.copy_from_slice(bytes);
         hasher.update(bytes);
         rest = behind;

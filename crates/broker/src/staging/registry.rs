@@ -100,23 +100,14 @@ impl<P: Platform> Registry<P> {
     /// Room for `capacity` images. [`Error::OutOfMemory`] (`STATUS_INSUFFICIENT_RESOURCES`).
     pub(super) fn try_new(capacity: usize) -> Result<Self, Error> {
         let entries = FixedVec::try_with_capacity(capacity)?;
-        Ok(Self {
-            entries,
-            capacity,
-            last_id: 0,
-            closed: false,
-        })
+        Ok(Self { entries, capacity, last_id: 0, closed: false })
     }
 
     /// Looks for an image or job that serves a request with this `key`; registers `job` as the one where there is none.
     ///
     /// [`Error::SessionEnded`] after [`close`](Self::close), [`Error::TooManyImages`] (`STATUS_QUOTA_EXCEEDED`).
     #[inline(never)] // for the sake of the stack, see `Images`
-    pub(super) fn find_or_lead(
-        &mut self,
-        key: &Key,
-        job: &Shared<Job<P>>,
-    ) -> Result<Found<P>, Error> {
+    pub(super) fn find_or_lead(&mut self, key: &Key, job: &Shared<Job<P>>) -> Result<Found<P>, Error> {
         if self.closed {
             return Err(Error::SessionEnded);
         }
@@ -128,8 +119,7 @@ impl<P: Platform> Registry<P> {
                 }
                 // A job may fail for its digest's sake, so only those who expect the same may depend on it.
                 State::UnderWay(other)
-                    if entry.key.highest_address <= key.highest_address
-                        && entry.key.expected == key.expected =>
+                    if entry.key.highest_address <= key.highest_address && entry.key.expected == key.expected =>
                 {
                     return Ok(Found::UnderWay(other.clone()));
                 }
@@ -142,27 +132,16 @@ impl<P: Platform> Registry<P> {
         }
         self.last_id = self.last_id.saturating_add(1);
         let id = ImageId(self.last_id);
-        let entry = Entry {
-            id,
-            key: key.clone(),
-            state: State::UnderWay(job.clone()),
-        };
+        let entry = Entry { id, key: key.clone(), state: State::UnderWay(job.clone()) };
         self.entries.push(entry).map_err(|_| Error::TooManyImages)?;
         Ok(Found::Lead(id))
     }
 
     /// The memory of a staged image with the same bytes, if its place in memory will do.
-    pub(super) fn find_twin(
-        &self,
-        size: u64,
-        sha256: &Sha256,
-        highest_address: u64,
-    ) -> Option<Shared<Memory<P>>> {
+    pub(super) fn find_twin(&self, size: u64, sha256: &Sha256, highest_address: u64) -> Option<Shared<Memory<P>>> {
         self.staged()
             .find(|image| {
-                image.size() == size
-                    && image.sha256() == sha256
-                    && image.highest_address() <= highest_address
+                image.size() == size && image.sha256() == sha256 && image.highest_address() <= highest_address
             })
             .map(|image| image.memory_shared().clone())
     }
@@ -170,10 +149,7 @@ impl<P: Platform> Registry<P> {
     /// Makes the job `image.id()` an image, in place of the one that had its name before. Returns what was removed.
     ///
     /// `Err` gives the image back: its job was taken out meanwhile, so nobody wants it.
-    pub(super) fn publish(
-        &mut self,
-        image: Shared<Image<P>>,
-    ) -> Result<Removed<P>, Shared<Image<P>>> {
+    pub(super) fn publish(&mut self, image: Shared<Image<P>>) -> Result<Removed<P>, Shared<Image<P>>> {
         let id = image.id();
         let old = self.entries.iter().position(|entry| {
             entry.id != id
@@ -185,10 +161,7 @@ impl<P: Platform> Registry<P> {
         };
         let job = core::mem::replace(&mut entry.state, State::Staged(image));
         let old = old.and_then(|index| self.entries.swap_remove(index));
-        Ok(Removed {
-            _job: job,
-            _old: old,
-        })
+        Ok(Removed { _job: job, _old: old })
     }
 
     /// Takes out the entry `id`, because its job failed.
@@ -202,23 +175,12 @@ impl<P: Platform> Registry<P> {
         if self.closed {
             return Err(Error::SessionEnded);
         }
-        self.staged()
-            .find(|image| is_meant(which, image))
-            .map(HandedOut::new)
-            .ok_or(Error::ImageNotFound)
+        self.staged().find(|image| is_meant(which, image)).map(HandedOut::new).ok_or(Error::ImageNotFound)
     }
 
     /// Takes an image out. [`Error::ImageNotFound`] (`STATUS_NOT_FOUND`), [`Error::ImageInUse`] (`STATUS_DEVICE_BUSY`).
-    pub(super) fn unstage(
-        &mut self,
-        which: Which<'_>,
-        in_use: Unstage,
-    ) -> Result<Shared<Image<P>>, Error> {
-        let image = self
-            .staged()
-            .find(|image| is_meant(which, image))
-            .ok_or(Error::ImageNotFound)?
-            .clone();
+    pub(super) fn unstage(&mut self, which: Which<'_>, in_use: Unstage) -> Result<Shared<Image<P>>, Error> {
+        let image = self.staged().find(|image| is_meant(which, image)).ok_or(Error::ImageNotFound)?.clone();
         if in_use == Unstage::Refuse && image.holders() > 0 {
             return Err(Error::ImageInUse);
         }
@@ -229,21 +191,12 @@ impl<P: Platform> Registry<P> {
 
     /// The entry with the smallest number above `cursor`.
     pub(super) fn next(&self, cursor: ImageId) -> Option<Listed<P>> {
-        let entry = self
-            .entries
-            .iter()
-            .filter(|entry| entry.id > cursor)
-            .min_by_key(|entry| entry.id)?;
+        let entry = self.entries.iter().filter(|entry| entry.id > cursor).min_by_key(|entry| entry.id)?;
         let state = match &entry.state {
             State::UnderWay(job) => ListedState::UnderWay(job.clone()),
             State::Staged(image) => ListedState::Staged(image.clone()),
         };
-        Some(Listed {
-            id: entry.id,
-            name: entry.key.name.clone(),
-            size: entry.key.identity.size,
-            state,
-        })
+        Some(Listed { id: entry.id, name: entry.key.name.clone(), size: entry.key.identity.size, state })
     }
 
     /// How many entries there are.
@@ -253,9 +206,7 @@ impl<P: Platform> Registry<P> {
 
     /// How many hold images that are still staged.
     pub(super) fn holders(&self) -> u64 {
-        self.staged().fold(0, |sum, image| {
-            sum.saturating_add(u64::from(image.holders()))
-        })
+        self.staged().fold(0, |sum, image| sum.saturating_add(u64::from(image.holders())))
     }
 
     /// Refuses everything from now on, and tells jobs to stop.
@@ -284,8 +235,7 @@ pub(super) struct Removed<P: Platform> {
 
 impl<P: Platform> Entry<P> {
     fn is_same_file(&self, key: &Key) -> bool {
-        self.key.identity == key.identity
-            && same_name(self.key.name.units(), key.name.units(), P::upcase)
+        self.key.identity == key.identity && same_name(self.key.name.units(), key.name.units(), P::upcase)
     }
 }
 

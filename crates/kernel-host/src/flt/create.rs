@@ -56,7 +56,18 @@ extern "efiapi" fn flt_create_file(
     let file_object = Raw::NULL;
     create(
         &Arguments {
-            filter, instance, handle, file_object, access, attributes, io_status, file_attributes, share, disposition, options, flags,
+            filter,
+            instance,
+            handle,
+            file_object,
+            access,
+            attributes,
+            io_status,
+            file_attributes,
+            share,
+            disposition,
+            options,
+            flags,
         },
         ea_length,
         0,
@@ -82,7 +93,18 @@ extern "efiapi" fn flt_create_file_ex(
 ) -> NtStatus {
     create(
         &Arguments {
-            filter, instance, handle, file_object, access, attributes, io_status, file_attributes, share, disposition, options, flags,
+            filter,
+            instance,
+            handle,
+            file_object,
+            access,
+            attributes,
+            io_status,
+            file_attributes,
+            share,
+            disposition,
+            options,
+            flags,
         },
         ea_length,
         0,
@@ -109,7 +131,18 @@ extern "efiapi" fn flt_create_file_ex2(
 ) -> NtStatus {
     create(
         &Arguments {
-            filter, instance, handle, file_object, access, attributes, io_status, file_attributes, share, disposition, options, flags,
+            filter,
+            instance,
+            handle,
+            file_object,
+            access,
+            attributes,
+            io_status,
+            file_attributes,
+            share,
+            disposition,
+            options,
+            flags,
         },
         ea_length,
         driver_context,
@@ -210,15 +243,17 @@ extern "efiapi" fn flt_close(handle: usize) -> NtStatus {
     let call = Call::enter();
     let machine = call.machine();
     let process = current_process(&call);
-    let owner =
-        if is_kernel_handle(handle) { Arc::clone(machine.nt.system_process(machine)) } else { process };
+    let owner = if is_kernel_handle(handle) { Arc::clone(machine.nt.system_process(machine)) } else { process };
     let Some(entry) = owner.handles().entry(handle) else {
         call.stop(Rule::InvalidHandle, format!("{handle:#x} is no open handle; it was closed before, or never opened"));
     };
     let opened_by_flt = entry.opener.as_ref().is_some_and(|opener| opener.ddi.starts_with("FltCreateFile"));
     if !opened_by_flt {
         let ddi = entry.opener.as_ref().map_or("user mode", |opener| opener.ddi);
-        call.stop(Rule::BadArgument, format!("{handle:#x} comes from {ddi}; FltClose is for handles from FltCreateFile*"));
+        call.stop(
+            Rule::BadArgument,
+            format!("{handle:#x} comes from {ddi}; FltClose is for handles from FltCreateFile*"),
+        );
     }
     if let Ok(file) = entry.object.payload::<File>().ok_or(()) {
         call.detail(String::from_utf16_lossy(file.name_given()));

@@ -96,8 +96,7 @@ fn read(
     let available = transfer.open.size().unwrap_or(0).saturating_sub(transfer.offset.max(0) as u64);
     let mut bytes = vec![0; u64::from(length).min(available.max(1)) as usize];
     let below = Some(&transfer.instance);
-    let (status, count) =
-        io::read(call.machine(), &transfer.object, below, KERNEL_MODE, transfer.offset, &mut bytes);
+    let (status, count) = io::read(call.machine(), &transfer.object, below, KERNEL_MODE, transfer.offset, &mut bytes);
     if !status.is_success() {
         return fail(bytes_read, status);
     }
@@ -124,8 +123,7 @@ extern "efiapi" fn flt_write_file(
     };
     let bytes = buffer.read_bytes(length as usize);
     let below = Some(&transfer.instance);
-    let (status, count) =
-        io::write(call.machine(), &transfer.object, below, KERNEL_MODE, transfer.offset, &bytes);
+    let (status, count) = io::write(call.machine(), &transfer.object, below, KERNEL_MODE, transfer.offset, &bytes);
     if !status.is_success() {
         return fail(bytes_written, status);
     }
@@ -166,7 +164,9 @@ fn prepare(
     if length != 0 && buffer.address() <= HIGHEST_USER_ADDRESS {
         call.stop(
             Rule::UnguardedUserAccess,
-            format!("the buffer {buffer:?} is user memory, which its process can unmap while lower filters write to it"),
+            format!(
+                "the buffer {buffer:?} is user memory, which its process can unmap while lower filters write to it"
+            ),
         );
     }
     if flags & !(NON_CACHED | PAGING | DO_NOT_UPDATE_BYTE_OFFSET | SYNCHRONOUS_PAGING) != 0

@@ -172,7 +172,10 @@ extern "efiapi" fn flt_send_message(
     }
     let callback = call.thread().entry().map(|entry| entry.callback);
     if callback == Some("InstanceSetupCallback") {
-        call.stop(Rule::Deadlock, "FltSendMessage in an InstanceSetupCallback: the program's answer may need the volume");
+        call.stop(
+            Rule::Deadlock,
+            "FltSendMessage in an InstanceSetupCallback: the program's answer may need the volume",
+        );
     }
     let port = match call.machine().flt.objects.get(cell.read()) {
         Some(FltObject::ClientPort(port)) => port,

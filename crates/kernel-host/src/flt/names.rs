@@ -193,7 +193,13 @@ extern "efiapi" fn flt_parse_file_name_information(information: Raw<FLT_FILE_NAM
     /// `FLTFL_FILE_NAME_PARSED_*`: final component 1, extension 2, stream 4, parent directory 8.
     const ALL_PARSED: u16 = 0xF;
     let call = Call::enter();
-    let known = call.machine().flt.names.lock().get(&information.address()).map(|name| (name.text.clone(), name.volume, name.pages));
+    let known = call
+        .machine()
+        .flt
+        .names
+        .lock()
+        .get(&information.address())
+        .map(|name| (name.text.clone(), name.volume, name.pages));
     let Some((text, volume, pages)) = known else { unknown(&call, information) };
     let parts = Parts::of(&text, volume);
     let arena = call.machine().nt.arena();

@@ -115,7 +115,8 @@ typed! {
 }
 
 pub(crate) fn wrong(call: &Call, address: usize, wanted: &str, found: Option<&FltObject>) -> ! {
-    let is = found.map_or_else(|| "stands for nothing (any more)".to_owned(), |object| format!("is a {}", object.type_name()));
+    let is = found
+        .map_or_else(|| "stands for nothing (any more)".to_owned(), |object| format!("is a {}", object.type_name()));
     call.stop(Rule::BadArgument, format!("{address:#x} is passed as {wanted} but {is}"));
 }
 
@@ -194,7 +195,11 @@ impl Rundown {
 
     /// References that are held, one text each.
     pub(crate) fn holders(&self) -> Vec<String> {
-        self.lock().holds.iter().map(|hold| format!("by {} from {:#x} in {}", hold.ddi, hold.site, hold.driver.name)).collect()
+        self.lock()
+            .holds
+            .iter()
+            .map(|hold| format!("by {} from {:#x} in {}", hold.ddi, hold.site, hold.driver.name))
+            .collect()
     }
 
     /// Number of references that `driver` holds.

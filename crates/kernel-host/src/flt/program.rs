@@ -88,7 +88,13 @@ impl PortConnection {
     /// # Errors
     /// `ACCESS_VIOLATION` by the probe, `INVALID_HANDLE`, `PORT_DISCONNECTED`, `INVALID_DEVICE_REQUEST` when the driver takes no
     /// messages, or the driver's own answer when that is a warning or an error.
-    pub fn send_raw(&self, input: usize, input_length: u32, output: usize, output_length: u32) -> Result<u32, NtStatus> {
+    pub fn send_raw(
+        &self,
+        input: usize,
+        input_length: u32,
+        output: usize,
+        output_length: u32,
+    ) -> Result<u32, NtStatus> {
         let port = self.port()?;
         probe(input, input_length)?;
         probe(output, output_length)?;

@@ -216,10 +216,11 @@ impl Walk<'_> {
         let mut context: PVOID = std::ptr::null_mut();
         let related = instance.related(self.operation.file);
         let (data, context_at) = (&raw mut frame.data, &raw mut context);
-        let answer = self.thread.call_driver(&instance.filter.driver, "PreOperationCallback", self.thread.irql(), || {
-            // SAFETY: the driver registered the function with this signature; all it gets lives until it returns.
-            unsafe { callback(data, &raw const related, context_at) }
-        });
+        let answer =
+            self.thread.call_driver(&instance.filter.driver, "PreOperationCallback", self.thread.irql(), || {
+                // SAFETY: the driver registered the function with this signature; all it gets lives until it returns.
+                unsafe { callback(data, &raw const related, context_at) }
+            });
         let answer = answer.map_err(|_| ())?;
         let status = frame.data.IoStatus.Status;
         let tells = matches!(answer, flt::FLT_PREOP_SUCCESS_WITH_CALLBACK | flt::FLT_PREOP_SYNCHRONIZE);
@@ -258,10 +259,11 @@ impl Walk<'_> {
         let mut frame = self.frame(instance, outcome, FltCallbackDataFlags::POST_OPERATION.bits());
         let related = instance.related(self.operation.file);
         let (data, context) = (&raw mut frame.data, filter.context);
-        let answer = self.thread.call_driver(&instance.filter.driver, "PostOperationCallback", self.thread.irql(), || {
-            // SAFETY: the driver registered the function with this signature; all it gets lives until it returns.
-            unsafe { callback(data, &raw const related, context, 0) }
-        });
+        let answer =
+            self.thread.call_driver(&instance.filter.driver, "PostOperationCallback", self.thread.irql(), || {
+                // SAFETY: the driver registered the function with this signature; all it gets lives until it returns.
+                unsafe { callback(data, &raw const related, context, 0) }
+            });
         match answer.map_err(|_| ())? {
             flt::FLT_POSTOP_FINISHED_PROCESSING => Ok((frame.data.IoStatus.Status, frame.data.IoStatus.Information)),
             flt::FLT_POSTOP_MORE_PROCESSING_REQUIRED => {

@@ -66,8 +66,7 @@ impl Setup {
         let mut name = wide("TestFilter");
         // SAFETY: all members are integers, pointers or Options of function pointers, for which zero is a value.
         let mut extension: Box<DRIVER_EXTENSION> = Box::new(unsafe { std::mem::zeroed() });
-        extension.ServiceKeyName =
-            UNICODE_STRING { Length: 20, MaximumLength: 20, Buffer: name.as_mut_ptr() };
+        extension.ServiceKeyName = UNICODE_STRING { Length: 20, MaximumLength: 20, Buffer: name.as_mut_ptr() };
         // SAFETY: as above.
         let mut driver_object: Box<DRIVER_OBJECT> = Box::new(unsafe { std::mem::zeroed() });
         driver_object.DriverExtension = &raw mut *extension;

@@ -126,10 +126,10 @@ extern "efiapi" fn flt_enumerate_instances(
         return NtStatus::INVALID_PARAMETER;
     }
     let filter = (filter != 0).then(|| object::filter(&call, filter));
-    let stacks =
-        if volume == 0 { super::volume_stacks(call.machine()) } else { vec![object::volume(&call, volume)] };
+    let stacks = if volume == 0 { super::volume_stacks(call.machine()) } else { vec![object::volume(&call, volume)] };
     let instances: Vec<Arc<Instance>> = stacks.iter().flat_map(|stack| stack.instances()).collect();
-    let wanted = instances.iter().filter(|instance| filter.as_ref().is_none_or(|filter| Arc::ptr_eq(filter, &instance.filter)));
+    let wanted =
+        instances.iter().filter(|instance| filter.as_ref().is_none_or(|filter| Arc::ptr_eq(filter, &instance.filter)));
     let found: Vec<_> = wanted.map(|instance| (&instance.rundown, instance.address)).collect();
     give_list(&call, &found, list, size, returned)
 }

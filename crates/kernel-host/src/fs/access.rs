@@ -101,8 +101,14 @@ mod tests {
     #[test]
     fn a_plain_user_gets_what_the_other_bits_say() {
         assert!(grant(Subject::User, 0o644, Audience::Everyone, AccessMask::GENERIC_READ).is_ok());
-        assert_eq!(grant(Subject::User, 0o644, Audience::Everyone, AccessMask::GENERIC_WRITE), Err(NtStatus::ACCESS_DENIED));
-        assert_eq!(grant(Subject::User, 0o600, Audience::Everyone, AccessMask::GENERIC_READ), Err(NtStatus::ACCESS_DENIED));
+        assert_eq!(
+            grant(Subject::User, 0o644, Audience::Everyone, AccessMask::GENERIC_WRITE),
+            Err(NtStatus::ACCESS_DENIED)
+        );
+        assert_eq!(
+            grant(Subject::User, 0o600, Audience::Everyone, AccessMask::GENERIC_READ),
+            Err(NtStatus::ACCESS_DENIED)
+        );
     }
 
     #[test]

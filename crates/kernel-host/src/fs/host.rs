@@ -38,11 +38,7 @@ impl Entry {
 ///
 /// # Errors
 /// Host errors as statuses; `Ok(None)` when there is no such entry.
-pub(crate) fn find(
-    parent: BorrowedFd<'_>,
-    name: &[u16],
-    case_sensitive: bool,
-) -> Result<Option<Entry>, NtStatus> {
+pub(crate) fn find(parent: BorrowedFd<'_>, name: &[u16], case_sensitive: bool) -> Result<Option<Entry>, NtStatus> {
     let exact = OsString::from(String::from_utf16(name).map_err(|_| NtStatus::OBJECT_NAME_INVALID)?);
     // The exact spelling first: it is what most opens use, and it saves reading the folder.
     let host_name = if exists(parent, &exact)? {

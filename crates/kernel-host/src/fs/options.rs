@@ -112,10 +112,7 @@ impl CreateRequest {
             || both(o::DIRECTORY_FILE, o::NON_DIRECTORY_FILE)
             || (directory && options & !o::VALID_DIRECTORY != 0)
             || (directory
-                && !matches!(
-                    self.disposition,
-                    disposition::CREATE | disposition::OPEN | disposition::OPEN_IF
-                ));
+                && !matches!(self.disposition, disposition::CREATE | disposition::OPEN | disposition::OPEN_IF));
         if bad { Err(NtStatus::INVALID_PARAMETER) } else { Ok(()) }
     }
 }

@@ -31,13 +31,8 @@ impl VolumePath {
     /// `OBJECT_NAME_INVALID` for an empty, over-long, dotted or ill-spelled component, and
     /// `OBJECT_PATH_SYNTAX_BAD` where the leading backslash is missing.
     pub(crate) fn parse(name: &[u16]) -> Result<Self, NtStatus> {
-        let mut path = Self {
-            components: Vec::new(),
-            stream: None,
-            directory_only: false,
-            index: false,
-            volume: name.is_empty(),
-        };
+        let mut path =
+            Self { components: Vec::new(), stream: None, directory_only: false, index: false, volume: name.is_empty() };
         if name.is_empty() {
             return Ok(path);
         }

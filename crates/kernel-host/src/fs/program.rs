@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use nt_types::{AccessMask, NtStatus, USER_MODE};
 
+use super::access::Audience;
 use super::device::File;
 use super::information::class;
 use super::io::{self, OpenParameters};
@@ -12,7 +13,6 @@ use super::options::{disposition, option};
 use super::path::wide;
 use crate::machine::{Inner, Machine};
 use crate::nt::ob::ObjectRef;
-use super::access::Audience;
 use crate::process::Process;
 use crate::thread::Thread;
 
@@ -118,10 +118,7 @@ impl Process {
     }
 
     /// Runs kernel code in this process's context.
-    fn in_kernel<R>(
-        self: &Arc<Self>,
-        body: impl FnOnce(&Arc<Inner>) -> Result<R, NtStatus>,
-    ) -> Result<R, NtStatus> {
+    fn in_kernel<R>(self: &Arc<Self>, body: impl FnOnce(&Arc<Inner>) -> Result<R, NtStatus>) -> Result<R, NtStatus> {
         let machine = self.machine().ok_or(NtStatus::PROCESS_IS_TERMINATING)?;
         Thread::enter(&machine, |thread| {
             let before = thread.set_process(Some(Arc::clone(self)));
@@ -146,9 +143,8 @@ impl ProgramFile {
     pub fn read(&self, offset: i64, length: usize) -> Result<Vec<u8>, NtStatus> {
         let object = self.object(AccessMask::FILE_READ_DATA)?;
         let mut bytes = vec![0; length];
-        let (status, count) = self
-            .process
-            .in_kernel(|machine| Ok(io::read(machine, &object, None, USER_MODE, offset, &mut bytes)))?;
+        let (status, count) =
+            self.process.in_kernel(|machine| Ok(io::read(machine, &object, None, USER_MODE, offset, &mut bytes)))?;
         status.ok()?;
         bytes.truncate(count);
         Ok(bytes)

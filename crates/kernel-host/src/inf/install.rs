@@ -77,8 +77,7 @@ fn write_service(inf: &Inf, section: &str, key: &Arc<Key>) -> Result<(), InfErro
     }
     let binary = first("ServiceBinary").ok_or_else(|| InfError::Missing(format!("ServiceBinary in [{section}]")))?;
     set(key, "ImagePath", Value::expandable(&binary));
-    for (entry, value) in
-        [("LoadOrderGroup", "Group"), ("DisplayName", "DisplayName"), ("Description", "Description")]
+    for (entry, value) in [("LoadOrderGroup", "Group"), ("DisplayName", "DisplayName"), ("Description", "Description")]
     {
         if let Some(text) = first(entry) {
             set(key, value, Value::text(&text));

@@ -122,8 +122,7 @@ mod tests {
 
     #[test]
     fn noclobber_keeps_and_delval_removes_what_is_there() {
-        let (hive, result) =
-            installed("HKR,,A,,old\nHKR,,A,2,new\nHKR,,B,,gone\nHKR,,B,4\nHKR,Only,,0x10\nHKR,,C,4\n");
+        let (hive, result) = installed("HKR,,A,,old\nHKR,,A,2,new\nHKR,,B,,gone\nHKR,,B,4\nHKR,Only,,0x10\nHKR,,C,4\n");
         result.unwrap();
         let key = hive.open(r"\Registry\Machine\X").unwrap();
         assert_eq!(key.value("A").unwrap(), Value::text("old"));

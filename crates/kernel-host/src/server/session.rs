@@ -144,7 +144,8 @@ impl<'a> Session<'a> {
             Call::RemoveAdapter { name } => {
                 self.require_privilege()?;
                 let adapter = self.server.adapters().remove(&name);
-                let adapter = adapter.ok_or_else(|| Refusal::new(HResult::FILE_NOT_FOUND, format!("no adapter {name}")))?;
+                let adapter =
+                    adapter.ok_or_else(|| Refusal::new(HResult::FILE_NOT_FOUND, format!("no adapter {name}")))?;
                 adapter.remove().map_err(|error| Refusal::from(PlugInError::from(error)))?;
                 done
             }

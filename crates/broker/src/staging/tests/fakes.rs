@@ -11,8 +11,7 @@ use super::super::*;
 use crate::policy::DeviceName;
 use crate::testing::{NoIrql, depth, facts};
 use crate::{
-    Completion, Error, FileFacts, ImageAllocator, ImageMemory, Limits, Platform, Shared, Source,
-    Time, WritableMemory,
+    Completion, Error, FileFacts, ImageAllocator, ImageMemory, Limits, Platform, Shared, Source, Time, WritableMemory,
 };
 
 pub(super) struct Plain;
@@ -44,10 +43,7 @@ impl Completion for Event {
     fn wait(&self, deadline: Time) -> bool {
         assert_eq!(depth(), 0, "waits under a lock");
         let left = Duration::from_micros(deadline.0.saturating_sub(Plain::now().0) / 10);
-        let (signalled, _) = self
-            .1
-            .wait_timeout_while(self.0.lock().unwrap(), left, |done| !*done)
-            .unwrap();
+        let (signalled, _) = self.1.wait_timeout_while(self.0.lock().unwrap(), left, |done| !*done).unwrap();
         *signalled
     }
 }
@@ -129,11 +125,7 @@ impl Source for File {
             return Ok(buffer.len() + 1);
         }
         let rest = &self.bytes[offset as usize..];
-        let length = if self.shrinks && offset > 0 {
-            0
-        } else {
-            rest.len().min(buffer.len())
-        };
+        let length = if self.shrinks && offset > 0 { 0 } else { rest.len().min(buffer.len()) };
         buffer[..length].copy_from_slice(&rest[..length]);
         Ok(length)
     }
@@ -167,22 +159,12 @@ impl ImageAllocator<Bytes> for &Bench {
 
 impl Bench {
     pub(super) fn new(policy: Policy) -> Self {
-        Self::with_limits(
-            policy,
-            Limits {
-                images: 16,
-                ..Limits::DEFAULT
-            },
-        )
+        Self::with_limits(policy, Limits { images: 16, ..Limits::DEFAULT })
     }
 
     pub(super) fn with_limits(policy: Policy, limits: Limits) -> Self {
         let images = Images::try_new(limits, policy).unwrap();
-        Self {
-            images,
-            live: Arc::default(),
-            allocations: AtomicUsize::new(0),
-        }
+        Self { images, live: Arc::default(), allocations: AtomicUsize::new(0) }
     }
 
     pub(super) fn stage(&self, name: &str, file: &mut File) -> Result<Staged<Plain>, Failure> {
@@ -198,21 +180,11 @@ impl Bench {
         self.run(&job(), name, file, OwnerId(1), expected, u64::MAX)
     }
 
-    pub(super) fn stage_for(
-        &self,
-        owner: u64,
-        name: &str,
-        file: &mut File,
-    ) -> Result<Staged<Plain>, Failure> {
+    pub(super) fn stage_for(&self, owner: u64, name: &str, file: &mut File) -> Result<Staged<Plain>, Failure> {
         self.run(&job(), name, file, OwnerId(owner), None, u64::MAX)
     }
 
-    pub(super) fn stage_below(
-        &self,
-        highest: u64,
-        name: &str,
-        file: &mut File,
-    ) -> Result<Staged<Plain>, Failure> {
+    pub(super) fn stage_below(&self, highest: u64, name: &str, file: &mut File) -> Result<Staged<Plain>, Failure> {
         self.run(&job(), name, file, OwnerId(1), None, highest)
     }
 
@@ -236,15 +208,9 @@ impl Bench {
     ) -> Result<Staged<Plain>, Failure> {
         let name = units(name);
         let name = DeviceName::from_normalized(&name).unwrap();
-        let request = StageRequest {
-            name,
-            owner,
-            expected,
-            highest_address,
-        };
+        let request = StageRequest { name, owner, expected, highest_address };
         let mut allocator = self;
-        self.images
-            .stage(&request, job, file, &mut allocator, &mut [0; CHUNK])
+        self.images.stage(&request, job, file, &mut allocator, &mut [0; CHUNK])
     }
 
     pub(super) fn live_memories(&self) -> usize {

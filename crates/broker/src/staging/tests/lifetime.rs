@@ -8,9 +8,7 @@ use super::*;
 const NAME: &str = r"\Device\V1\a";
 
 fn open(bench: &Bench, name: &str, consumer: &str) -> Result<HandedOut<Plain>, Error> {
-    bench
-        .images
-        .open(Which::Name(&units(name)), &units(consumer))
+    bench.images.open(Which::Name(&units(name)), &units(consumer))
 }
 
 #[test]
@@ -32,30 +30,13 @@ fn replaced_file_goes_to_newcomers_and_holders_keep_theirs() {
 #[test]
 fn image_in_use_is_unstaged_only_by_who_says_so() {
     let bench = Bench::new(Policy::Unsigned);
-    let id = bench
-        .stage(NAME, &mut File::new(1, b"abc"))
-        .unwrap()
-        .image
-        .id();
+    let id = bench.stage(NAME, &mut File::new(1, b"abc")).unwrap().image.id();
     let holder = open(&bench, NAME, "nic").unwrap();
-    assert_eq!(
-        bench.images.unstage(Which::Id(id), Unstage::Refuse),
-        Err(Error::ImageInUse)
-    );
+    assert_eq!(bench.images.unstage(Which::Id(id), Unstage::Refuse), Err(Error::ImageInUse));
     let unstaged = bench.images.unstage(Which::Id(id), Unstage::Defer);
-    assert_eq!(
-        unstaged,
-        Ok(Unstaged {
-            id,
-            size: 3,
-            holders: 1
-        })
-    );
+    assert_eq!(unstaged, Ok(Unstaged { id, size: 3, holders: 1 }));
     assert_eq!(open(&bench, NAME, "nic").err(), Some(Error::ImageNotFound));
-    assert_eq!(
-        bench.images.unstage(Which::Id(id), Unstage::Defer),
-        Err(Error::ImageNotFound)
-    );
+    assert_eq!(bench.images.unstage(Which::Id(id), Unstage::Defer), Err(Error::ImageNotFound));
     assert_eq!(holder.bytes(), b"abc");
     assert_eq!(bench.live_memories(), 1);
     drop(holder);
@@ -69,14 +50,8 @@ fn consumers_are_named_and_counted() {
     let first = open(&bench, NAME, "e1000").unwrap();
     drop(open(&bench, NAME, "rtl8139").unwrap());
     let last = image.last_consumer().unwrap();
-    assert_eq!(
-        (last.name(), last.open, last.times),
-        (&*units("rtl8139"), 0, 1)
-    );
-    let named: Vec<_> = (0..3)
-        .map_while(|n| image.consumer(n))
-        .map(|c| (c.name().to_vec(), c.open))
-        .collect();
+    assert_eq!((last.name(), last.open, last.times), (&*units("rtl8139"), 0, 1));
+    let named: Vec<_> = (0..3).map_while(|n| image.consumer(n)).map(|c| (c.name().to_vec(), c.open)).collect();
     assert_eq!(named, [(units("e1000"), 1), (units("rtl8139"), 0)]);
     assert_eq!((image.holders(), bench.images.holders()), (1, 1));
     drop(first);
@@ -89,25 +64,14 @@ fn consumers_are_named_and_counted() {
 #[test]
 fn listing_goes_on_behind_its_cursor_whatever_happens_meanwhile() {
     let bench = Bench::new(Policy::Unsigned);
-    for (id, name) in [r"\Device\V1\a", r"\Device\V1\b", r"\Device\V1\c"]
-        .iter()
-        .enumerate()
-    {
-        bench
-            .stage(name, &mut File::new(id as u8, &[id as u8; 4]))
-            .unwrap();
+    for (id, name) in [r"\Device\V1\a", r"\Device\V1\b", r"\Device\V1\c"].iter().enumerate() {
+        bench.stage(name, &mut File::new(id as u8, &[id as u8; 4])).unwrap();
     }
     let first = bench.images.next(ImageId(0)).unwrap();
     assert_eq!(first.name.units(), units(r"\Device\V1\a"));
-    bench
-        .images
-        .unstage(Which::Id(first.id), Unstage::Refuse)
-        .unwrap();
+    bench.images.unstage(Which::Id(first.id), Unstage::Refuse).unwrap();
     let second = bench.images.next(first.id).unwrap();
-    assert_eq!(
-        (second.name.units(), second.size),
-        (&*units(r"\Device\V1\b"), 4)
-    );
+    assert_eq!((second.name.units(), second.size), (&*units(r"\Device\V1\b"), 4));
     assert!(matches!(second.state, ListedState::Staged(_)));
     let third = bench.images.next(second.id).unwrap();
     assert!(bench.images.next(third.id).is_none());
@@ -117,20 +81,11 @@ fn listing_goes_on_behind_its_cursor_whatever_happens_meanwhile() {
 fn close_takes_out_what_nobody_holds_and_refuses_the_rest() {
     let bench = Bench::new(Policy::Unsigned);
     bench.stage(NAME, &mut File::new(1, b"abc")).unwrap();
-    bench
-        .stage(r"\Device\V1\b", &mut File::new(2, b"defg"))
-        .unwrap();
+    bench.stage(r"\Device\V1\b", &mut File::new(2, b"defg")).unwrap();
     let holder = open(&bench, NAME, "nic").unwrap();
     bench.images.close();
     assert_eq!((bench.images.len(), bench.images.holders()), (1, 1));
-    assert_eq!(
-        bench
-            .stage(NAME, &mut File::new(1, b"abc"))
-            .err()
-            .unwrap()
-            .error,
-        Error::SessionEnded
-    );
+    assert_eq!(bench.stage(NAME, &mut File::new(1, b"abc")).err().unwrap().error, Error::SessionEnded);
     assert_eq!(open(&bench, NAME, "nic").err(), Some(Error::SessionEnded));
     drop(holder);
     bench.images.close();

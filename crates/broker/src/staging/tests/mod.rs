@@ -20,9 +20,7 @@ fn sha256(hex: &str) -> Sha256 {
 #[test]
 fn staged_image_has_the_bytes_and_the_digest_of_its_file() {
     let bench = Bench::new(Policy::Unsigned);
-    let staged = bench
-        .stage(r"\Device\V1\abc", &mut File::new(1, b"abc"))
-        .unwrap();
+    let staged = bench.stage(r"\Device\V1\abc", &mut File::new(1, b"abc")).unwrap();
     assert_eq!(staged.image.bytes(), b"abc");
     assert_eq!(*staged.image.sha256(), sha256(ABC_SHA256));
     assert_eq!((staged.image.size(), staged.shared), (3, false));
@@ -44,10 +42,7 @@ fn large_files_are_read_in_chunks_and_in_order() {
 fn policy_decides_about_digests() {
     let stage = |policy, expected: Option<Sha256>| {
         let bench = Bench::new(policy);
-        bench
-            .stage_expecting(r"\Device\V1\abc", &mut File::new(1, b"abc"), expected)
-            .map(|_| ())
-            .map_err(|f| f.error)
+        bench.stage_expecting(r"\Device\V1\abc", &mut File::new(1, b"abc"), expected).map(|_| ()).map_err(|f| f.error)
     };
     let (right, wrong) = (Some(sha256(ABC_SHA256)), Some([0; 32]));
     assert_eq!(stage(Policy::Unsigned, None), Ok(()));
@@ -61,14 +56,9 @@ fn policy_decides_about_digests() {
 #[test]
 fn digest_is_also_checked_against_an_image_that_is_there() {
     let bench = Bench::new(Policy::Unsigned);
-    bench
-        .stage(r"\Device\V1\abc", &mut File::new(1, b"abc"))
-        .unwrap();
+    bench.stage(r"\Device\V1\abc", &mut File::new(1, b"abc")).unwrap();
     let mut again = File::new(1, b"abc");
-    let failure = bench
-        .stage_expecting(r"\Device\V1\abc", &mut again, Some([0; 32]))
-        .err()
-        .unwrap();
+    let failure = bench.stage_expecting(r"\Device\V1\abc", &mut again, Some([0; 32])).err().unwrap();
     assert_eq!(failure.error, Error::DigestMismatch);
     assert_eq!(again.reads, 0);
 }
@@ -85,46 +75,11 @@ fn failures_say_phase_and_cause_and_leave_nothing() {
         assert_eq!((bench.images.used_bytes(), bench.live_memories()), (0, 0));
     };
     expect(File::new(1, b""), Phase::Opening, Error::FileEmpty);
-    expect(
-        File {
-            facts_error: Some(io),
-            ..File::new(1, b"abc")
-        },
-        Phase::Opening,
-        io,
-    );
-    expect(
-        File {
-            read_error: Some(io),
-            ..File::new(1, b"abc")
-        },
-        Phase::Reading,
-        io,
-    );
-    expect(
-        File {
-            shrinks: true,
-            ..File::new(1, &[7; 1000])
-        },
-        Phase::Reading,
-        Error::FileChanged,
-    );
-    expect(
-        File {
-            overreads: true,
-            ..File::new(1, b"abc")
-        },
-        Phase::Reading,
-        Error::FileChanged,
-    );
-    expect(
-        File {
-            changes: true,
-            ..File::new(1, b"abc")
-        },
-        Phase::Verifying,
-        Error::FileChanged,
-    );
+    expect(File { facts_error: Some(io), ..File::new(1, b"abc") }, Phase::Opening, io);
+    expect(File { read_error: Some(io), ..File::new(1, b"abc") }, Phase::Reading, io);
+    expect(File { shrinks: true, ..File::new(1, &[7; 1000]) }, Phase::Reading, Error::FileChanged);
+    expect(File { overreads: true, ..File::new(1, b"abc") }, Phase::Reading, Error::FileChanged);
+    expect(File { changes: true, ..File::new(1, b"abc") }, Phase::Verifying, Error::FileChanged);
     let mut directory = File::new(1, b"abc");
     directory.facts.is_directory = true;
     expect(directory, Phase::Opening, Error::IsDirectory);
@@ -132,19 +87,11 @@ fn failures_say_phase_and_cause_and_leave_nothing() {
 
 #[test]
 fn quotas_are_checked_before_memory_is_allocated() {
-    let limits = Limits {
-        total_bytes: 10,
-        owner_bytes: 6,
-        images: 3,
-        ..Limits::DEFAULT
-    };
+    let limits = Limits { total_bytes: 10, owner_bytes: 6, images: 3, ..Limits::DEFAULT };
     let bench = Bench::with_limits(Policy::Unsigned, limits);
     let stage = |id: u8, owner, length| {
         let name = [r"\Device\V1\", ["a", "b", "c", "d", "e"][usize::from(id)]].concat();
-        bench
-            .stage_for(owner, &name, &mut File::new(id, &vec![id; length]))
-            .map(|_| ())
-            .map_err(|f| f.error)
+        bench.stage_for(owner, &name, &mut File::new(id, &vec![id; length])).map(|_| ()).map_err(|f| f.error)
     };
     assert_eq!(stage(0, 1, 5), Ok(()));
     assert_eq!(stage(1, 1, 2), Err(Error::OwnerBytes));
@@ -158,18 +105,12 @@ fn quotas_are_checked_before_memory_is_allocated() {
 #[test]
 fn memory_for_a_low_address_is_not_that_of_a_high_one() {
     let bench = Bench::new(Policy::Unsigned);
-    let high = bench
-        .stage(r"\Device\V1\a", &mut File::new(1, b"abc"))
-        .unwrap();
-    let low = bench
-        .stage_below(0xFFFF_FFFF, r"\Device\V1\a", &mut File::new(1, b"abc"))
-        .unwrap();
+    let high = bench.stage(r"\Device\V1\a", &mut File::new(1, b"abc")).unwrap();
+    let low = bench.stage_below(0xFFFF_FFFF, r"\Device\V1\a", &mut File::new(1, b"abc")).unwrap();
     assert_eq!(low.image.highest_address(), 0xFFFF_FFFF);
     assert!(!low.shared);
     // Memory in a low place will do for those who do not care.
-    let any = bench
-        .stage(r"\Device\V1\b", &mut File::new(2, b"abc"))
-        .unwrap();
+    let any = bench.stage(r"\Device\V1\b", &mut File::new(2, b"abc")).unwrap();
     assert!(any.shared && any.image.highest_address() == 0xFFFF_FFFF);
     drop(high);
 }
@@ -181,23 +122,9 @@ fn progress_never_goes_back() {
     job.advance(Phase::Reading, 50);
     job.advance(Phase::Reading, 40);
     job.advance(Phase::Allocating, 100);
-    assert_eq!(
-        job.progress(),
-        Progress {
-            phase: Phase::Reading,
-            done: 50,
-            total: 100
-        }
-    );
+    assert_eq!(job.progress(), Progress { phase: Phase::Reading, done: 50, total: 100 });
     job.advance(Phase::Verifying, 0);
-    assert_eq!(
-        job.progress(),
-        Progress {
-            phase: Phase::Verifying,
-            done: 50,
-            total: 100
-        }
-    );
+    assert_eq!(job.progress(), Progress { phase: Phase::Verifying, done: 50, total: 100 });
 }
 
 fn bench_job() -> crate::Shared<Job<fakes::Plain>> {

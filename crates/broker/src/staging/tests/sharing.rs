@@ -69,25 +69,15 @@ fn simultaneous_requests_share_one_read_and_one_image() {
 fn failure_is_shared_too_and_the_next_request_starts_afresh() {
     let bench = Bench::new(Policy::Unsigned);
     let error = Error::System(nt_types::NtStatus::IN_PAGE_ERROR);
-    let (mut leader, has_started, release) = gated(File {
-        read_error: Some(error),
-        ..File::new(1, b"abc")
-    });
+    let (mut leader, has_started, release) = gated(File { read_error: Some(error), ..File::new(1, b"abc") });
     let joiners_job = job();
     std::thread::scope(|scope| {
         let first = scope.spawn(|| bench.stage(NAME, &mut leader).err());
         has_started.recv().unwrap();
-        let joined = scope.spawn(|| {
-            bench
-                .stage_as(&joiners_job, NAME, &mut File::new(1, b"abc"))
-                .err()
-        });
+        let joined = scope.spawn(|| bench.stage_as(&joiners_job, NAME, &mut File::new(1, b"abc")).err());
         wait_until_joined(&joiners_job);
         drop(release);
-        let failure = Some(Failure {
-            phase: Phase::Reading,
-            error,
-        });
+        let failure = Some(Failure { phase: Phase::Reading, error });
         assert_eq!(first.join().unwrap(), failure);
         assert_eq!(joined.join().unwrap(), failure);
     });
@@ -108,23 +98,10 @@ fn cancelled_leader_leaves_the_lead_to_who_waits() {
         wait_until_joined(&joiners_job);
         leaders_job.cancel();
         drop(release);
-        assert_eq!(
-            first.join().unwrap(),
-            Some(Failure {
-                phase: Phase::Reading,
-                error: Error::Cancelled
-            })
-        );
+        assert_eq!(first.join().unwrap(), Some(Failure { phase: Phase::Reading, error: Error::Cancelled }));
         assert_eq!(joined.join().unwrap().unwrap().image.bytes(), bytes);
     });
-    assert_eq!(
-        joiners_job.progress(),
-        Progress {
-            phase: Phase::Ready,
-            done: 257,
-            total: 257
-        }
-    );
+    assert_eq!(joiners_job.progress(), Progress { phase: Phase::Ready, done: 257, total: 257 });
     assert_eq!(leaders_job.progress().phase, Phase::Failed);
 }
 
@@ -137,16 +114,9 @@ fn who_waits_has_a_deadline_and_a_cancellation_of_its_own() {
         let first = scope.spawn(|| bench.stage(NAME, &mut leader));
         has_started.recv().unwrap();
         let late = job_until(Plain::now().after_milliseconds(40));
-        let failure = bench
-            .stage_as(&late, NAME, &mut File::new(1, b"abc"))
-            .err()
-            .unwrap();
+        let failure = bench.stage_as(&late, NAME, &mut File::new(1, b"abc")).err().unwrap();
         assert_eq!(failure.error, Error::TimedOut);
-        let waiting = scope.spawn(|| {
-            bench
-                .stage_as(&cancelled, NAME, &mut File::new(1, b"abc"))
-                .err()
-        });
+        let waiting = scope.spawn(|| bench.stage_as(&cancelled, NAME, &mut File::new(1, b"abc")).err());
         cancelled.cancel();
         assert_eq!(waiting.join().unwrap().unwrap().error, Error::Cancelled);
         drop(release);
@@ -159,14 +129,9 @@ fn requests_that_expect_different_digests_do_not_depend_on_each_other() {
     let bench = Bench::new(Policy::Unsigned);
     let (mut leader, has_started, release) = gated(File::new(1, b"abc"));
     std::thread::scope(|scope| {
-        let wrong = scope.spawn(|| {
-            bench
-                .stage_expecting(NAME, &mut leader, Some([0; 32]))
-                .err()
-        });
+        let wrong = scope.spawn(|| bench.stage_expecting(NAME, &mut leader, Some([0; 32])).err());
         has_started.recv().unwrap();
-        let right =
-            bench.stage_expecting(NAME, &mut File::new(1, b"abc"), Some(sha256(ABC_SHA256)));
+        let right = bench.stage_expecting(NAME, &mut File::new(1, b"abc"), Some(sha256(ABC_SHA256)));
         assert!(right.is_ok());
         drop(release);
         assert_eq!(wrong.join().unwrap().unwrap().error, Error::DigestMismatch);
@@ -178,17 +143,12 @@ fn requests_that_expect_different_digests_do_not_depend_on_each_other() {
 fn equal_bytes_under_two_names_lie_in_memory_once() {
     let bench = Bench::new(Policy::Unsigned);
     let first = bench.stage(NAME, &mut File::new(1, b"abc")).unwrap();
-    let second = bench
-        .stage(r"\Device\V1\b", &mut File::new(2, b"abc"))
-        .unwrap();
+    let second = bench.stage(r"\Device\V1\b", &mut File::new(2, b"abc")).unwrap();
     assert!(second.shared && first.image.shares_memory());
     assert_ne!(first.image.id(), second.image.id());
     assert_eq!(first.image.bytes().as_ptr(), second.image.bytes().as_ptr());
     assert_eq!((bench.live_memories(), bench.images.used_bytes()), (1, 3));
     drop(first);
-    bench
-        .images
-        .unstage(Which::Name(&super::units(NAME)), Unstage::Refuse)
-        .unwrap();
+    bench.images.unstage(Which::Name(&super::units(NAME)), Unstage::Refuse).unwrap();
     assert_eq!(second.image.bytes(), b"abc");
 }

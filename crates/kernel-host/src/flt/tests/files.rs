@@ -41,13 +41,43 @@ fn open_with(
     let (handle_at, object_at) = (at((&raw mut handle).cast()), at((&raw mut object).cast()));
     let (block_at, attributes_at) = (at((&raw mut status_block).cast()), at((&raw const attributes).cast_mut().cast()));
     type Create = extern "efiapi" fn(
-        usize, usize, usize, usize, u32, usize, usize, usize, u32, u32, u32, u32, usize, u32, u32,
+        usize,
+        usize,
+        usize,
+        usize,
+        u32,
+        usize,
+        usize,
+        usize,
+        u32,
+        u32,
+        u32,
+        u32,
+        usize,
+        u32,
+        u32,
     ) -> NtStatus;
     let create: Create = ddi!(FltCreateFileEx: fn(
         usize, usize, usize, usize, u32, usize, usize, usize, u32, u32, u32, u32, usize, u32, u32
     ) -> NtStatus);
     let status = setup.call("FltCreateFileEx", || {
-        create(filter, instance, handle_at, object_at, access.bits(), attributes_at, block_at, 0, 0x80, 1, 1, options, 0, 0, 0)
+        create(
+            filter,
+            instance,
+            handle_at,
+            object_at,
+            access.bits(),
+            attributes_at,
+            block_at,
+            0,
+            0x80,
+            1,
+            1,
+            options,
+            0,
+            0,
+            0,
+        )
     })?;
     let read = |address| Raw::<usize>::at(address).read();
     Ok(Opened {
@@ -206,7 +236,10 @@ fn names_are_normalised_parsed_and_released() {
     let get = ddi!(FltGetFileNameInformationUnsafe: fn(usize, usize, u32, usize) -> NtStatus);
     assert_eq!(setup.run(|| get(object, instance, 0x101, out)), Ok(NtStatus::SUCCESS));
     let information = Raw::<usize>::at(out).read();
-    assert_eq!(setup.run(|| ddi!(FltParseFileNameInformation: fn(usize) -> NtStatus)(information)), Ok(NtStatus::SUCCESS));
+    assert_eq!(
+        setup.run(|| ddi!(FltParseFileNameInformation: fn(usize) -> NtStatus)(information)),
+        Ok(NtStatus::SUCCESS)
+    );
     let parsed = Raw::<flt::FLT_FILE_NAME_INFORMATION>::at(information).read();
     let text = |string: UNICODE_STRING| {
         String::from_utf16(&Raw::of(string.Buffer).read_slice(usize::from(string.Length / 2))).unwrap()

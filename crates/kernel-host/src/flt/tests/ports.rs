@@ -13,7 +13,13 @@ thread_local! {
     static CONTEXT: Cell<u32> = const { Cell::new(0) };
 }
 
-unsafe extern "efiapi" fn connect(port: flt::PFLT_PORT, _: PVOID, context: PVOID, size: u32, cookie: *mut PVOID) -> NtStatus {
+unsafe extern "efiapi" fn connect(
+    port: flt::PFLT_PORT,
+    _: PVOID,
+    context: PVOID,
+    size: u32,
+    cookie: *mut PVOID,
+) -> NtStatus {
     CLIENT.set(port.addr());
     CONTEXT.set(size);
     if size == 3 {
@@ -295,7 +301,10 @@ fn a_program_fetches_a_message_and_replies() {
             let message = connection.get_message(Duration::from_secs(10)).unwrap();
             // The reply's length counts FILTER_REPLY_HEADER, which is 16 bytes.
             assert_eq!((message.data.as_slice(), message.reply_length), (&b"ping"[..], 24));
-            assert_eq!(connection.reply(message.id + 1, NtStatus::SUCCESS, b""), Err(NtStatus::FLT_NO_WAITER_FOR_REPLY));
+            assert_eq!(
+                connection.reply(message.id + 1, NtStatus::SUCCESS, b""),
+                Err(NtStatus::FLT_NO_WAITER_FOR_REPLY)
+            );
             connection.reply(message.id, NtStatus::SUCCESS, b"pong").unwrap();
         });
         assert_eq!(send(&setup, filter, 8, -100_000_000), (NtStatus::SUCCESS, b"pong".to_vec()));

@@ -196,10 +196,8 @@ unsafe extern "efiapi" fn forget_to_unregister(_: u32) -> NtStatus {
 #[test]
 fn an_unload_callback_that_does_not_unregister_is_a_deadlock() {
     let setup = Setup::new();
-    setup.filter_with(&FLT_REGISTRATION {
-        FilterUnloadCallback: Some(forget_to_unregister),
-        ..FLT_REGISTRATION::EMPTY
-    });
+    setup
+        .filter_with(&FLT_REGISTRATION { FilterUnloadCallback: Some(forget_to_unregister), ..FLT_REGISTRATION::EMPTY });
     let machine = setup.bench.machine().inner();
     let filter = machine.flt.filter_named("TestFilter").unwrap();
     assert!(super::super::filter::unload(machine, &filter, false).is_err());
