@@ -66,6 +66,7 @@ fn tell(machine: &Machine, fwbctl: &Fwbctl, images: &[Image]) -> Result<()> {
     let mut control = machine.connect()?;
     let mut steps = Steps::new();
     steps.show(&mut control, "kernel-host starts the machine and loads fwbroker.sys")?;
+    machine::print_entry_times(&mut control)?;
 
     for image in images {
         fwbctl.run(&["stage", &image.path])?;

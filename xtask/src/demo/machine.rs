@@ -104,6 +104,16 @@ impl Drop for Machine {
     }
 }
 
+/// Prints how long each driver's DriverEntry took, start to ready.
+pub(super) fn print_entry_times(control: &mut Connection) -> Result<()> {
+    for driver in answered(control.status()?)?.drivers {
+        #[expect(clippy::cast_precision_loss, reason = "a duration to be read by people")]
+        let millis = driver.entry_nanoseconds as f64 / 1e6;
+        println!("   {:<13} DriverEntry took {millis:.3} ms", driver.name);
+    }
+    Ok(())
+}
+
 /// Plugs in a NIC whose driver is told to boot it with `firmware`.
 pub(super) fn plug_in(control: &mut Connection, firmware: &str) -> Result<()> {
     let parameters = BTreeMap::from([("FirmwareName".to_owned(), Parameter::Text(firmware.to_owned()))]);
