@@ -104,7 +104,7 @@ impl Drop for Machine {
     }
 }
 
-/// Prints how long each driver's DriverEntry took, start to ready.
+/// Prints how long each driver's `DriverEntry` took, start to ready.
 pub(super) fn print_entry_times(control: &mut Connection) -> Result<()> {
     for driver in answered(control.status()?)?.drivers {
         #[expect(clippy::cast_precision_loss, reason = "a duration to be read by people")]
