@@ -33,17 +33,25 @@ pub struct CallSite {
     pub return_address: usize,
     /// Stack pointer at entry (points at the return address).
     pub stack_pointer: usize,
+    /// The first parameter, as the driver passed it in RCX.
+    pub(crate) first_parameter: usize,
     /// The driver's registers at the call: where an exception raised by the export starts to unwind.
     pub(crate) registers: NonVolatile,
 }
 
 impl CallSite {
-    pub(crate) fn new(driver: Arc<Driver>, export: &'static Export, registers: NonVolatile) -> Self {
+    pub(crate) fn new(
+        driver: Arc<Driver>,
+        export: &'static Export,
+        first_parameter: usize,
+        registers: NonVolatile,
+    ) -> Self {
         Self {
             driver,
             export,
             return_address: registers.rip as usize,
             stack_pointer: registers.rsp as usize,
+            first_parameter,
             registers,
         }
     }
@@ -63,30 +71,54 @@ pub struct Call {
     started: Instant,
     detail: std::cell::RefCell<String>,
     bytes: std::cell::Cell<u64>,
+    falls_short: bool,
 }
 
 impl Call {
-    /// Opens the call that the import thunk announced, and checks the export's IRQL rule.
+    /// Opens the call that the import thunk announced, checks the export's IRQL rule, and lets the call fail when it is its turn.
     ///
-    /// Must be the first thing that an export's function does. Does not return when the machine has stopped.
+    /// Must be the first thing that an export's function does, which owns nothing yet: this does not return when the machine
+    /// has stopped, or when the call fails by injection.
     #[must_use]
     pub fn enter() -> Self {
         let thread = Thread::current();
         let site = thread.take_call_site();
         thread.leave_if_stopped();
         thread.call_began(&site);
-        let call = Self {
+        let mut call = Self {
             site,
             thread,
             started: Instant::now(),
             detail: std::cell::RefCell::default(),
             bytes: std::cell::Cell::default(),
+            falls_short: false,
         };
         let irql = call.thread.irql();
         if irql > call.site.export.max_irql {
             call.stop(Rule::IrqlTooHigh, format!("IRQL {irql}, the highest allowed is {}", call.site.export.max_irql));
         }
+        if let Some(failure) = call.machine().faults.of_call(&call.site) {
+            call.detail(format!("injected: {failure}"));
+            match failure.carry_out(&call.site) {
+                Some(result) => call.leave(result),
+                None => call.falls_short = true,
+            }
+        }
         call
+    }
+
+    /// Whether fault injection wants the export to give less than asked for, in the way that its table entry names.
+    #[must_use]
+    pub(crate) fn falls_short(&self) -> bool {
+        self.falls_short
+    }
+
+    /// Returns to the driver with `result` in RAX, past the export's function.
+    fn leave(self, result: u64) -> ! {
+        let registers = self.site.registers;
+        drop(self);
+        // SAFETY: the call was all that `enter` and the export's function owned; the registers are those of the driver's call.
+        unsafe { crate::cpu::return_from_call(&registers, result) }
     }
 
     /// The machine in which the call happens.

@@ -20,6 +20,7 @@
 #![expect(unsafe_code, reason = "maps images, enters driver code and serves its imports, all through raw pointers")]
 
 pub mod ddi;
+pub mod fault;
 pub mod finding;
 pub mod leak;
 pub mod machine;
@@ -36,6 +37,7 @@ mod ndis;
 mod nt;
 pub mod server;
 
+pub use fault::{Sweep, SweepReport, Trial};
 pub use finding::{Finding, Rule};
 pub use flt::message::Message;
 pub use flt::program::{FilterSummary, PortConnection, PortSummary};

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::fault::Faults;
 use crate::finding::{Finding, Stopped};
 use crate::leak::LeakReport;
 use crate::trace::{Trace, TraceEntry};
@@ -44,6 +45,7 @@ pub(crate) struct Config {
 pub struct Inner {
     pub(crate) config: Config,
     pub(crate) trace: Trace,
+    pub(crate) faults: Faults,
     pub(crate) nt: nt::Nt,
     pub(crate) fs: fs::Fs,
     pub(crate) flt: flt::Flt,

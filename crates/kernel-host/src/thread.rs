@@ -13,7 +13,7 @@ use crate::process::Process;
 mod pcr;
 mod stack;
 
-pub(crate) use pcr::{GATE_BINDING, GATE_REGISTERS, Pcr};
+pub(crate) use pcr::{GATE_BINDING, GATE_FIRST_PARAMETER, GATE_REGISTERS, Pcr};
 use stack::KernelStack;
 pub(crate) use stack::StackBounds;
 
@@ -214,12 +214,12 @@ impl Thread {
     /// When no gate did: host code called an export's outer function.
     #[must_use]
     pub fn take_call_site(&self) -> CallSite {
-        if let Some((binding, registers)) = Pcr::of_this_linux_thread().take_gate_record() {
+        if let Some((binding, first_parameter, registers)) = Pcr::of_this_linux_thread().take_gate_record() {
             // SAFETY: the gate was reached through a thunk of a loaded image, which owns its bindings and stays loaded
             // while its code runs.
             let binding = unsafe { &*binding };
             let driver = binding.driver.upgrade().expect("a driver outlives the calls it makes");
-            return CallSite::new(driver, binding.export, registers);
+            return CallSite::new(driver, binding.export, first_parameter, registers);
         }
         self.call_site_without_gate()
     }

@@ -198,6 +198,8 @@ statuses! {
     DEVICE_NOT_READY = 0xC000_00A3;
     /// The device is in a state that does not allow the request.
     INVALID_DEVICE_STATE = 0xC000_0184;
+    /// The device reported an error.
+    IO_DEVICE_ERROR = 0xC000_0185;
     /// The time for an I/O request is up.
     IO_TIMEOUT = 0xC000_00B5;
     /// The name denotes a directory.

@@ -53,6 +53,17 @@ pub(crate) unsafe fn raise_from_call(registers: &NonVolatile, status: NtStatus) 
     dispatch::dispatch(&mut record, &mut context)
 }
 
+/// Goes on in the driver after the call that `registers` describe, with `result` in RAX.
+///
+/// # Safety
+/// As for [`raise_from_call`].
+pub(crate) unsafe fn return_from_call(registers: &NonVolatile, result: u64) -> ! {
+    let mut context = Context::after_call(registers);
+    context.integer[context::RAX] = result;
+    // SAFETY: the place is in driver code, just behind the call; the caller's promise is the rest.
+    unsafe { context::restore(&raw const context) }
+}
+
 /// The driver's stack at a call of an export, as `image!symbol+0xoffset`.
 pub(crate) fn stack_from_call(registers: &NonVolatile) -> Vec<String> {
     stack_from(&Context::after_call(registers))

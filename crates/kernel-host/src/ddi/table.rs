@@ -1,5 +1,7 @@
 //! Export tables: which names drivers can import, and what stands behind each.
 
+use crate::fault::Failure;
+
 /// One name that drivers can import.
 #[derive(Debug)]
 pub struct Export {
@@ -11,6 +13,8 @@ pub struct Export {
     pub target: Target,
     /// Highest IRQL at which its page allows a call; 31 for none stated.
     pub max_irql: u8,
+    /// Ways in which its page lets a call fail for want of something: fault injection tries each.
+    pub failures: &'static [Failure],
 }
 
 /// What an exported name stands for.
@@ -27,15 +31,15 @@ unsafe impl Sync for Export {}
 // SAFETY: as above.
 unsafe impl Send for Export {}
 
-/// Declares an export table: `exports! { pub(crate) TABLE in "ntoskrnl.exe": ExFreePool(max 2) = ex_free_pool; ... data MmHighestUserAddress = STATIC; }`
+/// Declares an export table: `exports! { pub(crate) TABLE in "ntoskrnl.exe": ExAllocatePool(max 2, fails NULL) = ex_allocate_pool; ... data MmHighestUserAddress = STATIC; }`
 #[macro_export]
 #[doc(hidden)]
 macro_rules! __exports {
     ($vis:vis $table:ident in $module:literal:
-        $($first:ident $($second:ident)? $((max $irql:expr))? = $target:path;)*
+        $($first:ident $($second:ident)? $((max $irql:literal $(, fails $failures:ident)?))? = $target:path;)*
     ) => {
         $vis static $table: &[$crate::ddi::Export] =
-            &[$($crate::__export!($module; $first $($second)? $((max $irql))? = $target)),*];
+            &[$($crate::__export!($module; $first $($second)? $((max $irql $(, fails $failures)?))? = $target)),*];
     };
 }
 
@@ -48,15 +52,28 @@ macro_rules! __export {
             name: stringify!($name),
             target: $crate::ddi::Target::Data((&raw const $target).cast()),
             max_irql: 31,
+            failures: &[],
         }
     };
-    ($module:literal; $name:ident (max $irql:expr) = $target:path) => {
+    ($module:literal; $name:ident (max $irql:literal $(, fails $failures:ident)?) = $target:path) => {
         $crate::ddi::Export {
             module: $module,
             name: stringify!($name),
             target: $crate::ddi::Target::Function($target as *const ()),
             max_irql: $irql,
+            failures: $crate::__failures!($($failures)?),
         }
+    };
+}
+
+#[macro_export]
+#[doc(hidden)]
+macro_rules! __failures {
+    () => {
+        &[]
+    };
+    ($failures:ident) => {
+        $crate::fault::$failures
     };
 }
 

@@ -18,8 +18,13 @@ pub(crate) struct Bench {
 }
 
 /// Stands for exports that a test calls without saying which.
-static ANY_EXPORT: Export =
-    Export { module: "ntoskrnl.exe", name: "AnyExport", target: Target::Data(std::ptr::null()), max_irql: 31 };
+static ANY_EXPORT: Export = Export {
+    module: "ntoskrnl.exe",
+    name: "AnyExport",
+    target: Target::Data(std::ptr::null()),
+    max_irql: 31,
+    failures: &[],
+};
 
 thread_local! {
     static EXPORT: Cell<&'static Export> = const { Cell::new(&ANY_EXPORT) };
@@ -67,5 +72,5 @@ impl Bench {
 
 /// What the import gate would have recorded.
 pub(crate) fn call_site(driver: Arc<Driver>) -> CallSite {
-    CallSite::new(driver, EXPORT.get(), crate::cpu::registers::NonVolatile::default())
+    CallSite::new(driver, EXPORT.get(), 0, crate::cpu::registers::NonVolatile::default())
 }

@@ -10,7 +10,7 @@
 //! jmp r10                41 FF E2
 //! ```
 //!
-//! The gate writes the binding, the return address and every register that the Microsoft x64 convention preserves into the
+//! The gate writes the binding, the return address, RCX (the first parameter) and every register that the Microsoft x64 convention preserves into the
 //! `KPCR`-like block behind GS, and jumps on. R10 and R11 are the only registers it changes: they are volatile and carry no
 //! arguments (RAX is an argument of `__chkstk`). Stack and arguments are untouched, so that exports are plain functions, with
 //! any number of stack arguments, and the driver's return address is the export's own.
@@ -27,7 +27,7 @@ use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, m
 
 use super::Binding;
 use crate::cpu::registers::NonVolatile;
-use crate::thread::{GATE_BINDING, GATE_REGISTERS};
+use crate::thread::{GATE_BINDING, GATE_FIRST_PARAMETER, GATE_REGISTERS};
 
 /// Bytes from one thunk to the next.
 const STRIDE: usize = 32;
@@ -36,6 +36,7 @@ std::arch::global_asm!(
     ".global kh_import_gate",
     "kh_import_gate:",
     "mov gs:[{binding}], r11",
+    "mov gs:[{first}], rcx",
     "mov r10, [rsp]",
     "mov gs:[{regs} + {rip}], r10",
     "mov gs:[{regs} + {rsp}], rsp",
@@ -66,6 +67,7 @@ std::arch::global_asm!(
     "kh_cfg_dispatch:",
     "jmp rax",
     binding = const GATE_BINDING,
+    first = const GATE_FIRST_PARAMETER,
     regs = const GATE_REGISTERS,
     rip = const offset_of!(NonVolatile, rip),
     rsp = const offset_of!(NonVolatile, rsp),

@@ -102,7 +102,7 @@ fn unimplemented(module: &'static str, name: &'static str) -> &'static Export {
     let mut made = UNIMPLEMENTED.lock().unwrap_or_else(PoisonError::into_inner);
     made.get_or_insert_default().entry((module, name)).or_insert_with(|| {
         let target = Target::Function(not_implemented as *const ());
-        Box::leak(Box::new(Export { module, name, target, max_irql: 31 }))
+        Box::leak(Box::new(Export { module, name, target, max_irql: 31, failures: &[] }))
     })
 }
 

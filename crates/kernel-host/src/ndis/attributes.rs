@@ -14,7 +14,7 @@ use crate::finding::Rule;
 use crate::nt::raw::{Raw, field};
 
 exports! { pub(super) EXPORTS in "ndis.sys":
-    NdisMSetMiniportAttributes(max 0) = set_attributes;
+    NdisMSetMiniportAttributes(max 0, fails RETURNS_NDIS_FAILURE) = set_attributes;
 }
 
 /// What a miniport said about its adapter.

@@ -21,8 +21,8 @@ use crate::nt::raw::Raw;
 use crate::nt::unicode;
 
 exports! { pub(super) EXPORTS in "ndis.sys":
-    NdisOpenConfigurationEx(max 0) = open;
-    NdisReadConfiguration(max 0) = read;
+    NdisOpenConfigurationEx(max 0, fails NDIS_RESOURCES) = open;
+    NdisReadConfiguration(max 0, fails NDIS_FAILURE) = read;
     NdisCloseConfiguration(max 0) = close;
 }
 

@@ -20,7 +20,7 @@ use crate::nt::raw::Raw;
 use crate::nt::unicode;
 
 exports! { pub(super) EXPORTS in "ndis.sys":
-    NdisOpenFile(max 0) = open;
+    NdisOpenFile(max 0, fails NDIS_FILE) = open;
     NdisMapFile(max 2) = map;
     NdisUnmapFile(max 0) = unmap;
     NdisCloseFile(max 0) = close;

@@ -8,7 +8,7 @@ use crate::nt::pool::{PoolKind, Request};
 use crate::nt::raw::Raw;
 
 exports! { pub(super) EXPORTS in "ndis.sys":
-    NdisAllocateMemoryWithTagPriority(max 2) = allocate;
+    NdisAllocateMemoryWithTagPriority(max 2, fails NULL) = allocate;
     NdisFreeMemory(max 2) = free;
     NdisFreeMemoryWithTagPriority(max 2) = free_with_tag;
     NdisInitUnicodeString(max 31) = init_unicode_string;

@@ -19,7 +19,7 @@ use crate::nt::unicode;
 use crate::thread::Thread;
 
 exports! { pub(super) EXPORTS in "ndis.sys":
-    NdisMRegisterMiniportDriver(max 0) = register;
+    NdisMRegisterMiniportDriver(max 0, fails RETURNS_NDIS_FAILURE) = register;
     NdisMDeregisterMiniportDriver(max 0) = deregister;
     NdisGetVersion(max 31) = get_version;
 }

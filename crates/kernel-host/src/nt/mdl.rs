@@ -19,16 +19,16 @@ use crate::leak::{Leak, LeakKind};
 use crate::machine::Driver;
 
 exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
-    MmAllocatePagesForMdl(max 2) = mm_allocate_pages_for_mdl;
-    MmAllocatePagesForMdlEx(max 2) = mm_allocate_pages_for_mdl_ex;
+    MmAllocatePagesForMdl(max 2, fails PAGES) = mm_allocate_pages_for_mdl;
+    MmAllocatePagesForMdlEx(max 2, fails PAGES) = mm_allocate_pages_for_mdl_ex;
     MmFreePagesFromMdl(max 2) = mm_free_pages_from_mdl;
     MmMapLockedPages(max 2) = mm_map_locked_pages;
-    MmMapLockedPagesSpecifyCache(max 2) = mm_map_locked_pages_specify_cache;
+    MmMapLockedPagesSpecifyCache(max 2, fails MAPPING) = mm_map_locked_pages_specify_cache;
     MmUnmapLockedPages(max 2) = mm_unmap_locked_pages;
     MmProtectMdlSystemAddress(max 2) = mm_protect_mdl_system_address;
     MmBuildMdlForNonPagedPool(max 2) = mm_build_mdl_for_non_paged_pool;
     MmSizeOfMdl(max 31) = mm_size_of_mdl;
-    IoAllocateMdl(max 2) = io_allocate_mdl;
+    IoAllocateMdl(max 2, fails NULL) = io_allocate_mdl;
     IoFreeMdl(max 2) = io_free_mdl;
 }
 
@@ -96,12 +96,14 @@ fn allocate_pages(call: &Call, low: i64, high: i64, skip: i64, bytes: usize, fla
     if bytes == 0 || bytes > MAX_BYTES {
         return Raw::NULL;
     }
-    let wanted = bytes.div_ceil(PAGE) as u64;
+    let required = bytes.div_ceil(PAGE) as u64;
+    // Half of one page is none.
+    let wanted = if call.falls_short() { required / 2 } else { required };
     let owner =
         Owner { driver: Arc::clone(call.driver()), ddi: call.site().export.name, site: call.site().return_address };
     let memory = call.machine().nt.physical();
     let frames = take_frames(call, (low, high, skip), wanted, &owner);
-    let too_few = flags.contains(MmAllocateFlags::FULLY_REQUIRED) && (frames.len() as u64) < wanted;
+    let too_few = flags.contains(MmAllocateFlags::FULLY_REQUIRED) && (frames.len() as u64) < required;
     if frames.is_empty() || too_few {
         memory.give_back(&frames).expect("they were taken just now");
         return Raw::NULL;

@@ -18,7 +18,7 @@ exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
     ObReferenceObjectByPointer(max 2) = ob_reference_object_by_pointer;
     ObReferenceObjectByHandle(max 0) = ob_reference_object_by_handle;
     ObReferenceObjectByHandleWithTag(max 0) = ob_reference_object_by_handle_with_tag;
-    ObOpenObjectByPointer(max 1) = ob_open_object_by_pointer;
+    ObOpenObjectByPointer(max 1, fails RESOURCES) = ob_open_object_by_pointer;
     ZwClose(max 0) = zw_close;
     NtClose(max 0) = zw_close;
     ObCloseHandle(max 0) = ob_close_handle;

@@ -8,11 +8,11 @@ use crate::ddi::{Call, exports};
 use crate::finding::Rule;
 
 exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
-    ExAllocatePool2(max 2) = ex_allocate_pool2;
-    ExAllocatePool3(max 2) = ex_allocate_pool3;
-    ExAllocatePoolWithTag(max 2) = ex_allocate_pool_with_tag;
-    ExAllocatePoolWithTagPriority(max 2) = ex_allocate_pool_with_tag_priority;
-    ExAllocatePool(max 2) = ex_allocate_pool;
+    ExAllocatePool2(max 2, fails NULL) = ex_allocate_pool2;
+    ExAllocatePool3(max 2, fails NULL) = ex_allocate_pool3;
+    ExAllocatePoolWithTag(max 2, fails NULL) = ex_allocate_pool_with_tag;
+    ExAllocatePoolWithTagPriority(max 2, fails NULL) = ex_allocate_pool_with_tag_priority;
+    ExAllocatePool(max 2, fails NULL) = ex_allocate_pool;
     ExFreePool(max 2) = ex_free_pool;
     ExFreePoolWithTag(max 2) = ex_free_pool_with_tag;
     ExFreePool2(max 2) = ex_free_pool2;

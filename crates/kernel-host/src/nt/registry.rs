@@ -16,17 +16,17 @@ use crate::ddi::{Call, exports};
 use crate::finding::Rule;
 
 exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
-    ZwOpenKey(max 0) = zw_open_key;
-    ZwOpenKeyEx(max 0) = zw_open_key_ex;
-    ZwCreateKey(max 0) = zw_create_key;
+    ZwOpenKey(max 0, fails RESOURCES) = zw_open_key;
+    ZwOpenKeyEx(max 0, fails RESOURCES) = zw_open_key_ex;
+    ZwCreateKey(max 0, fails RESOURCES) = zw_create_key;
     ZwDeleteKey(max 0) = zw_delete_key;
-    ZwQueryKey(max 0) = zw_query_key;
-    ZwEnumerateKey(max 0) = zw_enumerate_key;
-    ZwQueryValueKey(max 0) = zw_query_value_key;
-    ZwEnumerateValueKey(max 0) = zw_enumerate_value_key;
-    ZwSetValueKey(max 0) = zw_set_value_key;
+    ZwQueryKey(max 0, fails RESOURCES) = zw_query_key;
+    ZwEnumerateKey(max 0, fails RESOURCES) = zw_enumerate_key;
+    ZwQueryValueKey(max 0, fails RESOURCES) = zw_query_value_key;
+    ZwEnumerateValueKey(max 0, fails RESOURCES) = zw_enumerate_value_key;
+    ZwSetValueKey(max 0, fails RESOURCES) = zw_set_value_key;
     ZwDeleteValueKey(max 0) = zw_delete_value_key;
-    ZwFlushKey(max 0) = zw_flush_key;
+    ZwFlushKey(max 0, fails IO) = zw_flush_key;
 }
 
 /// `Disposition` of `ZwCreateKey`.

@@ -28,7 +28,7 @@ exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
     PsGetCurrentThreadId(max 31) = ps_get_current_thread_id;
     PsLookupProcessByProcessId(max 1) = ps_lookup_process_by_process_id;
     ExGetPreviousMode(max 2) = ex_get_previous_mode;
-    PsCreateSystemThread(max 0) = ps_create_system_thread;
+    PsCreateSystemThread(max 0, fails RESOURCES) = ps_create_system_thread;
     PsTerminateSystemThread(max 0) = ps_terminate_system_thread;
 }
 

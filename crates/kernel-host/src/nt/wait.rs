@@ -12,9 +12,9 @@ use crate::ddi::{Call, exports};
 use crate::finding::Rule;
 
 exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
-    KeWaitForSingleObject(max 2) = ke_wait_for_single_object;
-    KeWaitForMutexObject(max 2) = ke_wait_for_single_object;
-    KeWaitForMultipleObjects(max 2) = ke_wait_for_multiple_objects;
+    KeWaitForSingleObject(max 2, fails WAIT_SINGLE) = ke_wait_for_single_object;
+    KeWaitForMutexObject(max 2, fails WAIT_SINGLE) = ke_wait_for_single_object;
+    KeWaitForMultipleObjects(max 2, fails WAIT_MULTIPLE) = ke_wait_for_multiple_objects;
     KeDelayExecutionThread(max 1) = ke_delay_execution_thread;
     KeStallExecutionProcessor(max 15) = ke_stall_execution_processor;
 }

@@ -11,7 +11,7 @@ use crate::machine::{Driver, Inner};
 use crate::thread::Thread;
 
 exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
-    IoAllocateWorkItem(max 2) = io_allocate_work_item;
+    IoAllocateWorkItem(max 2, fails NULL) = io_allocate_work_item;
     IoFreeWorkItem(max 2) = io_free_work_item;
     IoQueueWorkItem(max 2) = io_queue_work_item;
     IoQueueWorkItemEx(max 2) = io_queue_work_item_ex;

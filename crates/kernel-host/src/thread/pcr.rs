@@ -38,10 +38,13 @@ pub(crate) struct Pcr {
 #[derive(Debug)]
 pub(crate) struct GateRecord {
     binding: Cell<*const Binding>,
+    /// RCX.
+    first_parameter: Cell<usize>,
     registers: Cell<NonVolatile>,
 }
 
 pub(crate) const GATE_BINDING: usize = HOST_AREA + offset_of!(GateRecord, binding);
+pub(crate) const GATE_FIRST_PARAMETER: usize = HOST_AREA + offset_of!(GateRecord, first_parameter);
 pub(crate) const GATE_REGISTERS: usize = HOST_AREA + offset_of!(GateRecord, registers);
 
 const _: () = assert!(offset_of!(Pcr, this) == 0x18);
@@ -68,7 +71,11 @@ impl Pcr {
             prcb_head: [0; 8],
             current_thread: Cell::new(std::ptr::null()),
             reserved2: [0; HOST_AREA - 0x190],
-            gate: GateRecord { binding: Cell::new(std::ptr::null()), registers: Cell::default() },
+            gate: GateRecord {
+                binding: Cell::new(std::ptr::null()),
+                first_parameter: Cell::default(),
+                registers: Cell::default(),
+            },
         }));
         pcr.this.set(pcr);
         pcr.prcb.set(std::ptr::from_ref(pcr).cast::<c_void>().wrapping_byte_add(0x180));
@@ -83,9 +90,9 @@ impl Pcr {
     }
 
     /// Takes the gate's record, so that one call is not attributed twice.
-    pub(crate) fn take_gate_record(&self) -> Option<(*const Binding, NonVolatile)> {
+    pub(crate) fn take_gate_record(&self) -> Option<(*const Binding, usize, NonVolatile)> {
         let binding = self.gate.binding.replace(std::ptr::null());
-        (!binding.is_null()).then(|| (binding, self.gate.registers.get()))
+        (!binding.is_null()).then(|| (binding, self.gate.first_parameter.get(), self.gate.registers.get()))
     }
 }
 

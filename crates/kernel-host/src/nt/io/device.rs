@@ -17,9 +17,9 @@ use crate::nt::raw::{Raw, field};
 use crate::nt::unicode;
 
 exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
-    IoCreateDevice(max 1) = io_create_device;
+    IoCreateDevice(max 1, fails RESOURCES) = io_create_device;
     IoDeleteDevice(max 1) = io_delete_device;
-    IoCreateSymbolicLink(max 0) = io_create_symbolic_link;
+    IoCreateSymbolicLink(max 0, fails RESOURCES) = io_create_symbolic_link;
     IoDeleteSymbolicLink(max 0) = io_delete_symbolic_link;
 }
 

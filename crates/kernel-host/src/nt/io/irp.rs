@@ -17,10 +17,10 @@ use crate::nt::raw::{Raw, field};
 use crate::thread::Thread;
 
 exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
-    IoAllocateIrp(max 2) = io_allocate_irp;
+    IoAllocateIrp(max 2, fails NULL) = io_allocate_irp;
     IoFreeIrp(max 2) = io_free_irp;
     IoReuseIrp(max 2) = io_reuse_irp;
-    IoBuildDeviceIoControlRequest(max 1) = io_build_device_io_control_request;
+    IoBuildDeviceIoControlRequest(max 1, fails NULL) = io_build_device_io_control_request;
     IoGetRequestorProcessId(max 2) = io_get_requestor_process_id;
 }
 

@@ -20,9 +20,9 @@ use crate::process::Process;
 use crate::thread::Thread;
 
 exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
-    ZwCreateFile(max 0) = zw_create_file;
-    ZwOpenFile(max 0) = zw_open_file;
-    IoGetDeviceObjectPointer(max 0) = io_get_device_object_pointer;
+    ZwCreateFile(max 0, fails IO) = zw_create_file;
+    ZwOpenFile(max 0, fails IO) = zw_open_file;
+    IoGetDeviceObjectPointer(max 0, fails RESOURCES) = io_get_device_object_pointer;
 }
 
 /// Opens what `path` names, the way NT's object manager does: the namespace first, the object's own parse routine then.

@@ -17,7 +17,7 @@ use crate::nt::raw::{Raw, field};
 use crate::thread::Thread;
 
 exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
-    IofCallDriver(max 2) = iof_call_driver;
+    IofCallDriver(max 2, fails REQUEST) = iof_call_driver;
     IofCompleteRequest(max 2) = iof_complete_request;
 }
 
@@ -69,11 +69,31 @@ pub(super) extern "efiapi" fn iof_call_driver(device: Raw<DEVICE_OBJECT>, irp: R
     }
     let major = usize::from(field!(irp::next_location(irp), IO_STACK_LOCATION, MajorFunction).read());
     call.detail(*MAJOR_NAMES.get(major).unwrap_or(&"unknown major function"));
+    if call.falls_short() {
+        return refuse(call.thread(), device, irp, NtStatus::INSUFFICIENT_RESOURCES);
+    }
     dispatch(call.thread(), &target, device, irp).unwrap_or_else(|_| {
         // The machine stopped below: this thread leaves its driver too.
         call.thread().leave_if_stopped();
         NtStatus::UNSUCCESSFUL
     })
+}
+
+/// Completes the request in the name of the driver below, which does nothing else for it.
+fn refuse(thread: &Thread, device: Raw<DEVICE_OBJECT>, irp: Raw<IRP>, status: NtStatus) -> NtStatus {
+    enter_location(device, irp);
+    field!(irp, IRP, IoStatus.Status).write(status);
+    complete(thread, irp);
+    status
+}
+
+/// Makes the next stack location, for `device`, the current one.
+fn enter_location(device: Raw<DEVICE_OBJECT>, irp: Raw<IRP>) -> Raw<IO_STACK_LOCATION> {
+    let location = irp::next_location(irp);
+    field!(irp, IRP, CurrentLocation).write(field!(irp, IRP, CurrentLocation).read() - 1);
+    field!(irp, IRP, CurrentStackLocation).write(location.pointer());
+    field!(location, IO_STACK_LOCATION, DeviceObject).write(device.pointer());
+    location
 }
 
 /// The driver behind a device object.
@@ -89,10 +109,7 @@ fn dispatch(
     device: Raw<DEVICE_OBJECT>,
     irp: Raw<IRP>,
 ) -> Result<NtStatus, Stopped> {
-    let location = irp::next_location(irp);
-    field!(irp, IRP, CurrentLocation).write(field!(irp, IRP, CurrentLocation).read() - 1);
-    field!(irp, IRP, CurrentStackLocation).write(location.pointer());
-    field!(location, IO_STACK_LOCATION, DeviceObject).write(device.pointer());
+    let location = enter_location(device, irp);
     let major = usize::from(field!(location, IO_STACK_LOCATION, MajorFunction).read());
     let object = Raw::of(field!(device, DEVICE_OBJECT, DriverObject).read());
     let routines = field!(object, DRIVER_OBJECT, MajorFunction).read();

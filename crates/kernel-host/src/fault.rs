@@ -1,0 +1,127 @@
+//! Fault injection: every call that can fail does fail once, and the drivers must cope.
+//!
+//! A *site* is one way in which one call of a driver can fail. Sites are numbered in the order in which a scenario comes
+//! past them; a call that can fail in two ways makes two sites. Which exports take part, and how they fail, is declared beside their
+//! names in the export tables; the gate ([`crate::ddi::Call::enter`]) does the failing, before the export does anything.
+//! User memory makes sites too: a page of a message buffer can vanish between the probe and the copy.
+//!
+//! A machine without a plan pays one relaxed load per call.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::ddi::CallSite;
+
+mod failure;
+mod site;
+mod sweep;
+mod trial;
+
+pub use failure::Failure;
+pub(crate) use failure::{BUSY, IO, NDIS_FAILURE, NDIS_FILE, NDIS_RESOURCES, NULL, RESOURCES, RETURNS_NDIS_FAILURE};
+pub(crate) use failure::{MAPPING, PAGES, REQUEST, SEND, WAIT_MULTIPLE, WAIT_SINGLE};
+pub use site::Site;
+pub use sweep::{Broken, Sweep, SweepReport};
+pub use trial::Trial;
+
+/// The plan of one machine, and how far it has come.
+#[derive(Debug, Default)]
+pub(crate) struct Faults {
+    armed: AtomicBool,
+    progress: Mutex<Progress>,
+}
+
+/// What happened while the plan was armed.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    /// Numbers of the sites that fail, from 0.
+    plan: Vec<usize>,
+    /// How many sites have been passed.
+    passed: usize,
+    /// Whether to remember all sites, with their stacks, not only those that fail.
+    recording: bool,
+    /// The sites remembered, by number.
+    pub(crate) sites: Vec<(usize, Site)>,
+}
+
+impl Faults {
+    /// From now on, sites count; those with the numbers in `plan` fail. `recording` remembers all.
+    pub(crate) fn arm(&self, plan: Vec<usize>, recording: bool) {
+        *self.lock() = Progress { plan, recording, ..Progress::default() };
+        self.armed.store(true, Ordering::Release);
+    }
+
+    /// Sites count no longer; what happened until now.
+    pub(crate) fn disarm(&self) -> Progress {
+        self.armed.store(false, Ordering::Release);
+        std::mem::take(&mut *self.lock())
+    }
+
+    /// How this call is to fail, if the plan says so.
+    pub(crate) fn of_call(&self, call: &CallSite) -> Option<Failure> {
+        if !self.armed.load(Ordering::Relaxed) {
+            return None;
+        }
+        let possible = call.export.failures.iter().copied().filter(|failure| failure.is_possible(call));
+        possible.fold(None, |chosen, failure| chosen.or(self.pass(|stack| Site::of_call(call, failure, stack)).then_some(failure)))
+    }
+
+    /// Whether the plan makes something else than a call fail: `what` happens to `callback` of `driver`.
+    pub(crate) fn of_callback(&self, driver: &str, callback: &'static str, what: &'static str) -> bool {
+        self.armed.load(Ordering::Relaxed) && self.pass(|_| Site::of_callback(driver, callback, what))
+    }
+
+    /// Passes one site, described by `site` with or without its stack; whether it fails.
+    fn pass(&self, site: impl FnOnce(bool) -> Site) -> bool {
+        let (number, fails, recording) = {
+            let mut progress = self.lock();
+            let number = progress.passed;
+            progress.passed += 1;
+            (number, progress.plan.contains(&number), progress.recording)
+        };
+        if fails || recording {
+            // Described without the lock: finding symbols takes long, and other threads go on.
+            let site = site(recording);
+            self.lock().sites.push((number, site));
+        }
+        fails
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pass(faults: &Faults) -> bool {
+        faults.of_callback("test.sys", "Callback", "fails")
+    }
+
+    #[test]
+    fn without_a_plan_nothing_counts() {
+        let faults = Faults::default();
+        assert!(!pass(&faults));
+        assert_eq!(faults.disarm().passed, 0);
+    }
+
+    #[test]
+    fn the_planned_sites_fail_and_only_they() {
+        let faults = Faults::default();
+        faults.arm(vec![1, 3], false);
+        assert_eq!([0; 5].map(|_| pass(&faults)), [false, true, false, true, false]);
+        let progress = faults.disarm();
+        assert_eq!(progress.sites.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [1, 3]);
+        assert!(!pass(&faults), "it is over");
+    }
+
+    #[test]
+    fn recording_remembers_all_sites() {
+        let faults = Faults::default();
+        faults.arm(Vec::new(), true);
+        assert_eq!([0; 3].map(|_| pass(&faults)), [false; 3]);
+        assert_eq!(faults.disarm().sites.len(), 3);
+    }
+}

@@ -1,0 +1,274 @@
+//! A scenario run again and again, with another fault each time.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use super::trial::{Outcome, Trial};
+use super::Site;
+use crate::machine::Machine;
+
+/// Names the sites that fail in the only run to be made, as `17` or `17+40`.
+const REPLAY: &str = "KERNEL_HOST_FAULTS";
+/// Names another seed for pairs.
+const SEED: &str = "KERNEL_HOST_SEED";
+
+/// Which faults to try.
+#[derive(Clone, Debug)]
+pub struct Sweep {
+    pairs: usize,
+    seed: u64,
+}
+
+/// A run that went wrong.
+#[derive(Debug)]
+pub struct Broken {
+    /// Numbers of the sites that failed in it; empty in the run that only counts.
+    pub plan: Vec<usize>,
+    /// Those sites, as far as they were reached.
+    pub sites: Vec<Site>,
+    /// The finding, the leak, or what the scenario says.
+    pub problem: String,
+}
+
+/// How a sweep went.
+#[derive(Debug, Default)]
+pub struct SweepReport {
+    /// Sites that the scenario comes past when nothing fails, by number.
+    pub sites: Vec<Site>,
+    /// How many of them were reached and failed.
+    pub exercised: usize,
+    /// How many runs with two faults were made.
+    pub pairs: usize,
+    /// Seed from which the pairs were drawn.
+    pub seed: u64,
+    /// Runs in which a number led to another site than was counted, or to none: threads that race. The fault still happened, elsewhere.
+    pub drifted: Vec<String>,
+    /// Runs that went wrong.
+    pub broken: Vec<Broken>,
+    /// Time for all runs.
+    pub took: Duration,
+}
+
+impl Machine {
+    /// Runs `scenario` once to count injection sites, then once for each site with that site failing.
+    ///
+    /// The scenario makes a machine of its own, calls [`Trial::begin`] with it, does things that may now fail, calls
+    /// [`Trial::end`], checks that all works again, and unloads all drivers. A run is good when the scenario does not panic,
+    /// there is no finding, no driver is left, and no driver left anything.
+    pub fn sweep(scenario: impl Fn(&Trial)) -> SweepReport {
+        Sweep::new().run(scenario)
+    }
+}
+
+impl Default for Sweep {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Sweep {
+    /// Every site once, no pairs.
+    #[must_use]
+    pub fn new() -> Self {
+        let seed = std::env::var(SEED).ok().and_then(|text| text.parse().ok());
+        Self { pairs: 0, seed: seed.unwrap_or(0x5eed) }
+    }
+
+    /// Also makes `count` runs in which two sites fail, drawn at random. The seed is fixed, so that
+    /// every run of a test is the same one; the environment variable `KERNEL_HOST_SEED` gives another.
+    #[must_use]
+    pub fn pairs(mut self, count: usize) -> Self {
+        self.pairs = count;
+        self
+    }
+
+    /// Runs it, as [`Machine::sweep`] describes.
+    ///
+    /// With the environment variable `KERNEL_HOST_FAULTS` set to what a report names, only that run is made.
+    pub fn run(&self, scenario: impl Fn(&Trial)) -> SweepReport {
+        let started = Instant::now();
+        let mut report = SweepReport { seed: self.seed, ..SweepReport::default() };
+        if let Some(plan) = replayed() {
+            report.judge(plan.clone(), Trial::run(plan, true, &scenario));
+        } else {
+            self.run_all(&scenario, &mut report);
+        }
+        report.took = started.elapsed();
+        report
+    }
+
+    fn run_all(&self, scenario: &dyn Fn(&Trial), report: &mut SweepReport) {
+        let counted = Trial::run(Vec::new(), true, scenario);
+        let mut sites = counted.sites.clone();
+        sites.sort_by_key(|(number, _)| *number);
+        report.sites = sites.into_iter().map(|(_, site)| site).collect();
+        report.judge(Vec::new(), counted);
+        if !report.is_clean() {
+            return;
+        }
+        for number in 0..report.sites.len() {
+            let outcome = Trial::run(vec![number], false, scenario);
+            match outcome.sites.first() {
+                Some((_, site)) => {
+                    report.exercised += 1;
+                    let counted = &report.sites[number];
+                    if site != counted {
+                        report.drifted.push(format!("site {number} was {counted}\n  and then {site}"));
+                    }
+                }
+                None => report.drifted.push(format!("site {number} was {}\n  and then nothing", report.sites[number])),
+            }
+            report.judge(vec![number], outcome);
+        }
+        let mut random = Random(self.seed);
+        for _ in 0..if report.sites.is_empty() { 0 } else { self.pairs } {
+            let first = random.below(report.sites.len());
+            // The first fault changes the way: the second lies soon after it, where the driver cleans up, as often as not.
+            let second = first + 1 + random.below(report.sites.len());
+            report.pairs += 1;
+            report.judge(vec![first, second], Trial::run(vec![first, second], false, scenario));
+        }
+    }
+}
+
+impl SweepReport {
+    /// Whether every run was good. Drift is no failure, but less was tried than seems.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.broken.is_empty()
+    }
+
+    fn judge(&mut self, plan: Vec<usize>, outcome: Outcome) {
+        if let Some(problem) = outcome.problem {
+            let hit = outcome.sites.into_iter().filter(|(number, _)| plan.contains(number));
+            // With its stack, where the counting run saw the same site.
+            let describe = |(number, site): (usize, Site)| match self.sites.get(number) {
+                Some(counted) if *counted == site => counted.clone(),
+                _ => site,
+            };
+            let sites = hit.map(describe).collect();
+            self.broken.push(Broken { plan, sites, problem });
+        }
+    }
+}
+
+impl fmt::Display for SweepReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { sites, exercised, pairs, seed, drifted, broken, took } = self;
+        write!(f, "{} sites, {exercised} exercised, {} drifted, {} broken", sites.len(), drifted.len(), broken.len())?;
+        if *pairs != 0 {
+            write!(f, ", {pairs} pairs from seed {seed}")?;
+        }
+        writeln!(f, ", in {took:.1?}")?;
+        let mut by_call = BTreeMap::new();
+        for site in sites {
+            *by_call.entry((site.call, &site.failure)).or_insert(0) += 1;
+        }
+        for ((call, failure), count) in by_call {
+            writeln!(f, "  {count:>4} x {call}: {failure}")?;
+        }
+        for drift in drifted {
+            writeln!(f, "drifted: {drift}")?;
+        }
+        for run in broken {
+            writeln!(f, "{run}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { plan, sites, problem } = self;
+        if plan.is_empty() {
+            return write!(f, "broken without any fault: {problem}");
+        }
+        let numbers = plan.iter().map(ToString::to_string).collect::<Vec<_>>().join("+");
+        for (number, site) in plan.iter().zip(sites) {
+            writeln!(f, "site {number}: {site}")?;
+        }
+        writeln!(f, "  {}", problem.trim_end().replace('\n', "\n  "))?;
+        let thread = std::thread::current();
+        write!(f, "  replay: {REPLAY}={numbers} and the test {}", thread.name().unwrap_or_default())
+    }
+}
+
+/// The only run to be made, when somebody asked for one.
+fn replayed() -> Option<Vec<usize>> {
+    let text = std::env::var(REPLAY).ok()?;
+    let numbers: Result<Vec<usize>, _> = text.split('+').map(|number| number.trim().parse()).collect();
+    Some(numbers.unwrap_or_else(|_| panic!("{REPLAY} is {text:?}; it takes numbers of sites, such as 17 or 17+40")))
+}
+
+/// SplitMix64: enough for drawing pairs, and the same everywhere.
+struct Random(u64);
+
+impl Random {
+    /// A number below `limit`, which is not 0.
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((mixed ^ (mixed >> 31)) % limit as u64) as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A scenario with three sites of which the last must not fail.
+    fn scenario(trial: &Trial) {
+        let machine = Machine::builder().build().unwrap();
+        trial.begin(&machine);
+        let pass = || machine.inner().faults.of_callback("test.sys", "Callback", "fails");
+        let failed = [pass(), pass(), pass()];
+        trial.end();
+        assert!(!failed[2], "the third site failed");
+    }
+
+    #[test]
+    fn each_site_fails_once_and_the_bad_one_is_reported() {
+        let report = Machine::sweep(scenario);
+        assert_eq!((report.sites.len(), report.exercised), (3, 3));
+        let broken = &report.broken[..];
+        assert_eq!(broken.iter().map(|run| &run.plan[..]).collect::<Vec<_>>(), [[2]]);
+        let text = report.to_string();
+        assert!(text.contains("the third site failed") && text.contains("KERNEL_HOST_FAULTS=2"), "{text}");
+    }
+
+    #[test]
+    fn a_scenario_that_fails_by_itself_is_not_swept() {
+        let report = Machine::sweep(|_| panic!("on purpose"));
+        assert_eq!((report.broken.len(), report.exercised), (1, 0));
+        assert!(report.to_string().contains("without any fault"));
+    }
+
+    #[test]
+    fn a_scenario_that_goes_another_way_has_drifted() {
+        let runs = std::cell::Cell::new(0);
+        let report = Machine::sweep(|trial| {
+            let machine = Machine::builder().build().unwrap();
+            trial.begin(&machine);
+            let call = if runs.replace(runs.get() + 1) == 0 { "First" } else { "Second" };
+            machine.inner().faults.of_callback("test.sys", call, "fails");
+        });
+        assert_eq!((report.drifted.len(), report.is_clean()), (1, true));
+    }
+
+    #[test]
+    fn the_same_seed_draws_the_same_pairs() {
+        let plans = || {
+            let plans = std::cell::RefCell::new(Vec::new());
+            Sweep::new().pairs(5).run(|trial| {
+                plans.borrow_mut().push(format!("{trial:?}"));
+                scenario(trial);
+            });
+            plans.into_inner()
+        };
+        let once = plans();
+        assert_eq!(once.len(), 1 + 3 + 5);
+        assert_eq!(once, plans());
+    }
+}

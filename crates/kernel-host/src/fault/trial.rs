@@ -1,0 +1,82 @@
+//! One run of a scenario.
+
+use std::cell::RefCell;
+use std::panic::{self, AssertUnwindSafe};
+
+use super::{Progress, Site};
+use crate::machine::Machine;
+
+/// What a scenario gets: the way to say when faults begin and end.
+#[derive(Debug)]
+pub struct Trial {
+    plan: Vec<usize>,
+    recording: bool,
+    machine: RefCell<Option<Machine>>,
+    progress: RefCell<Option<Progress>>,
+}
+
+/// How a run went.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    /// The sites remembered, by number.
+    pub(super) sites: Vec<(usize, Site)>,
+    /// What is wrong, if something is.
+    pub(super) problem: Option<String>,
+}
+
+impl Trial {
+    /// From here on, sites of this machine count.
+    ///
+    /// # Panics
+    /// When called twice: a trial has one machine.
+    pub fn begin(&self, machine: &Machine) {
+        let before = self.machine.replace(Some(machine.clone()));
+        assert!(before.is_none(), "a trial watches one machine, once");
+        machine.inner().faults.arm(self.plan.clone(), self.recording);
+    }
+
+    /// Faults are over: what follows must succeed. Does nothing when no machine is being watched.
+    pub fn end(&self) {
+        if let Some(machine) = &*self.machine.borrow() {
+            self.progress.borrow_mut().get_or_insert_with(|| machine.inner().faults.disarm());
+        }
+    }
+
+    /// Whether this run only counts, so that everything in it succeeds.
+    #[must_use]
+    pub fn is_counting(&self) -> bool {
+        self.plan.is_empty()
+    }
+
+    /// Runs the scenario, and looks at what it leaves.
+    pub(super) fn run(plan: Vec<usize>, recording: bool, scenario: &dyn Fn(&Self)) -> Outcome {
+        let trial = Self { plan, recording, machine: RefCell::default(), progress: RefCell::default() };
+        let panicked = panic::catch_unwind(AssertUnwindSafe(|| scenario(&trial))).err();
+        trial.end();
+        let said = panicked.map(|payload| {
+            let text = payload.downcast_ref::<String>().map(String::as_str);
+            text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("the scenario panicked").to_owned()
+        });
+        let found = trial.machine.borrow().as_ref().and_then(left_behind);
+        // A finding explains a panic that follows from it.
+        let problem = match (found, said) {
+            (Some(found), Some(said)) => Some(format!("{found}\nand then the scenario failed: {said}")),
+            (found, said) => found.or(said),
+        };
+        let sites = trial.progress.take().map(|progress| progress.sites).unwrap_or_default();
+        Outcome { sites, problem }
+    }
+}
+
+/// What a run must not leave: a finding, a driver, anything of a driver's.
+fn left_behind(machine: &Machine) -> Option<String> {
+    if let Some(finding) = machine.finding() {
+        return Some(finding.to_string());
+    }
+    let loaded = machine.drivers();
+    if let Some(driver) = loaded.first() {
+        return Some(format!("{} is still loaded", driver.name));
+    }
+    let unclean = machine.unload_reports().into_iter().find(|report| !report.is_clean())?;
+    Some(format!("left behind: {unclean}"))
+}
