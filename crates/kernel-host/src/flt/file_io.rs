@@ -16,11 +16,11 @@ use crate::nt::raw::{Raw, field};
 use crate::process::HIGHEST_USER_ADDRESS;
 
 exports! { pub(crate) EXPORTS in "fltmgr.sys":
-    FltReadFile(max 0, fails IO) = flt_read_file;
-    FltReadFileEx(max 0, fails IO) = flt_read_file_ex;
-    FltWriteFile(max 0, fails IO) = flt_write_file;
-    FltQueryInformationFile(max 0, fails IO) = flt_query_information_file;
-    FltSetInformationFile(max 0, fails IO) = flt_set_information_file;
+    FltReadFile(max 0) = flt_read_file;
+    FltReadFileEx(max 0) = flt_read_file_ex;
+    FltWriteFile(max 0) = flt_write_file;
+    FltQueryInformationFile(max 0) = flt_query_information_file;
+    FltSetInformationFile(max 0) = flt_set_information_file;
 }
 
 /// `FLTFL_IO_OPERATION_*`.
@@ -93,7 +93,7 @@ fn read(
         Err(status) => return fail(bytes_read, status),
     };
     // A length above what is there costs no memory: nobody gets more than the file has.
-    let available = transfer.open.size().unwrap_or(0).saturating_sub(transfer.offset.max(0) as u64);
+    let available = transfer.open.size().unwrap_or(0).saturating_sub(transfer.offset.max(0).unsigned_abs());
     let mut bytes = vec![0; u64::from(length).min(available.max(1)) as usize];
     let below = Some(&transfer.instance);
     let (status, count) = io::read(call.machine(), &transfer.object, below, KERNEL_MODE, transfer.offset, &mut bytes);

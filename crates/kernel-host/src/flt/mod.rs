@@ -2,6 +2,10 @@
 //!
 //! [`filter`] registers and unregisters, [`instance`] attaches to volumes, [`stack`] runs operations through the attached instances,
 //! [`port`] and [`message`] are the way to user mode. [`object`] has what they share: opaque pointers with rundown protection.
+#![allow(
+    clippy::doc_markdown,
+    reason = "prose is full of names of functions, statuses and callbacks; each in backticks reads worse"
+)]
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -21,7 +21,7 @@ use crate::process::Process;
 use crate::thread::Thread;
 
 exports! { pub(crate) EXPORTS in "fltmgr.sys":
-    FltCreateCommunicationPort(max 0, fails RESOURCES) = flt_create_communication_port;
+    FltCreateCommunicationPort(max 0) = flt_create_communication_port;
     FltCloseCommunicationPort(max 0) = flt_close_communication_port;
     FltCloseClientPort(max 0) = flt_close_client_port;
 }
@@ -95,12 +95,12 @@ impl ObjectBody for Connection {
 impl ServerPort {
     /// Connections that exist now.
     pub(crate) fn connections(&self) -> u32 {
-        self.connections.load(Ordering::Acquire).max(0) as u32
+        self.connections.load(Ordering::Acquire).max(0).unsigned_abs()
     }
 
     /// Most connections at the same time.
     pub(crate) fn max_connections(&self) -> u32 {
-        self.max_connections.max(0) as u32
+        self.max_connections.max(0).unsigned_abs()
     }
 
     fn take_connection(&self) -> Result<(), NtStatus> {

@@ -1,9 +1,10 @@
 //! What a filter registers: captured once, checked as FltRegisterFilter's page says.
 
 use fltmgr::raw::{
-    FLT_CONTEXT_END, FLT_CONTEXT_REGISTRATION, FLT_OPERATION_REGISTRATION, FLT_REGISTRATION, IRP_MJ_OPERATION_END,
-    PFLT_FILTER_UNLOAD_CALLBACK, PFLT_INSTANCE_QUERY_TEARDOWN_CALLBACK, PFLT_INSTANCE_SETUP_CALLBACK,
-    PFLT_INSTANCE_TEARDOWN_CALLBACK, PFLT_POST_OPERATION_CALLBACK, PFLT_PRE_OPERATION_CALLBACK,
+    FLT_CONTEXT_END, FLT_CONTEXT_REGISTRATION, FLT_OPERATION_REGISTRATION, FLT_REGISTRATION, FltOperationFlags,
+    IRP_MJ_OPERATION_END, PFLT_FILTER_UNLOAD_CALLBACK, PFLT_INSTANCE_QUERY_TEARDOWN_CALLBACK,
+    PFLT_INSTANCE_SETUP_CALLBACK, PFLT_INSTANCE_TEARDOWN_CALLBACK, PFLT_POST_OPERATION_CALLBACK,
+    PFLT_PRE_OPERATION_CALLBACK,
 };
 use nt_types::NtStatus;
 
@@ -37,6 +38,20 @@ pub(crate) struct OperationCallbacks {
     pub(crate) flags: u32,
     pub(crate) pre: PFLT_PRE_OPERATION_CALLBACK,
     pub(crate) post: PFLT_POST_OPERATION_CALLBACK,
+}
+
+impl OperationCallbacks {
+    /// Whether the registration's flags leave such an operation to the filter. There is no paging I/O here.
+    pub(crate) fn wants(&self, major: u8, non_cached: bool, of_volume: bool) -> bool {
+        let flags = FltOperationFlags::from_bits_retain(self.flags);
+        let transfer = matches!(major, major::READ | major::WRITE);
+        let skipped = if non_cached {
+            FltOperationFlags::SKIP_NON_CACHED_NON_PAGING_IO
+        } else {
+            FltOperationFlags::SKIP_CACHED_IO
+        };
+        !(transfer && flags.contains(skipped)) && (of_volume || !flags.contains(FltOperationFlags::SKIP_NON_DASD_IO))
+    }
 }
 
 impl Registration {

@@ -60,6 +60,9 @@ pub(crate) mod major {
     }
 }
 
+/// `IRP_NOCACHE`.
+const IRP_NOCACHE: u32 = 1;
+
 /// One operation, before any filter has seen it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Operation {
@@ -67,11 +70,19 @@ pub(crate) struct Operation {
     file: usize,
     mode: KPROCESSOR_MODE,
     parameters: FLT_PARAMETERS,
+    non_cached: bool,
+    of_volume: bool,
 }
 
 impl Operation {
     fn new(major: u8, file: usize, mode: KPROCESSOR_MODE) -> Self {
-        Self { major, file, mode, parameters: FLT_PARAMETERS::ZERO }
+        Self { major, file, mode, parameters: FLT_PARAMETERS::ZERO, non_cached: false, of_volume: false }
+    }
+
+    /// Says what kind of file the operation is on: filters can skip some by their registration's flags.
+    pub(crate) fn on(mut self, non_cached: bool, of_volume: bool) -> Self {
+        (self.non_cached, self.of_volume) = (non_cached, of_volume);
+        self
     }
 
     /// IRP_MJ_CREATE.
@@ -157,7 +168,10 @@ pub(crate) fn run(
     if let Some(stack) = machine.flt.stack_of(volume) {
         for instance in stack.instances() {
             let reached = below.is_none_or(|below| instance.altitude < below.altitude);
-            if reached && let Some(callbacks) = instance.filter.registration.operation(operation.major) {
+            if reached
+                && let Some(callbacks) = instance.filter.registration.operation(operation.major)
+                && callbacks.wants(operation.major, operation.non_cached, operation.of_volume)
+            {
                 interested.push((instance, callbacks));
             }
         }
@@ -302,7 +316,7 @@ impl Walk<'_> {
                 RequestorMode: self.operation.mode,
             },
             block: FLT_IO_PARAMETER_BLOCK {
-                IrpFlags: 0,
+                IrpFlags: u32::from(self.operation.non_cached) * IRP_NOCACHE,
                 MajorFunction: self.operation.major,
                 MinorFunction: 0,
                 OperationFlags: 0,

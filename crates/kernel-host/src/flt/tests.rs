@@ -27,7 +27,7 @@ mod registering;
 
 /// A machine with a volume, a service key and a driver object, ready to register.
 pub(super) struct Setup {
-    pub(super) folder: tempfile::TempDir,
+    _folder: tempfile::TempDir,
     pub(super) bench: Bench,
     driver_object: Box<DRIVER_OBJECT>,
     _extension: Box<DRIVER_EXTENSION>,
@@ -70,7 +70,7 @@ impl Setup {
         // SAFETY: as above.
         let mut driver_object: Box<DRIVER_OBJECT> = Box::new(unsafe { std::mem::zeroed() });
         driver_object.DriverExtension = &raw mut *extension;
-        let setup = Self { folder, bench, driver_object, _extension: extension, _name: name };
+        let setup = Self { _folder: folder, bench, driver_object, _extension: extension, _name: name };
         let _key = setup.service_key();
         setup
     }

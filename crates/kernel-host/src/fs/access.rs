@@ -8,7 +8,7 @@ use nt_types::{AccessMask, NtStatus};
 
 /// On whose behalf a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Subject {
+pub(crate) enum Subject {
     /// Kernel mode without a forced check: no check at all.
     Kernel,
     /// `LocalSystem`, with its access checked.

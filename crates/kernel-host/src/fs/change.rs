@@ -78,7 +78,7 @@ fn rename(open: &Open, name: &[u16], replace: bool) -> Result<(), NtStatus> {
         return Err(NtStatus::NOT_SUPPORTED);
     }
     let volume = open.volume.lock();
-    let current = open.stream.lock().name.clone();
+    let current = open.name();
     let full = if name.first() == Some(&SEPARATOR) {
         name.to_vec()
     } else {
@@ -106,19 +106,19 @@ fn rename(open: &Open, name: &[u16], replace: bool) -> Result<(), NtStatus> {
             (entry.parent, entry.name)
         }
     };
-    let mut state = open.stream.lock();
-    let link = state.link.as_ref().ok_or(NtStatus::ACCESS_DENIED)?;
+    let mut own_link = open.link();
+    let link = own_link.as_ref().ok_or(NtStatus::ACCESS_DENIED)?;
     let flags = if replace { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
     rustix::fs::renameat_with(&link.parent, link.name.as_os_str(), &parent, &host_name, flags).map_err(host::status)?;
-    state.link = Some(Link { parent, name: host_name });
-    state.name = path.display();
+    *own_link = Some(Link { parent, name: host_name });
+    open.stream.lock().renames.push((current, path.display()));
     Ok(())
 }
 
 /// Makes a hard link for tests of identity: same file, second name.
 pub(crate) fn link(open: &Open, name: &str) -> Result<(), NtStatus> {
-    let state = open.stream.lock();
-    let link = state.link.as_ref().ok_or(NtStatus::ACCESS_DENIED)?;
+    let own_link = open.link();
+    let link = own_link.as_ref().ok_or(NtStatus::ACCESS_DENIED)?;
     rustix::fs::linkat(&link.parent, link.name.as_os_str(), &link.parent, name, AtFlags::empty()).map_err(host::status)
 }
 

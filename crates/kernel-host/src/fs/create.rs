@@ -95,7 +95,7 @@ impl Volume {
         let granted = access::grant(request.subject, 0o600, Audience::Everyone, request.access)?;
         let mut target = target(&host::stat(fd.as_fd())?, Kind::Volume, None, fd);
         target.key.stream = Some(Vec::new());
-        self.finish(state, request, target, granted, Data::None, created::OPENED)
+        Ok(self.finish(state, request, target, granted, Data::None, created::OPENED))
     }
 
     fn open_existing(
@@ -106,7 +106,7 @@ impl Volume {
     ) -> Result<Created, NtStatus> {
         check_kind(request, target.kind)?;
         let named = match &request.path.stream {
-            Some(name) => match self.named_stream(state, request, &target, name)? {
+            Some(name) => match Self::named_stream(state, request, &target, name)? {
                 (stream, false) => Some((stream, created::OPENED)),
                 (stream, true) => Some((stream, created::CREATED)),
             },
@@ -118,10 +118,8 @@ impl Volume {
         if request.disposition == disposition::CREATE && named.as_ref().is_none_or(|named| named.1 == created::OPENED) {
             return Err(NtStatus::OBJECT_NAME_COLLISION);
         }
-        let mut overwrite = matches!(
-            request.disposition,
-            disposition::OVERWRITE | disposition::OVERWRITE_IF | disposition::SUPERSEDE
-        );
+        let mut overwrite =
+            matches!(request.disposition, disposition::OVERWRITE | disposition::OVERWRITE_IF | disposition::SUPERSEDE);
         if overwrite && target.kind == Kind::Directory {
             return Err(NtStatus::OBJECT_NAME_COLLISION);
         }
@@ -156,12 +154,11 @@ impl Volume {
         if overwrite {
             data.truncate(0)?;
         }
-        self.finish(state, request, target, granted, data, information)
+        Ok(self.finish(state, request, target, granted, data, information))
     }
 
     /// The named stream asked for, and whether it was made just now.
     fn named_stream(
-        &self,
         state: &mut VolumeState,
         request: &CreateRequest,
         target: &Target,
@@ -215,14 +212,14 @@ impl Volume {
         let granted = access::grant(Subject::Kernel, target.mode, Audience::Everyone, request.access)?;
         let data = match (&request.path.stream, kind) {
             (Some(stream), Kind::File) => {
-                let (stream, _) = self.named_stream(state, request, &target, stream)?;
+                let (stream, _) = Self::named_stream(state, request, &target, stream)?;
                 target.key.stream = Some(super::path::upcase(&stream.name));
                 Data::Memory(stream.data)
             }
             (None, Kind::File) => Data::Host(open_data(&target, granted, false)?),
             _ => Data::None,
         };
-        self.finish(state, request, target, granted, data, created::CREATED)
+        Ok(self.finish(state, request, target, granted, data, created::CREATED))
     }
 
     fn finish(
@@ -233,9 +230,9 @@ impl Volume {
         granted: AccessMask,
         data: Data,
         information: usize,
-    ) -> Result<Created, NtStatus> {
+    ) -> Created {
         let stream = state.stream(&target.key).unwrap_or_else(|| {
-            let stream = Stream::new(target.key.clone(), target.kind, target.link, request.path.display());
+            let stream = Stream::new(target.key.clone(), target.kind);
             state.insert(&stream);
             stream
         });
@@ -249,19 +246,13 @@ impl Volume {
             stream_state.share.add(share);
             stream_state.handles += 1;
         }
-        let open = Open::new(Arc::clone(self), stream, request, granted, share, target.fd, data);
-        Ok(Created { open: Arc::new(open), information })
+        let open = Open::new(Arc::clone(self), stream, request, granted, share, (target.fd, target.link), data);
+        Created { open: Arc::new(open), information }
     }
 }
 
 fn target(stat: &Statx, kind: Kind, link: Option<Link>, fd: std::os::fd::OwnedFd) -> Target {
-    Target {
-        key: StreamKey { file: file_key(stat), stream: None },
-        kind,
-        mode: stat.stx_mode.into(),
-        link,
-        fd,
-    }
+    Target { key: StreamKey { file: file_key(stat), stream: None }, kind, mode: stat.stx_mode.into(), link, fd }
 }
 
 /// The file's identity on the host.

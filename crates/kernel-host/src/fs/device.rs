@@ -75,7 +75,7 @@ impl File {
         let object = machine.nt.objects().create(size_of::<FILE_OBJECT>(), payload)?;
         let body = Raw::<FILE_OBJECT>::at(object.body());
         field!(body, FILE_OBJECT, Type).write(5);
-        field!(body, FILE_OBJECT, Size).write(size_of::<FILE_OBJECT>() as i16);
+        field!(body, FILE_OBJECT, Size).write(const { size_of::<FILE_OBJECT>() as u16 }.cast_signed());
         field!(body, FILE_OBJECT, DeviceObject).write(Raw::<DEVICE_OBJECT>::at(device.body()).pointer());
         field!(body, FILE_OBJECT, FileName).write(text);
         Ok(object)
@@ -86,11 +86,6 @@ impl File {
         self.open.get().ok_or(NtStatus::INVALID_DEVICE_REQUEST)
     }
 
-    /// The volume's device object.
-    pub(crate) fn device(&self) -> &ObjectRef {
-        &self.device
-    }
-
     /// The volume.
     pub(crate) fn volume(&self) -> Option<Arc<Volume>> {
         Some(Arc::clone(&self.device.payload::<VolumeDevice>()?.volume))
@@ -99,11 +94,6 @@ impl File {
     /// The name given to the open.
     pub(crate) fn name_given(&self) -> &[u16] {
         &self.name
-    }
-
-    /// `Information` of the create: `FILE_OPENED` and so on.
-    pub(crate) fn information(&self) -> usize {
-        self.information.load(Ordering::Relaxed)
     }
 
     /// The create has succeeded: connects the file object with the file system's structures.
@@ -138,6 +128,10 @@ impl File {
 impl ObjectBody for File {
     fn type_name(&self) -> &'static str {
         "File"
+    }
+
+    fn create_information(&self) -> Option<usize> {
+        Some(self.information.load(Ordering::Relaxed))
     }
 
     fn on_last_handle_close(&self, object: &ObjectRef, _process: &Arc<Process>) {

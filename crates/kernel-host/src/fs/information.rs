@@ -73,11 +73,11 @@ fn answer(open: &Open, class: u32) -> Result<Answer, NtStatus> {
         class::BASIC => out.basic(open, &stat),
         class::STANDARD => out.standard(open, &stat)?,
         class::INTERNAL => out.u64(stat.stx_ino),
-        class::EA => out.u32(0),
+        // No extended attributes, and no alignment that buffers need.
+        class::EA | class::ALIGNMENT => out.u32(0),
         class::ACCESS => out.u32(open.granted.bits()),
         class::POSITION => out.i64(open.position.load(std::sync::atomic::Ordering::Relaxed)),
         class::MODE => out.u32(open.options & 0x103E),
-        class::ALIGNMENT => out.u32(0),
         class::NETWORK_OPEN => {
             out.times(&stat);
             out.u64(allocation(open.size()?));

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use nt_types::{AccessMask, FILE_OBJECT, KERNEL_MODE, KPROCESSOR_MODE, NtStatus, ObjectFlags, USER_MODE};
 
-use super::create::Created;
 use super::device::{File, VolumeDevice, subject};
 use super::information;
 use super::open::Open;
@@ -95,14 +94,15 @@ pub(crate) fn create(
     request.validate()?;
     let object = File::create_object(machine, device, rest)?;
     let file = object.payload::<File>().ok_or(NtStatus::INVALID_DEVICE_REQUEST)?;
-    let operation = Operation::create(&object, parameters);
-    let (status, information) = flt::run(machine, volume, below, &operation, &mut || match volume.create(request.clone()) {
-        Ok(created) => {
-            attach(&file, &object, &created);
-            (NtStatus::SUCCESS, created.information)
-        }
-        Err(status) => (status, 0),
-    });
+    let operation = Operation::create(&object, parameters).on(false, request.path.volume);
+    let (status, information) =
+        flt::run(machine, volume, below, &operation, &mut || match volume.create(request.clone()) {
+            Ok(created) => {
+                file.attach(&object, &created);
+                (NtStatus::SUCCESS, created.information)
+            }
+            Err(status) => (status, 0),
+        });
     if status.is_success() && file.open().is_ok() {
         return Ok((object, information));
     }
@@ -111,10 +111,6 @@ pub(crate) fn create(
         open.clean_up();
     }
     Err(if status.is_success() { NtStatus::UNSUCCESSFUL } else { status })
-}
-
-fn attach(file: &File, object: &ObjectRef, created: &Created) {
-    file.attach(object, created);
 }
 
 /// IRP_MJ_READ into host memory.
@@ -129,7 +125,8 @@ pub(crate) fn read(
     let Ok((file, open)) = opened(object) else { return (NtStatus::INVALID_DEVICE_REQUEST, 0) };
     let Some(volume) = file.volume() else { return (NtStatus::VOLUME_DISMOUNTED, 0) };
     let address = buffer.as_mut_ptr().expose_provenance();
-    let operation = Operation::transfer(major::READ, object, mode, offset, address, buffer.len());
+    let operation = Operation::transfer(major::READ, object, mode, offset, address, buffer.len())
+        .on(open.is_non_cached(), open.is_volume());
     flt::run(machine, &volume, below, &operation, &mut || outcome(open.read(offset, buffer)))
 }
 
@@ -145,7 +142,8 @@ pub(crate) fn write(
     let Ok((file, open)) = opened(object) else { return (NtStatus::INVALID_DEVICE_REQUEST, 0) };
     let Some(volume) = file.volume() else { return (NtStatus::VOLUME_DISMOUNTED, 0) };
     let address = bytes.as_ptr().expose_provenance();
-    let operation = Operation::transfer(major::WRITE, object, mode, offset, address, bytes.len());
+    let operation = Operation::transfer(major::WRITE, object, mode, offset, address, bytes.len())
+        .on(open.is_non_cached(), open.is_volume());
     flt::run(machine, &volume, below, &operation, &mut || outcome(open.write(offset, bytes)))
 }
 
@@ -160,7 +158,8 @@ pub(crate) fn query_information(
     let Ok((file, open)) = opened(object) else { return (NtStatus::INVALID_DEVICE_REQUEST, Vec::new()) };
     let Some(volume) = file.volume() else { return (NtStatus::VOLUME_DISMOUNTED, Vec::new()) };
     let mut bytes = Vec::new();
-    let operation = Operation::information(major::QUERY_INFORMATION, object, class, 0, length);
+    let operation =
+        Operation::information(major::QUERY_INFORMATION, object, class, 0, length).on(false, open.is_volume());
     let (status, _) = flt::run(machine, &volume, below, &operation, &mut || {
         let (status, answer) = information::query(&open, class, length);
         bytes = answer;
@@ -180,7 +179,8 @@ pub(crate) fn set_information(
     let Ok((file, open)) = opened(object) else { return NtStatus::INVALID_DEVICE_REQUEST };
     let Some(volume) = file.volume() else { return NtStatus::VOLUME_DISMOUNTED };
     let address = bytes.as_ptr().expose_provenance();
-    let operation = Operation::information(major::SET_INFORMATION, object, class, address, bytes.len());
+    let operation =
+        Operation::information(major::SET_INFORMATION, object, class, address, bytes.len()).on(false, open.is_volume());
     let run = &mut || match super::change::set(&open, class, bytes) {
         Ok(()) => (NtStatus::SUCCESS, 0),
         Err(status) => (status, 0),
@@ -191,8 +191,8 @@ pub(crate) fn set_information(
 /// IRP_MJ_CLEANUP: the last handle to the file object is closed. Cannot fail, and goes to the file system whatever filters say.
 pub(crate) fn cleanup(machine: Option<&Arc<Inner>>, object: &ObjectRef, open: &Open) {
     if let Some(machine) = machine {
-        let operation = Operation::plain(major::CLEANUP, object);
-        flt::run(machine, &open.volume, None, &operation, &mut || {
+        let operation = Operation::plain(major::CLEANUP, object).on(false, open.is_volume());
+        let _outcome = flt::run(machine, &open.volume, None, &operation, &mut || {
             open.clean_up();
             (NtStatus::SUCCESS, 0)
         });
@@ -202,8 +202,9 @@ pub(crate) fn cleanup(machine: Option<&Arc<Inner>>, object: &ObjectRef, open: &O
 
 /// IRP_MJ_CLOSE: the last reference is gone; only the body's address is left of the object.
 pub(crate) fn close(machine: &Arc<Inner>, body: usize, open: &Open) {
-    let operation = Operation::close(body);
-    flt::run(machine, &open.volume, None, &operation, &mut || (NtStatus::SUCCESS, 0));
+    let operation = Operation::close(body).on(false, open.is_volume());
+    // A close cannot fail.
+    let _outcome = flt::run(machine, &open.volume, None, &operation, &mut || (NtStatus::SUCCESS, 0));
     open.clean_up();
 }
 
@@ -215,7 +216,7 @@ pub(crate) fn current_offset(open: &Open) -> i64 {
 /// Moves the current byte offset behind a transfer.
 pub(crate) fn advance(object: &ObjectRef, open: &Open, offset: i64, count: usize) {
     if open.is_synchronous() {
-        let next = offset.saturating_add(count as i64);
+        let next = offset.saturating_add_unsigned(count as u64);
         open.position.store(next, std::sync::atomic::Ordering::Relaxed);
         field!(Raw::<FILE_OBJECT>::at(object.body()), FILE_OBJECT, CurrentByteOffset).write(next);
     }

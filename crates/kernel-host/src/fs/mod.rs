@@ -4,6 +4,10 @@
 //! decides the open, [`stream`] and [`share`] are what opens of one file have in common, [`open`] moves the data.
 //! [`device`] puts kernel objects around that and [`io`] sends requests through the filters first. [`program`] is what
 //! simulated processes call.
+#![allow(
+    clippy::doc_markdown,
+    reason = "prose is full of names of functions, statuses and callbacks; each in backticks reads worse"
+)]
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +15,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use nt_types::{DEVICE_OBJECT, NtStatus};
 
 use crate::machine::Inner;
-use crate::nt::ob::ObjectRef;
 
 pub(crate) mod access;
 pub(crate) mod change;
@@ -36,11 +39,10 @@ pub(crate) struct Fs {
     mounted: Mutex<Vec<Mounted>>,
 }
 
-/// A volume and its device object.
+/// A mounted volume. Its name in the namespace keeps its device object.
 #[derive(Clone, Debug)]
 pub(crate) struct Mounted {
     pub(crate) volume: Arc<Volume>,
-    pub(crate) device: ObjectRef,
 }
 
 impl Fs {
@@ -84,7 +86,7 @@ pub(crate) fn mount(machine: &Arc<Inner>, drive: &str, folder: &Path) -> Result<
     names.insert_link(&format!(r"\GLOBAL??\{letter}:"), &volume.device_name())?;
     names.insert_object(&volume.device_name(), &object)?;
     names.insert_link(&volume.guid_name().replace(r"\??\", r"\GLOBAL??\"), &volume.device_name())?;
-    mounted.push(Mounted { volume: Arc::clone(&volume), device: object });
+    mounted.push(Mounted { volume: Arc::clone(&volume) });
     drop(mounted);
     crate::flt::volume_mounted(machine, &volume);
     Ok(volume)

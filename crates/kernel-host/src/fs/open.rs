@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nt_types::{AccessMask, NtStatus};
 use rustix::fs::{AtFlags, Statx};
@@ -10,7 +10,7 @@ use rustix::fs::{AtFlags, Statx};
 use super::host;
 use super::options::{CreateRequest, option};
 use super::share::ShareMode;
-use super::stream::{Kind, Stream};
+use super::stream::{Kind, Link, Stream};
 use super::volume::Volume;
 
 /// An open stream.
@@ -25,6 +25,10 @@ pub(crate) struct Open {
     pub(crate) share: ShareMode,
     /// Current byte offset of a synchronous open.
     pub(crate) position: AtomicI64,
+    /// Name at the time of the open, and how many renames of the stream it knows.
+    name: Vec<u16>,
+    renames_seen: usize,
+    link: Mutex<Option<Link>>,
     /// The entry itself, for metadata.
     fd: OwnedFd,
     data: Data,
@@ -50,10 +54,14 @@ impl Open {
         request: &CreateRequest,
         granted: AccessMask,
         share: ShareMode,
-        fd: OwnedFd,
+        (fd, link): (OwnedFd, Option<Link>),
         data: Data,
     ) -> Self {
+        let renames_seen = stream.lock().renames.len();
         Self {
+            name: request.path.display(),
+            renames_seen,
+            link: Mutex::new(link),
             volume,
             stream,
             granted,
@@ -70,6 +78,16 @@ impl Open {
     /// Whether requests on this open are synchronous, so that it has a current byte offset.
     pub(crate) fn is_synchronous(&self) -> bool {
         self.options & (option::SYNCHRONOUS_IO_ALERT | option::SYNCHRONOUS_IO_NONALERT) != 0
+    }
+
+    /// Whether transfers go past the cache.
+    pub(crate) fn is_non_cached(&self) -> bool {
+        self.options & option::NO_INTERMEDIATE_BUFFERING != 0
+    }
+
+    /// Whether the volume itself is open.
+    pub(crate) fn is_volume(&self) -> bool {
+        self.stream.kind == Kind::Volume
     }
 
     /// Whether IRP_MJ_CLEANUP has been through: I/O is illegal from then on.
@@ -91,9 +109,11 @@ impl Open {
         }
     }
 
-    /// Volume-relative name as the volume stores it.
+    /// Volume-relative name as the volume stores it: the one that was opened, as renamed since.
     pub(crate) fn name(&self) -> Vec<u16> {
-        self.stream.lock().name.clone()
+        let state = self.stream.lock();
+        let renames = state.renames.iter().skip(self.renames_seen);
+        renames.fold(self.name.clone(), |name, (from, to)| if name == *from { to.clone() } else { name })
     }
 
     /// Names of the file's named streams and their sizes.
@@ -186,21 +206,34 @@ impl Open {
         let _volume = self.volume.lock();
         if delete {
             self.check_deletable()?;
+            self.mark_for_deletion();
+        } else {
+            self.stream.lock().delete_pending = false;
         }
-        self.stream.lock().delete_pending = delete;
         Ok(())
+    }
+
+    /// The stream goes, under the name that this open has: a file's other hard links stay.
+    fn mark_for_deletion(&self) {
+        let link = self.link().as_ref().and_then(Link::duplicate);
+        let mut state = self.stream.lock();
+        state.delete_pending = true;
+        state.link = link;
+    }
+
+    /// The directory entry that the open was made through.
+    pub(super) fn link(&self) -> MutexGuard<'_, Option<Link>> {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn check_deletable(&self) -> Result<(), NtStatus> {
         let stat = self.stat()?;
         let read_only = self.stream.kind == Kind::File && stat.stx_mode & 0o222 == 0;
-        if self.stream.lock().link.is_none() || read_only || self.stream.has_user_writable_references() {
+        if self.link().is_none() || read_only || self.stream.has_user_writable_references() {
             return Err(NtStatus::CANNOT_DELETE);
         }
-        if self.stream.kind == Kind::Directory {
-            if !host::names(self.fd.as_fd())?.is_empty() {
-                return Err(host::DIRECTORY_NOT_EMPTY);
-            }
+        if self.stream.kind == Kind::Directory && !host::names(self.fd.as_fd())?.is_empty() {
+            return Err(host::DIRECTORY_NOT_EMPTY);
         }
         Ok(())
     }
@@ -212,7 +245,7 @@ impl Open {
         }
         let mut volume = self.volume.lock();
         if self.delete_on_close.load(Ordering::Acquire) && self.check_deletable().is_ok() {
-            self.stream.lock().delete_pending = true;
+            self.mark_for_deletion();
         }
         let mut state = self.stream.lock();
         state.share.remove(self.share);

@@ -81,11 +81,6 @@ impl ShareAccess {
         self.each(mode, |count, yes| *count = count.saturating_sub(u32::from(yes)));
     }
 
-    /// Opens that write right now.
-    pub(crate) fn writers(&self) -> u32 {
-        self.writers
-    }
-
     fn each(&mut self, mode: ShareMode, change: impl Fn(&mut u32, bool)) {
         if !mode.counts() {
             return;
@@ -141,7 +136,7 @@ mod tests {
     fn the_counts_return_to_nothing() {
         let mode = ShareMode::new(READ | WRITE, 0);
         let mut counts = opened(READ | WRITE, 0);
-        assert_eq!(counts.writers(), 1);
+        assert_eq!(counts.writers, 1);
         counts.remove(mode);
         assert_eq!(counts.check(mode), Ok(()));
     }

@@ -67,10 +67,10 @@ pub(crate) struct StreamState {
     pub(crate) handles: u32,
     /// Marked for deletion: new opens fail, the last cleanup deletes.
     pub(crate) delete_pending: bool,
-    /// Where the name is, for deletion and renaming.
+    /// Which directory entry goes when the stream is deleted.
     pub(crate) link: Option<Link>,
-    /// Volume-relative name with the case that the volume stores.
-    pub(crate) name: Vec<u16>,
+    /// Renames while the stream is in use, in order: volume-relative names, before and after.
+    pub(crate) renames: Vec<(Vec<u16>, Vec<u16>)>,
 }
 
 /// A directory entry.
@@ -80,8 +80,15 @@ pub(crate) struct Link {
     pub(crate) name: OsString,
 }
 
+impl Link {
+    /// The same entry once more; `None` when the host is out of descriptors.
+    pub(crate) fn duplicate(&self) -> Option<Self> {
+        Some(Self { parent: self.parent.try_clone().ok()?, name: self.name.clone() })
+    }
+}
+
 impl Stream {
-    pub(crate) fn new(key: StreamKey, kind: Kind, link: Option<Link>, name: Vec<u16>) -> Arc<Self> {
+    pub(crate) fn new(key: StreamKey, kind: Kind) -> Arc<Self> {
         let null = std::ptr::null_mut();
         Arc::new(Self {
             key,
@@ -92,7 +99,7 @@ impl Stream {
                 ImageSectionObject: null,
             })),
             writable_sections: AtomicU32::new(0),
-            state: Mutex::new(StreamState { link, name, ..StreamState::default() }),
+            state: Mutex::default(),
         })
     }
 

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use nt_types::{AccessMask, NtStatus};
 
+use super::access::Audience;
 use super::options::{disposition, option};
 use super::program::{OpenOptions, ProgramFile};
 use crate::machine::Machine;
-use super::access::Audience;
 use crate::process::Process;
 
 /// A machine on a temporary folder, and a program.
@@ -92,7 +92,8 @@ fn a_host_link_is_a_reparse_point_that_cannot_leave_the_volume() {
     assert_eq!(setup.refused(r"\??\C:\Firmware\absolute"), NtStatus::OBJECT_PATH_NOT_FOUND);
     assert_eq!(setup.refused(r"\??\C:\Firmware\up"), NtStatus::IO_REPARSE_DATA_INVALID);
     assert_eq!(setup.refused(r"\??\C:\Firmware\loop"), NtStatus::OBJECT_NAME_NOT_FOUND);
-    let itself = setup.with(r"\??\C:\Firmware\absolute", OpenOptions::new().options(option::OPEN_REPARSE_POINT)).unwrap();
+    let itself =
+        setup.with(r"\??\C:\Firmware\absolute", OpenOptions::new().options(option::OPEN_REPARSE_POINT)).unwrap();
     let tag = itself.query(super::information::class::ATTRIBUTE_TAG, 8).unwrap();
     assert_ne!(u32::from_le_bytes(tag[..4].try_into().unwrap()) & super::information::REPARSE_POINT, 0);
     assert_eq!(tag[4..], 0xA000_000Cu32.to_le_bytes());
@@ -142,6 +143,21 @@ fn hard_links_share_their_share_counts() {
     held.link("second.rom").unwrap();
     let second = setup.with(r"\??\C:\Firmware\second.rom", OpenOptions::new().write());
     assert_eq!(second.map(|_| ()), Err(NtStatus::SHARING_VIOLATION));
+}
+
+#[test]
+fn each_hard_link_has_its_own_name_and_is_deleted_alone() {
+    let setup = Setup::new();
+    let first = setup.open(BOOT).unwrap();
+    first.link("second.rom").unwrap();
+    let delete = OpenOptions::new().access(AccessMask::DELETE);
+    let second = setup.with(r"\??\C:\Firmware\SECOND.rom", delete).unwrap();
+    let name = second.query(super::information::class::NAME, 100).unwrap();
+    assert_eq!(name[4..], crate::nt::unicode::bytes_of(r"\Firmware\second.rom"));
+    second.set_delete(true).unwrap();
+    drop((first, second));
+    assert!(setup.folder.path().join("Firmware/Boot.rom").exists());
+    assert!(!setup.folder.path().join("Firmware/second.rom").exists());
 }
 
 #[test]
@@ -226,7 +242,8 @@ fn reader_object(setup: &Setup, file: &ProgramFile) -> crate::nt::ob::ObjectRef 
 #[test]
 fn identity_survives_a_rename_and_names_the_volume() {
     let setup = Setup::new();
-    let file = setup.with(BOOT, OpenOptions::new().access(AccessMask::DELETE | AccessMask::FILE_READ_ATTRIBUTES)).unwrap();
+    let file =
+        setup.with(BOOT, OpenOptions::new().access(AccessMask::DELETE | AccessMask::FILE_READ_ATTRIBUTES)).unwrap();
     let before = file.query(super::information::class::ID, 24).unwrap();
     file.rename("Other.rom", false).unwrap();
     assert_eq!(file.query(super::information::class::ID, 24).unwrap(), before);

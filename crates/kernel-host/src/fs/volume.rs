@@ -18,7 +18,7 @@ const MAX_REPARSES: usize = 31;
 
 /// A mounted volume.
 #[derive(Debug)]
-pub struct Volume {
+pub(crate) struct Volume {
     /// Number in `\Device\HarddiskVolumeN`, from 1.
     pub(crate) number: u32,
     /// Drive letter, upper case.
@@ -49,6 +49,7 @@ pub(crate) struct NamedStream {
 
 /// Where a name led.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "lives for one look-up")]
 pub(crate) enum Found {
     /// To something that exists.
     Entry(Entry),
@@ -171,6 +172,7 @@ impl Volume {
     }
 }
 
+#[expect(clippy::large_enum_variant, reason = "lives for one step of a look-up")]
 enum Step {
     Found(Found),
     Link { index: usize, target: String },

@@ -2,6 +2,10 @@
 //!
 //! One connection is one simulated process, served by one thread. When the connection ends, the process ends: its handles
 //! are closed and the drivers see their disconnects, as when a process dies on Windows.
+#![allow(
+    clippy::doc_markdown,
+    reason = "prose is full of names of functions, statuses and callbacks; each in backticks reads worse"
+)]
 
 mod describe;
 mod session;

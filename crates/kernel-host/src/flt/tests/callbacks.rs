@@ -11,11 +11,11 @@ pub(super) fn operations(
     pre: flt::PFLT_PRE_OPERATION_CALLBACK,
     post: flt::PFLT_POST_OPERATION_CALLBACK,
 ) -> [FLT_OPERATION_REGISTRATION; 2] {
-    let entry = |MajorFunction, PreOperation, PostOperation| FLT_OPERATION_REGISTRATION {
-        MajorFunction,
+    let entry = |major, pre, post| FLT_OPERATION_REGISTRATION {
+        MajorFunction: major,
         Flags: 0,
-        PreOperation,
-        PostOperation,
+        PreOperation: pre,
+        PostOperation: post,
         Reserved1: std::ptr::null_mut(),
     };
     [entry(major, pre, post), entry(flt::IRP_MJ_OPERATION_END, None, None)]
@@ -55,7 +55,11 @@ fn a_pre_create_that_completes_keeps_the_file_system_out() {
 static POST_STATUS: AtomicI32 = AtomicI32::new(-1);
 static POST_CONTEXT: AtomicU32 = AtomicU32::new(0);
 
-unsafe extern "efiapi" fn pass_with_context(data: Data, _: *const flt::FLT_RELATED_OBJECTS, context: *mut PVOID) -> i32 {
+unsafe extern "efiapi" fn pass_with_context(
+    data: Data,
+    _: *const flt::FLT_RELATED_OBJECTS,
+    context: *mut PVOID,
+) -> i32 {
     let major = Raw::<u8>::at(Raw::<usize>::at(data.expose_provenance() + 16).read() + 4).read();
     assert_eq!(major, 3);
     Raw::of(context).write(Raw::<u8>::at(0x77).pointer().cast());
@@ -88,7 +92,11 @@ fn a_post_read_sees_the_outcome_and_its_completion_context() {
     setup.unregister(filter).unwrap();
 }
 
-unsafe extern "efiapi" fn context_without_callback(_: Data, _: *const flt::FLT_RELATED_OBJECTS, context: *mut PVOID) -> i32 {
+unsafe extern "efiapi" fn context_without_callback(
+    _: Data,
+    _: *const flt::FLT_RELATED_OBJECTS,
+    context: *mut PVOID,
+) -> i32 {
     Raw::of(context).write(Raw::<u8>::at(0x77).pointer().cast());
     flt::FLT_PREOP_SUCCESS_NO_CALLBACK
 }
@@ -120,6 +128,22 @@ fn answers_that_a_pre_create_must_not_give_are_found() {
         assert!(setup.process().create_file(BOOT, &OpenOptions::new()).is_err());
         assert_eq!(setup.bench.machine().finding().unwrap().rule, Rule::BadState);
     }
+}
+
+#[test]
+fn cached_reads_pass_a_filter_that_skips_them() {
+    let setup = Setup::new();
+    let mut operations = operations(3, Some(deny), None);
+    operations[0].Flags = 2;
+    let filter =
+        setup.filter_with(&FLT_REGISTRATION { OperationRegistration: operations.as_ptr(), ..FLT_REGISTRATION::EMPTY });
+    let process = setup.process();
+    let cached = process.create_file(BOOT, &OpenOptions::new()).unwrap();
+    assert_eq!(cached.read(0, 1), Ok(b"0".to_vec()));
+    let non_cached = process.create_file(BOOT, &OpenOptions::new().options(8)).unwrap();
+    assert_eq!(non_cached.read(0, 1), Err(NtStatus::ACCESS_DENIED));
+    drop((cached, non_cached));
+    setup.unregister(filter).unwrap();
 }
 
 #[test]

@@ -40,24 +40,7 @@ fn open_with(
     let at = |pointer: *mut u8| pointer.expose_provenance();
     let (handle_at, object_at) = (at((&raw mut handle).cast()), at((&raw mut object).cast()));
     let (block_at, attributes_at) = (at((&raw mut status_block).cast()), at((&raw const attributes).cast_mut().cast()));
-    type Create = extern "efiapi" fn(
-        usize,
-        usize,
-        usize,
-        usize,
-        u32,
-        usize,
-        usize,
-        usize,
-        u32,
-        u32,
-        u32,
-        u32,
-        usize,
-        u32,
-        u32,
-    ) -> NtStatus;
-    let create: Create = ddi!(FltCreateFileEx: fn(
+    let create = ddi!(FltCreateFileEx: fn(
         usize, usize, usize, usize, u32, usize, usize, usize, u32, u32, u32, u32, usize, u32, u32
     ) -> NtStatus);
     let status = setup.call("FltCreateFileEx", || {

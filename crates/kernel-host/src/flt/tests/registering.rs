@@ -85,7 +85,7 @@ unsafe extern "efiapi" fn setup_callback(
 ) -> NtStatus {
     let related = Raw::of(related.cast_mut()).read();
     assert!(related.Size == 48 && !related.Instance.is_null() && !related.Volume.is_null());
-    SETUP_FLAGS.store(flags | device_type << 8 | (file_system as u32) << 16, Ordering::SeqCst);
+    SETUP_FLAGS.store(flags | device_type << 8 | file_system.cast_unsigned() << 16, Ordering::SeqCst);
     NtStatus::SUCCESS
 }
 
