@@ -15,9 +15,9 @@ use crate::nt::raw::{Raw, field};
 use crate::nt::{current_process, unicode};
 
 exports! { pub(crate) EXPORTS in "fltmgr.sys":
-    FltCreateFile(max 0) = flt_create_file;
-    FltCreateFileEx(max 0) = flt_create_file_ex;
-    FltCreateFileEx2(max 0) = flt_create_file_ex2;
+    FltCreateFile(max 0, fails IO) = flt_create_file;
+    FltCreateFileEx(max 0, fails IO) = flt_create_file_ex;
+    FltCreateFileEx2(max 0, fails IO) = flt_create_file_ex2;
     FltClose(max 0) = flt_close;
 }
 

@@ -16,11 +16,11 @@ use crate::nt::raw::{Raw, field};
 use crate::process::HIGHEST_USER_ADDRESS;
 
 exports! { pub(crate) EXPORTS in "fltmgr.sys":
-    FltReadFile(max 0) = flt_read_file;
-    FltReadFileEx(max 0) = flt_read_file_ex;
-    FltWriteFile(max 0) = flt_write_file;
-    FltQueryInformationFile(max 0) = flt_query_information_file;
-    FltSetInformationFile(max 0) = flt_set_information_file;
+    FltReadFile(max 0, fails IO) = flt_read_file;
+    FltReadFileEx(max 0, fails IO) = flt_read_file_ex;
+    FltWriteFile(max 0, fails IO) = flt_write_file;
+    FltQueryInformationFile(max 0, fails IO) = flt_query_information_file;
+    FltSetInformationFile(max 0, fails IO) = flt_set_information_file;
 }
 
 /// `FLTFL_IO_OPERATION_*`.

@@ -19,8 +19,8 @@ use crate::nt::unicode;
 use crate::thread::Thread;
 
 exports! { pub(crate) EXPORTS in "fltmgr.sys":
-    FltRegisterFilter(max 1) = flt_register_filter;
-    FltStartFiltering(max 1) = flt_start_filtering;
+    FltRegisterFilter(max 1, fails RESOURCES) = flt_register_filter;
+    FltStartFiltering(max 1, fails RESOURCES) = flt_start_filtering;
     FltUnregisterFilter(max 1) = flt_unregister_filter;
 }
 

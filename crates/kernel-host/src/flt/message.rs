@@ -15,7 +15,7 @@ use crate::nt::raw::Raw;
 use crate::thread::Thread;
 
 exports! { pub(crate) EXPORTS in "fltmgr.sys":
-    FltSendMessage(max 1) = flt_send_message;
+    FltSendMessage(max 1, fails SEND) = flt_send_message;
 }
 
 /// How often a wait looks whether the machine has stopped.

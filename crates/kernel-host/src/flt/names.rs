@@ -21,8 +21,8 @@ use crate::nt::arena::{Access, pages_for};
 use crate::nt::raw::{Raw, field};
 
 exports! { pub(crate) EXPORTS in "fltmgr.sys":
-    FltGetFileNameInformation(max 1) = flt_get_file_name_information;
-    FltGetFileNameInformationUnsafe(max 1) = flt_get_file_name_information_unsafe;
+    FltGetFileNameInformation(max 1, fails RESOURCES) = flt_get_file_name_information;
+    FltGetFileNameInformationUnsafe(max 1, fails RESOURCES) = flt_get_file_name_information_unsafe;
     FltParseFileNameInformation(max 1) = flt_parse_file_name_information;
     FltReferenceFileNameInformation(max 1) = flt_reference_file_name_information;
     FltReleaseFileNameInformation(max 1) = flt_release_file_name_information;

@@ -21,7 +21,7 @@ use crate::process::Process;
 use crate::thread::Thread;
 
 exports! { pub(crate) EXPORTS in "fltmgr.sys":
-    FltCreateCommunicationPort(max 0) = flt_create_communication_port;
+    FltCreateCommunicationPort(max 0, fails RESOURCES) = flt_create_communication_port;
     FltCloseCommunicationPort(max 0) = flt_close_communication_port;
     FltCloseClientPort(max 0) = flt_close_client_port;
 }

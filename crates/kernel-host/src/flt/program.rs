@@ -10,7 +10,8 @@ use super::message::Message;
 use super::object::Rundown;
 use super::port::{self, ClientPort, Connection};
 use crate::finding::Rule;
-use crate::machine::Machine;
+use crate::machine::{Inner, Machine};
+use crate::nt::arena::PAGE;
 use crate::nt::raw::Raw;
 use crate::process::{HIGHEST_USER_ADDRESS, Placement, Process, Protection};
 use crate::thread::Thread;
@@ -108,6 +109,7 @@ impl PortConnection {
         let (mut returned, driver) = (0u32, &port.filter().driver);
         let returned_at = &raw mut returned;
         let cookie = port.cookie();
+        self.let_pages_vanish(&machine, &driver.name, [(input, input_length), (output, output_length)]);
         let status = Thread::enter(&machine, |thread| {
             let before = thread.set_process(Some(Arc::clone(&self.process)));
             let status = thread.call_driver(driver, "MessageNotifyCallback", 0, || {
@@ -136,6 +138,25 @@ impl PortConnection {
         }
         status.ok()?;
         Ok(returned)
+    }
+
+    /// Fault injection: another thread of the program frees a page of a buffer after the probe, for each buffer at its
+    /// start and at its end, where that is another page.
+    fn let_pages_vanish(&self, machine: &Inner, driver: &str, buffers: [(usize, u32); 2]) {
+        const WHAT: [[&str; 2]; 2] = [
+            ["the start of the input buffer vanishes", "the end of the input buffer vanishes"],
+            ["the start of the output buffer vanishes", "the end of the output buffer vanishes"],
+        ];
+        for ((start, length), what) in buffers.into_iter().zip(WHAT) {
+            let Some(last) = start.checked_add(length.saturating_sub(1) as usize).filter(|_| length != 0) else { continue };
+            let ends: &[usize] = if start / PAGE == last / PAGE { &[start] } else { &[start, last] };
+            for (address, what) in ends.iter().zip(what) {
+                if machine.faults.of_callback(driver, "MessageNotifyCallback", what) {
+                    // A page that the program never had is as good as gone.
+                    let _vanished = self.process.memory().protect(*address, 1, Protection::NoAccess);
+                }
+            }
+        }
     }
 
     /// FilterGetMessage: the driver's next message, waited for at most `patience`.

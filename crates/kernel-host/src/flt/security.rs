@@ -14,7 +14,7 @@ use crate::nt::raw::Raw;
 use crate::process::Token;
 
 exports! { pub(crate) EXPORTS in "fltmgr.sys":
-    FltBuildDefaultSecurityDescriptor(max 1) = flt_build_default_security_descriptor;
+    FltBuildDefaultSecurityDescriptor(max 1, fails RESOURCES) = flt_build_default_security_descriptor;
     FltFreeSecurityDescriptor(max 1) = flt_free_security_descriptor;
 }
 

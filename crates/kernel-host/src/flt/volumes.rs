@@ -14,16 +14,16 @@ use crate::nt::raw::{Raw, field};
 use crate::nt::unicode;
 
 exports! { pub(crate) EXPORTS in "fltmgr.sys":
-    FltGetVolumeFromName(max 0) = flt_get_volume_from_name;
-    FltGetVolumeFromFileObject(max 1) = flt_get_volume_from_file_object;
+    FltGetVolumeFromName(max 0, fails RESOURCES) = flt_get_volume_from_name;
+    FltGetVolumeFromFileObject(max 1, fails BUSY) = flt_get_volume_from_file_object;
     FltGetVolumeFromInstance(max 1) = flt_get_volume_from_instance;
     FltGetVolumeName(max 1) = flt_get_volume_name;
-    FltGetVolumeGuidName(max 0) = flt_get_volume_guid_name;
+    FltGetVolumeGuidName(max 0, fails RESOURCES) = flt_get_volume_guid_name;
     FltEnumerateVolumes(max 1) = flt_enumerate_volumes;
     FltEnumerateInstances(max 1) = flt_enumerate_instances;
     FltGetVolumeInstanceFromName(max 1) = flt_get_volume_instance_from_name;
-    FltGetFilterFromInstance(max 1) = flt_get_filter_from_instance;
-    FltObjectReference(max 2) = flt_object_reference;
+    FltGetFilterFromInstance(max 1, fails BUSY) = flt_get_filter_from_instance;
+    FltObjectReference(max 2, fails BUSY) = flt_object_reference;
     FltObjectDereference(max 2) = flt_object_dereference;
 }
 

@@ -14,8 +14,8 @@ use crate::nt::raw::Raw;
 use crate::thread::Thread;
 
 exports! { pub(crate) EXPORTS in "fltmgr.sys":
-    FltAllocateGenericWorkItem(max 2) = flt_allocate_generic_work_item;
-    FltQueueGenericWorkItem(max 2) = flt_queue_generic_work_item;
+    FltAllocateGenericWorkItem(max 2, fails NULL) = flt_allocate_generic_work_item;
+    FltQueueGenericWorkItem(max 2, fails BUSY) = flt_queue_generic_work_item;
     FltFreeGenericWorkItem(max 2) = flt_free_generic_work_item;
 }
 
