@@ -113,8 +113,12 @@ impl<P: Platform> Registry<P> {
         }
         for entry in self.entries.iter().filter(|entry| entry.is_same_file(key)) {
             match &entry.state {
-                // A complete image serves whoever can do with its memory; its digest is compared by the caller.
-                State::Staged(image) if image.highest_address() <= key.highest_address => {
+                // A complete image serves whoever can do with its memory and does not know better: clocks of file systems are
+                // coarse, so a file that was rewritten in place at once can look like the one that was read.
+                State::Staged(image)
+                    if image.highest_address() <= key.highest_address
+                        && key.expected.is_none_or(|expected| expected == *image.sha256()) =>
+                {
                     return Ok(Found::Staged(image.clone()));
                 }
                 // A job may fail for its digest's sake, so only those who expect the same may depend on it.

@@ -54,13 +54,19 @@ fn policy_decides_about_digests() {
 }
 
 #[test]
-fn digest_is_also_checked_against_an_image_that_is_there() {
+fn file_that_looks_the_same_but_should_not_be_is_read_again() {
     let bench = Bench::new(Policy::Unsigned);
-    bench.stage(r"\Device\V1\abc", &mut File::new(1, b"abc")).unwrap();
-    let mut again = File::new(1, b"abc");
-    let failure = bench.stage_expecting(r"\Device\V1\abc", &mut again, Some([0; 32])).err().unwrap();
-    assert_eq!(failure.error, Error::DigestMismatch);
-    assert_eq!(again.reads, 0);
+    let old = bench.stage(r"\Device\V1\abc", &mut File::new(1, b"old")).unwrap();
+    let mut same = File::new(1, b"old");
+    let failure = bench.stage_expecting(r"\Device\V1\abc", &mut same, Some(sha256(ABC_SHA256))).err().unwrap();
+    assert_eq!((failure.error, same.reads), (Error::DigestMismatch, 1));
+    assert_eq!(bench.images.len(), 1, "the image that was there stays");
+    // Rewritten within one tick of the file system's clock: same file, same length, same time.
+    let mut rewritten = File::new(1, b"abc");
+    let new = bench.stage_expecting(r"\Device\V1\abc", &mut rewritten, Some(sha256(ABC_SHA256))).unwrap();
+    assert_eq!(new.image.bytes(), b"abc");
+    assert_ne!(new.image.id(), old.image.id());
+    assert_eq!(bench.images.len(), 1, "the new image is in the old one's place");
 }
 
 #[test]
