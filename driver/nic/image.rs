@@ -13,8 +13,8 @@ use crate::kernel::platform::Kernel;
 use crate::kernel::{time, upcase};
 use crate::port::CHUNK_BYTES;
 use crate::state::State;
-use broker::policy::{BareName, SearchPath};
-use broker::staging::{HandedOut, ImageId, Job, ListedState, OwnerId, Policy, Sha256, StageRequest, Which};
+use broker::policy::BareName;
+use broker::staging::{HandedOut, Job, Named, OwnerId, Policy, Sha256, StageRequest, Which};
 use broker::{Error, Time};
 use core::sync::atomic::AtomicU32;
 use fltmgr::Passive;
@@ -64,20 +64,16 @@ fn find(
     let deadline = time::now().after_milliseconds(request.timeout_ms);
     let search_path = state.roots.search_path(state.filter(), passive)?;
     loop {
-        match look_up(state, &search_path, name)? {
-            Match::Staged(id) => {
-                let image = state.images.open(Which::Id(id), consumer.name())?;
-                if image.highest_address() <= request.highest_address {
-                    return Ok(image);
-                }
+        match state.images.open_named(&search_path, name, consumer.name())? {
+            Named::Staged(image) if image.highest_address() <= request.highest_address => return Ok(image),
+            Named::Staged(image) => {
                 // The same bytes, in memory that this device can reach. The digest says that they are the same.
                 let expected = Some(*image.sha256());
-                let name = image.name();
-                return stage(state, consumer, request, name, expected, deadline, passive);
+                return stage(state, consumer, request, image.name(), expected, deadline, passive);
             }
-            Match::UnderWay if time::now() < deadline => time::sleep(POLL_MS, passive),
-            Match::UnderWay => return Err(Error::TimedOut),
-            Match::Nothing => break,
+            Named::UnderWay if time::now() < deadline => time::sleep(POLL_MS, passive),
+            Named::UnderWay => return Err(Error::TimedOut),
+            Named::Nothing => break,
         }
     }
     if state.policy != Policy::Unsigned.code() {
@@ -97,52 +93,6 @@ fn find(
 fn is_missing(status: nt_types::NtStatus) -> bool {
     use nt_types::NtStatus as Status;
     matches!(status, Status::OBJECT_NAME_NOT_FOUND | Status::OBJECT_PATH_NOT_FOUND | Status::NO_SUCH_FILE)
-}
-
-/// What there is under a name.
-enum Match {
-    Staged(ImageId),
-    UnderWay,
-    Nothing,
-}
-
-/// Looks through the registry: root by root, and then, for a name without a folder, in every folder below a root.
-fn look_up(state: &State, search_path: &SearchPath, name: BareName<'_>) -> Result<Match, Error> {
-    for candidate in search_path.candidates(name) {
-        let candidate = candidate?;
-        match matching(state, |staged| same(staged, candidate.units())) {
-            Match::Nothing => {}
-            found => return Ok(found),
-        }
-    }
-    Ok(matching(state, |staged| {
-        // Behind a separator: `e1000.rom` is not the end of `be1000.rom`.
-        let start = staged.len().checked_sub(name.units().len());
-        start
-            .and_then(|start| staged.split_at_checked(start))
-            .is_some_and(|(folder, last)| folder.last() == Some(&u16::from(b'\\')) && same(last, name.units()))
-    }))
-}
-
-/// The first image whose name fits; a complete one before one that is being made.
-fn matching(state: &State, fits: impl Fn(&[u16]) -> bool) -> Match {
-    let mut found = Match::Nothing;
-    let mut cursor = ImageId(0);
-    while let Some(listed) = state.images.next(cursor) {
-        cursor = listed.id;
-        if fits(listed.name.units()) {
-            match listed.state {
-                ListedState::Staged(_) => return Match::Staged(listed.id),
-                ListedState::UnderWay(_) => found = Match::UnderWay,
-            }
-        }
-    }
-    found
-}
-
-/// Whether two prepared names are the same to a file system.
-fn same(left: &[u16], right: &[u16]) -> bool {
-    left.len() == right.len() && left.iter().zip(right).all(|(l, r)| upcase::upcase(*l) == upcase::upcase(*r))
 }
 
 /// Stages a file for this driver, and hands it out.

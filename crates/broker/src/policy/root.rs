@@ -93,6 +93,21 @@ impl SearchPath {
         if self.roots.iter().any(|root| root.contains(file, &upcase)) { Ok(()) } else { Err(Error::OutsideRoots) }
     }
 
+    /// How well the file `name` fits what a driver calls `bare`, less being better: the position of the root that it
+    /// lies in directly, or the number of roots where it lies in some folder below one. `None` where it is another file.
+    ///
+    /// Needs no memory, so it can be asked under a lock. `upcase` is `RtlUpcaseUnicodeChar`.
+    pub fn rank(&self, name: &[u16], bare: BareName<'_>, upcase: impl Fn(u16) -> u16) -> Option<usize> {
+        let (folder, last) = name.split_at_checked(name.len().checked_sub(bare.units().len())?)?;
+        // Behind a separator: `e1000.rom` is not the end of `be1000.rom`.
+        let folder = folder.strip_suffix(&[BACKSLASH])?;
+        if !same_name(last, bare.units(), &upcase) {
+            return None;
+        }
+        let root = self.roots.iter().position(|root| same_name(folder, root.units(), &upcase));
+        Some(root.unwrap_or(self.roots.len()))
+    }
+
     /// The names that a bare name may mean, best first.
     pub fn candidates<'a>(&'a self, bare: BareName<'a>) -> impl Iterator<Item = Result<Name, Error>> + 'a {
         self.roots.iter().map(move |root| root.join(bare))
@@ -158,5 +173,22 @@ mod tests {
         let file = units(r"\Device\V3\a");
         assert_eq!(path.check(DeviceName::from_normalized(&file).unwrap(), upcase), Err(Error::OutsideRoots));
         assert_eq!(path.check(DeviceName::from_normalized(names[1].units()).unwrap(), upcase), Ok(()));
+    }
+
+    #[test]
+    fn images_fit_a_bare_name_best_where_their_root_comes_first() {
+        let mut path = SearchPath::new();
+        for root in [r"\Device\V1\First", r"\Device\V2\Second"] {
+            path.push(Root::from_normalized(&units(root)).unwrap()).unwrap();
+        }
+        let rank = |name: &str, bare: &str| path.rank(&units(name), BareName::parse(&units(bare)).unwrap(), upcase);
+        assert_eq!(rank(r"\Device\V1\First\a.rom", "A.ROM"), Some(0));
+        assert_eq!(rank(r"\device\v2\SECOND\a.rom", "a.rom"), Some(1));
+        assert_eq!(rank(r"\Device\V1\First\deep\a.rom", "a.rom"), Some(2));
+        assert_eq!(rank(r"\Device\V1\First\deep\a.rom", r"deep\a.rom"), Some(0));
+        assert_eq!(rank(r"\Device\V1\First\ba.rom", "a.rom"), None);
+        assert_eq!(rank(r"\Device\V1\First\a.rom", "b.rom"), None);
+        assert_eq!(rank("a.rom", "a.rom"), None, "no folder at all");
+        assert_eq!(rank("rom", "a.rom"), None, "shorter than what is looked for");
     }
 }

@@ -7,9 +7,9 @@ use super::owners::{Owners, Payment};
 use super::read::read_and_hash;
 use super::registry::{Found, Key, Registry};
 use super::{
-    Failure, HandedOut, Image, ImageId, Job, Listed, OwnerId, Phase, Policy, Sha256, Unstage, Unstaged, Which,
+    Failure, HandedOut, Image, ImageId, Job, Listed, Named, OwnerId, Phase, Policy, Sha256, Unstage, Unstaged, Which,
 };
-use crate::policy::DeviceName;
+use crate::policy::{BareName, DeviceName, SearchPath};
 use crate::{
     Budget, Error, FileFacts, ImageAllocator, IrqlLock, Limits, Name, Platform, Shared, Source, WritableMemory,
 };
@@ -112,6 +112,20 @@ impl<P: Platform> Images<P> {
         let mut handed_out = self.registry.lock().hand_out(which)?;
         handed_out.record(&consumer);
         Ok(handed_out)
+    }
+
+    /// As [`open`](Self::open), by a name without a place. Found and handed out in one step: an image that is replaced or
+    /// unstaged meanwhile is either still given out or not found, never lost in between. `PASSIVE_LEVEL`.
+    ///
+    /// `name` has to be known to the platform's [`upcase`](Platform::upcase). [`Error::ConsumerName`], [`Error::SessionEnded`].
+    #[inline(never)]
+    pub fn open_named(&self, path: &SearchPath, name: BareName<'_>, consumer: &[u16]) -> Result<Named<P>, Error> {
+        let consumer = Consumer::new(consumer)?;
+        let mut named = self.registry.lock().hand_out_named(path, name)?;
+        if let Named::Staged(handed_out) = &mut named {
+            handed_out.record(&consumer);
+        }
+        Ok(named)
     }
 
     /// Takes an image away from newcomers. `PASSIVE_LEVEL`.

@@ -36,7 +36,7 @@ pub use image::{HandedOut, Image, ImageId};
 pub use images::{Images, StageRequest, Staged};
 pub use job::{Failure, Job, Progress};
 pub use owners::OwnerId;
-pub use registry::{Listed, ListedState, Unstage, Unstaged, Which};
+pub use registry::{Listed, ListedState, Named, Unstage, Unstaged, Which};
 
 /// A SHA-256 value.
 pub type Sha256 = [u8; 32];

@@ -4,6 +4,7 @@ use super::image::{HandedOut, Memory};
 use super::{Image, ImageId, Job, Sha256};
 use crate::fixed_vec::FixedVec;
 use crate::name::same_name;
+use crate::policy::{BareName, SearchPath};
 use crate::{Error, FileIdentity, Name, Platform, Shared};
 
 /// What the lock of [`Images`](super::Images) protects. Nothing here allocates, waits or drops an image: what
@@ -45,6 +46,16 @@ pub(super) enum Found<P: Platform> {
     UnderWay(Shared<Job<P>>),
     /// Nobody is: the caller has been registered to make it, under this number.
     Lead(ImageId),
+}
+
+/// What there is under the name that a driver asks for.
+pub enum Named<P: Platform> {
+    /// An image, handed out.
+    Staged(HandedOut<P>),
+    /// Nothing yet, but it is being staged.
+    UnderWay,
+    /// Nothing.
+    Nothing,
 }
 
 /// Which image is meant.
@@ -180,6 +191,23 @@ impl<P: Platform> Registry<P> {
             return Err(Error::SessionEnded);
         }
         self.staged().find(|image| is_meant(which, image)).map(HandedOut::new).ok_or(Error::ImageNotFound)
+    }
+
+    /// Hands out the image that a driver means by `bare`: of the best rank ([`SearchPath::rank`]), a complete one before one
+    /// that is being made. [`Error::SessionEnded`] after [`close`](Self::close).
+    pub(super) fn hand_out_named(&self, path: &SearchPath, bare: BareName<'_>) -> Result<Named<P>, Error> {
+        if self.closed {
+            return Err(Error::SessionEnded);
+        }
+        let fitting = self.entries.iter().filter_map(|entry| {
+            let rank = path.rank(entry.key.name.units(), bare, P::upcase)?;
+            Some(((rank, matches!(entry.state, State::UnderWay(_)), entry.id), entry))
+        });
+        Ok(match fitting.min_by_key(|(order, _)| *order).map(|(_, entry)| &entry.state) {
+            Some(State::Staged(image)) => Named::Staged(HandedOut::new(image)),
+            Some(State::UnderWay(_)) => Named::UnderWay,
+            None => Named::Nothing,
+        })
     }
 
     /// Takes an image out. [`Error::ImageNotFound`] (`STATUS_NOT_FOUND`), [`Error::ImageInUse`] (`STATUS_DEVICE_BUSY`).

@@ -4,6 +4,7 @@ use std::vec::Vec;
 
 use super::fakes::{Bench, File, Plain};
 use super::*;
+use crate::policy::{BareName, Root, SearchPath};
 
 const NAME: &str = r"\Device\V1\a";
 
@@ -91,4 +92,36 @@ fn close_takes_out_what_nobody_holds_and_refuses_the_rest() {
     bench.images.close();
     assert!(bench.images.is_empty());
     assert_eq!(bench.live_memories(), 0);
+}
+
+#[test]
+fn driver_is_given_the_image_of_the_best_root_and_waits_for_one_that_is_coming() {
+    let bench = Bench::new(Policy::Unsigned);
+    let mut path = SearchPath::new();
+    for root in [r"\Device\V1\First", r"\Device\V1\Second"] {
+        path.push(Root::from_normalized(&units(root)).unwrap()).unwrap();
+    }
+    let bare = units("a.rom");
+    let open = || bench.images.open_named(&path, BareName::parse(&bare).unwrap(), &units("nic")).unwrap();
+    assert!(matches!(open(), Named::Nothing));
+    bench.stage(r"\Device\V1\Second\A.ROM", &mut File::new(2, b"second")).unwrap();
+    let Named::Staged(second) = open() else { panic!("it is staged") };
+    assert_eq!((second.bytes(), second.holders()), (&b"second"[..], 1));
+    let (started, has_started) = std::sync::mpsc::channel();
+    let (release, gate) = std::sync::mpsc::channel::<()>();
+    let mut coming = File::new(1, b"first").before_read(move || {
+        let _ = started.send(());
+        let _ = gate.recv();
+    });
+    std::thread::scope(|scope| {
+        let staging = scope.spawn(|| bench.stage(r"\Device\V1\First\a.rom", &mut coming).is_ok());
+        has_started.recv().unwrap();
+        assert!(matches!(open(), Named::UnderWay), "the better root is about to have one");
+        drop(release);
+        assert!(staging.join().unwrap());
+    });
+    let Named::Staged(first) = open() else { panic!("it is staged") };
+    assert_eq!(first.bytes(), b"first");
+    bench.images.close();
+    assert_eq!(bench.images.open_named(&path, BareName::parse(&bare).unwrap(), &[]).err(), Some(Error::SessionEnded));
 }
