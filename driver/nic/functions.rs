@@ -29,21 +29,27 @@ pub(super) fn table(context: *mut c_void) -> FWBROKER_INTERFACE {
     }
 }
 
-/// Counts the call and finds who calls.
-fn enter(context: *mut c_void) -> Option<(Call, Shared<Consumer>)> {
-    let call = state::enter()?;
+/// Finds who makes a counted call.
+fn caller(call: Option<Call>, context: *mut c_void) -> Option<(Call, Shared<Consumer>)> {
+    let call = call?;
     let consumer = Consumer::of_context(&call, context)?;
     Some((call, consumer))
 }
 
+/// As [`caller`], for what is done with something that the caller has: let in while the driver is leaving, too. An
+/// unload that is about to be refused must not lose anybody's close or dereference.
+fn holder(context: *mut c_void) -> Option<(Call, Shared<Consumer>)> {
+    caller(state::enter_to_leave(), context)
+}
+
 unsafe extern "efiapi" fn reference(context: *mut c_void) {
-    if let Some((_call, consumer)) = enter(context) {
+    if let Some((_call, consumer)) = holder(context) {
         consumer.reference();
     }
 }
 
 unsafe extern "efiapi" fn dereference(context: *mut c_void) {
-    if let Some((call, consumer)) = enter(context) {
+    if let Some((call, consumer)) = holder(context) {
         consumer.dereference(&call);
     }
 }
@@ -57,7 +63,7 @@ unsafe extern "efiapi" fn open(
 ) -> NtStatus {
     // Opening reads files and waits. A driver that forgot is told so, instead of hanging the machine.
     let Some(passive) = Passive::check() else { return NtStatus::INVALID_DEVICE_STATE };
-    let Some((call, consumer)) = enter(context) else { return NtStatus::SHUTDOWN_IN_PROGRESS };
+    let Some((call, consumer)) = caller(state::enter(), context) else { return NtStatus::SHUTDOWN_IN_PROGRESS };
     // SAFETY: the caller's name is NULL or valid during the call (FWBROKER_OPEN).
     let name = match unsafe { image_name(name) } {
         Ok(name) => name,
@@ -113,14 +119,14 @@ unsafe extern "efiapi" fn unmap(context: *mut c_void, handle: u64) -> NtStatus {
 }
 
 unsafe extern "efiapi" fn close(context: *mut c_void, handle: u64) -> NtStatus {
-    let Some((call, consumer)) = enter(context) else { return NtStatus::INVALID_HANDLE };
+    let Some((call, consumer)) = holder(context) else { return NtStatus::INVALID_HANDLE };
     let closed = find(&call.table, &consumer, handle).and_then(Pinned::close);
     closed.map_or_else(Error::status, |()| NtStatus::SUCCESS)
 }
 
 /// Runs `action` on the image behind a handle of the caller's. IRQL <= DISPATCH_LEVEL.
 fn with_image(context: *mut c_void, handle: u64, action: impl FnOnce(&OpenImage) -> NtStatus) -> NtStatus {
-    let Some((call, consumer)) = enter(context) else { return NtStatus::INVALID_HANDLE };
+    let Some((call, consumer)) = holder(context) else { return NtStatus::INVALID_HANDLE };
     match find(&call.table, &consumer, handle) {
         Ok(pinned) => match &*pinned {
             Entry::Image(image) => action(image),
