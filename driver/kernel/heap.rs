@@ -3,7 +3,7 @@
 //! The compiler does not always see that a `push` after `try_reserve` cannot grow, nor that a boxed slice need not shrink; it
 //! links the panic for the case that it does. These few functions have no such case.
 
-use alloc::alloc::{Layout, alloc, dealloc};
+use alloc::alloc::{Layout, alloc, alloc_zeroed, dealloc};
 use alloc::vec::Vec;
 use broker::Error;
 
@@ -22,17 +22,36 @@ pub(crate) fn boxed<T>(value: T) -> Result<*mut T, Error> {
     Ok(place)
 }
 
-/// Drops and frees what [`boxed`] made; NULL is left alone.
+/// A value of zeros on the heap, which never was on the stack. Freed with [`free`].
+///
+/// [`Error::OutOfMemory`] (`STATUS_INSUFFICIENT_RESOURCES`).
+pub(crate) fn zeroed_box<T: Zeroable>() -> Result<*mut T, Error> {
+    const { assert!(size_of::<T>() > 0 && align_of::<T>() <= 16, "pool aligns to 16 bytes") };
+    // SAFETY: the size is not zero.
+    let place = unsafe { alloc_zeroed(Layout::new::<T>()) }.cast::<T>();
+    if place.is_null() { Err(Error::OutOfMemory) } else { Ok(place) }
+}
+
+/// Types of which zeros are a value.
 ///
 /// # Safety
-/// `place` is NULL, or comes from [`boxed`] and is not used by anybody any more.
+/// Any instance of the type may be all zero bytes.
+pub(crate) unsafe trait Zeroable {}
+
+// SAFETY: zero is a number.
+unsafe impl<const N: usize> Zeroable for [u16; N] {}
+
+/// Drops and frees what [`boxed`] or [`zeroed_box`] made; NULL is left alone.
+///
+/// # Safety
+/// `place` is NULL, or comes from [`boxed`] or [`zeroed_box`] and is not used by anybody any more.
 pub(crate) unsafe fn free<T>(place: *mut T) {
     if place.is_null() {
         return;
     }
     // SAFETY: a live value that nobody uses (the caller's word).
     unsafe { place.drop_in_place() };
-    // SAFETY: allocated by `boxed` with this very layout.
+    // SAFETY: allocated with this very layout.
     unsafe { dealloc(place.cast(), Layout::new::<T>()) };
 }
 

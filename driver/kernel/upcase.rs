@@ -51,12 +51,14 @@ pub(crate) fn free() {
 }
 
 fn publish(cell: &AtomicPtr<Block>, high: u8, _passive: Passive) -> Result<(), Error> {
-    let mut units: Block = [0; 256];
-    for (low, upper) in (0_u8..=u8::MAX).zip(&mut units) {
+    // Filled where it stays: half a kilobyte is too much for a kernel stack.
+    let block = heap::zeroed_box::<Block>()?;
+    // SAFETY: just made, and not known to anybody else (rule: zeroed_box).
+    let units = unsafe { &mut *block };
+    for (low, upper) in (0_u8..=u8::MAX).zip(units) {
         // SAFETY: PASSIVE_LEVEL; any unit is a valid argument (rule: RtlUpcaseUnicodeChar).
         *upper = unsafe { RtlUpcaseUnicodeChar(u16::from_be_bytes([high, low])) };
     }
-    let block = heap::boxed(units)?;
     // Somebody else may have been faster; theirs is as good.
     if cell.compare_exchange(ptr::null_mut(), block, Ordering::AcqRel, Ordering::Acquire).is_err() {
         // SAFETY: made above, and not published.
