@@ -65,6 +65,14 @@ impl Bench {
         Self { machine, disk }
     }
 
+    /// A machine on which fwbroker is installed, with the settings of its INF, and not loaded.
+    #[must_use]
+    pub fn installed() -> Self {
+        let bench = Self::without_broker();
+        bench.install("fwbroker.sys");
+        bench
+    }
+
     /// A machine on which fwbroker is installed but its filter instances are missing; not loaded.
     #[must_use]
     pub fn without_instances() -> Self {
@@ -84,10 +92,15 @@ impl Bench {
         self.machine.install_service(&folder.join(driver), None).expect("the package installs");
     }
 
+    /// Installs samplenic.sys.
+    pub fn install_nic_driver(&self) {
+        self.install("samplenic.sys");
+    }
+
     /// Installs and loads samplenic.sys, once.
     pub fn load_nic_driver(&self) {
         if self.machine.is_device_service(NIC_SERVICE).is_err() {
-            self.install("samplenic.sys");
+            self.install_nic_driver();
             self.machine.load_driver(NIC_SERVICE).expect("samplenic.sys loads");
         }
     }
@@ -120,6 +133,12 @@ impl Bench {
     /// Loads fwbroker.sys.
     pub fn load(&self) {
         self.machine.load_driver(SERVICE).expect("fwbroker.sys loads");
+    }
+
+    /// Whether fwbroker.sys is loaded.
+    #[must_use]
+    pub fn is_loaded(&self) -> bool {
+        self.machine.drivers().iter().any(|driver| driver.service == SERVICE)
     }
 
     /// Tries to load fwbroker.sys.

@@ -1,6 +1,6 @@
 //! The sample NIC, plugged into a machine.
 
-use kernel_host::{Adapter, AdapterError};
+use kernel_host::{Adapter, AdapterError, PlugInError};
 
 use crate::Bench;
 
@@ -47,15 +47,26 @@ impl Nic {
         Ok(Self { adapter })
     }
 
+    /// As [`add`](Self::add) where everything may fail, the load of the installed driver too.
+    pub fn try_add(bench: &Bench, firmware: &str) -> Result<Self, PlugInError> {
+        let adapter = bench.machine().plug_in("samplenic", "nic0", &[("FirmwareName", firmware)])?;
+        Ok(Self { adapter })
+    }
+
     /// What the device booted with.
     ///
     /// # Panics
     /// When the driver does not answer.
     #[must_use]
     pub fn boot_report(&self) -> BootReport {
-        let answer = self.adapter.oid_query(OID_SAMPLENIC_BOOT_REPORT, BOOT_REPORT_BYTES).expect("the driver reports");
+        self.try_boot_report().expect("the driver reports")
+    }
+
+    /// What the device booted with, if its driver answers.
+    pub fn try_boot_report(&self) -> Result<BootReport, AdapterError> {
+        let answer = self.adapter.oid_query(OID_SAMPLENIC_BOOT_REPORT, BOOT_REPORT_BYTES)?;
         let number = |at: usize| u32::from_le_bytes(answer[at..at + 4].try_into().expect("four bytes"));
-        BootReport {
+        Ok(BootReport {
             source: match number(4) {
                 1 => Source::Broker,
                 2 => Source::NdisOpenFile,
@@ -64,7 +75,7 @@ impl Nic {
             bytes: u64::from_le_bytes(answer[8..16].try_into().expect("eight bytes")),
             crc32: number(16),
             sha256: answer[24..56].try_into().expect("32 bytes"),
-        }
+        })
     }
 
     /// Unplugs it.

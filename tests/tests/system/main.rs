@@ -4,6 +4,7 @@
 //! handle, no pool byte, no reference, no mapping.
 
 mod cli;
+mod faults;
 mod files;
 mod handles;
 mod lifetime;

@@ -153,3 +153,25 @@ fn a_write_past_a_pool_block_is_pool_corruption() {
     let finding = bench.run(|| poke(page + 4096, 1)).unwrap_err().0;
     assert_eq!(finding.rule, Rule::PoolCorruption, "{}", finding.message);
 }
+
+#[test]
+fn a_call_that_fails_by_injection_returns_to_the_driver_and_does_nothing() {
+    let (bench, image) = bench();
+    let raise: extern "efiapi" fn(NtStatus, *mut [u32; 2]) -> u32 = function(&image, "raise");
+    let faults = &bench.machine().inner().faults;
+    faults.arm(vec![1], false);
+    let mut log = [[0_u32; 2]; 2];
+    let [first, second] = &mut log;
+    bench
+        .run(|| {
+            raise(NtStatus::INVALID_PARAMETER, first);
+            raise(NtStatus::INVALID_PARAMETER, second);
+        })
+        .unwrap();
+    let sites = faults.disarm().sites;
+    assert_eq!(log[0][0], NtStatus::INVALID_PARAMETER.bits(), "the first call raised");
+    assert_eq!(log[1][0], 0, "the second did not");
+    assert_eq!((sites.len(), sites[0].1.call), (1, "KernelHostTestRaise"));
+    let entry = bench.machine().trace().pop().unwrap();
+    assert!(entry.detail.contains("INSUFFICIENT_RESOURCES"), "{entry}");
+}

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use super::trial::{Outcome, Trial};
 use super::Site;
+use super::trial::{Outcome, Trial};
 use crate::machine::Machine;
 
 /// Names the sites that fail in the only run to be made, as `17` or `17+40`.
@@ -25,8 +25,8 @@ pub struct Sweep {
 pub struct Broken {
     /// Numbers of the sites that failed in it; empty in the run that only counts.
     pub plan: Vec<usize>,
-    /// Those sites, as far as they were reached.
-    pub sites: Vec<Site>,
+    /// Those sites with their numbers, as far as they were reached.
+    pub sites: Vec<(usize, Site)>,
     /// The finding, the leak, or what the scenario says.
     pub problem: String,
 }
@@ -34,7 +34,7 @@ pub struct Broken {
 /// How a sweep went.
 #[derive(Debug, Default)]
 pub struct SweepReport {
-    /// Sites that the scenario comes past when nothing fails, by number.
+    /// Sites that the scenario comes past when nothing fails, by number; those that failed, when one run is replayed.
     pub sites: Vec<Site>,
     /// How many of them were reached and failed.
     pub exercised: usize,
@@ -90,7 +90,15 @@ impl Sweep {
         let started = Instant::now();
         let mut report = SweepReport { seed: self.seed, ..SweepReport::default() };
         if let Some(plan) = replayed() {
-            report.judge(plan.clone(), Trial::run(plan, true, &scenario));
+            let outcome = Trial::run(plan.clone(), true, &scenario);
+            report.sites = outcome
+                .sites
+                .iter()
+                .filter(|(number, _)| plan.contains(number))
+                .map(|(_, site)| site.clone())
+                .collect();
+            report.exercised = report.sites.len();
+            report.judge(plan, outcome);
         } else {
             self.run_all(&scenario, &mut report);
         }
@@ -143,9 +151,8 @@ impl SweepReport {
         if let Some(problem) = outcome.problem {
             let hit = outcome.sites.into_iter().filter(|(number, _)| plan.contains(number));
             // With its stack, where the counting run saw the same site.
-            let describe = |(number, site): (usize, Site)| match self.sites.get(number) {
-                Some(counted) if *counted == site => counted.clone(),
-                _ => site,
+            let describe = |(number, site): (usize, Site)| {
+                (number, self.sites.get(number).filter(|counted| **counted == site).cloned().unwrap_or(site))
             };
             let sites = hit.map(describe).collect();
             self.broken.push(Broken { plan, sites, problem });
@@ -185,7 +192,7 @@ impl fmt::Display for Broken {
             return write!(f, "broken without any fault: {problem}");
         }
         let numbers = plan.iter().map(ToString::to_string).collect::<Vec<_>>().join("+");
-        for (number, site) in plan.iter().zip(sites) {
+        for (number, site) in sites {
             writeln!(f, "site {number}: {site}")?;
         }
         writeln!(f, "  {}", problem.trim_end().replace('\n', "\n  "))?;

@@ -42,10 +42,16 @@ impl Trial {
         }
     }
 
-    /// Whether this run only counts, so that everything in it succeeds.
-    #[must_use]
-    pub fn is_counting(&self) -> bool {
-        self.plan.is_empty()
+    /// Takes the result of something that may fail because of a fault: `None` when it did.
+    ///
+    /// # Panics
+    /// When it failed in the run that only counts, where nothing is made to fail: the scenario would try less than it seems to.
+    pub fn attempt<T, E: std::fmt::Debug>(&self, result: Result<T, E>) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(error) if self.plan.is_empty() => panic!("without any fault, this failed: {error:?}"),
+            Err(_) => None,
+        }
     }
 
     /// Runs the scenario, and looks at what it leaves.

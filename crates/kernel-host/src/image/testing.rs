@@ -12,7 +12,7 @@ use nt_types::NtStatus;
 mod code;
 
 exports! { pub(crate) TABLE in "ntoskrnl.exe":
-    KernelHostTestRaise(max 2) = raise;
+    KernelHostTestRaise(max 2, fails RESOURCES) = raise;
 }
 
 /// Raises the status it is given, as `ExRaiseStatus` does.
