@@ -11,6 +11,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 mod arch;
+mod bench;
 mod check;
 mod demo;
 mod driver;
@@ -57,6 +58,11 @@ enum Task {
         #[arg(long = "image", value_name = "FILE")]
         images: Vec<std::path::PathBuf>,
     },
+    /// Measure; the machine should have nothing else to do.
+    Bench {
+        #[command(subcommand)]
+        bench: bench::Bench,
+    },
     /// Fetch the NIC firmware images that the demo uses into target/firmware/ and list them.
     Firmware,
 }
@@ -87,6 +93,7 @@ fn run() -> Result<()> {
         Task::Check => check::run(&workspace),
         Task::Test { args } => test::run(&workspace, &args),
         Task::Demo { images } => demo::run(&workspace, &images),
+        Task::Bench { bench } => bench::run(&workspace, bench),
         Task::Firmware => {
             for image in firmware::images(&workspace)? {
                 println!("{:<12} {:>7}  {}", image.device, image.bytes, image.path.display());
