@@ -456,7 +456,7 @@ mod tests {
                 .call_driver(bench.driver(), "Inner", 2, || thread.stop(Rule::BadState, "on purpose".to_owned(), None));
             unreachable!("{inner:?}")
         });
-        let finding = outcome.map(|()| ()).unwrap_err().0;
+        let finding = outcome.unwrap_err().0;
         assert_eq!((finding.rule, finding.call.as_str(), finding.irql), (Rule::BadState, "Inner", 2));
         bench.enter(|thread| {
             assert_eq!(thread.irql(), 0, "the thread is where it was before");

@@ -67,7 +67,7 @@ pub fn install(inf: &Inf, hive: &Hive) -> Result<Installed, InfError> {
     Ok(Installed { service: service.clone(), registry_path, package, device_defaults })
 }
 
-/// The service-install section's own entries. Page: "INF AddService directive".
+/// The service-install section's own entries. Page: "INF `AddService` directive".
 fn write_service(inf: &Inf, section: &str, key: &Arc<Key>) -> Result<(), InfError> {
     let first = |name: &str| inf.entry(section, name).and_then(|values| values.into_iter().next());
     for (entry, value) in [("ServiceType", "Type"), ("StartType", "Start"), ("ErrorControl", "ErrorControl")] {

@@ -1,4 +1,4 @@
-//! `AddReg` sections. Page: "INF AddReg directive".
+//! `AddReg` sections. Page: "INF `AddReg` directive".
 
 use std::sync::Arc;
 
@@ -52,7 +52,7 @@ fn add_line(line: &Line, hive: &Hive, relative: &Arc<Key>) -> Option<()> {
     let data = line.values.get(4..).unwrap_or_default();
     let value = match flags & TYPE_BITS {
         0x0000_0000 => Value::text(field(4)),
-        0x0001_0000 if flags & FLG_ADDREG_APPEND != 0 && present => append(key.value(name).ok()?, data)?,
+        0x0001_0000 if flags & FLG_ADDREG_APPEND != 0 && present => append(&key.value(name).ok()?, data)?,
         0x0001_0000 => Value::list(data),
         0x0002_0000 => Value::expandable(field(4)),
         // A DWORD is a number, or its four bytes lowest first.
@@ -65,7 +65,7 @@ fn add_line(line: &Line, hive: &Hive, relative: &Arc<Key>) -> Option<()> {
 }
 
 /// A multi-string with more strings, those that it has already left out.
-fn append(old: Value, more: &[String]) -> Option<Value> {
+fn append(old: &Value, more: &[String]) -> Option<Value> {
     let (units, _) = old.data.as_chunks::<2>();
     let units: Vec<u16> = units.iter().map(|unit| u16::from_le_bytes(*unit)).collect();
     let old = String::from_utf16(&units).ok()?;
