@@ -39,26 +39,39 @@ impl Key {
     }
 
     /// A number, REG_DWORD or REG_QWORD. `None` where there is none, or something else.
-    pub(crate) fn number(&self, name: &[u16]) -> Option<u64> {
-        let (kind, data) = self.value(name).ok()?;
-        match kind {
-            REG_DWORD => Some(u64::from(u32::from_le_bytes(data.first_chunk().copied()?))),
-            REG_QWORD => Some(u64::from_le_bytes(data.first_chunk().copied()?)),
+    ///
+    /// # Errors
+    /// STATUS_INSUFFICIENT_RESOURCES and other statuses of the registry: nobody knows then whether there is one.
+    pub(crate) fn number(&self, name: &[u16]) -> Result<Option<u64>, NtStatus> {
+        Ok(self.value_if_any(name)?.and_then(|(kind, data)| match kind {
+            REG_DWORD => data.first_chunk().map(|bytes| u64::from(u32::from_le_bytes(*bytes))),
+            REG_QWORD => data.first_chunk().map(|bytes| u64::from_le_bytes(*bytes)),
             _ => None,
-        }
+        }))
     }
 
     /// The characters of a list of texts, REG_MULTI_SZ: each ends in NUL. `None` where there is none, or something else.
-    pub(crate) fn texts(&self, name: &[u16]) -> Option<Vec<u16>> {
-        let (kind, data) = self.value(name).ok()?;
-        if kind != REG_MULTI_SZ {
-            return None;
-        }
+    ///
+    /// # Errors
+    /// As [`number`](Self::number).
+    pub(crate) fn texts(&self, name: &[u16]) -> Result<Option<Vec<u16>>, NtStatus> {
+        let Some((_, data)) = self.value_if_any(name)?.filter(|(kind, _)| *kind == REG_MULTI_SZ) else {
+            return Ok(None);
+        };
         let (pairs, _) = data.as_chunks::<2>();
         let mut units = Vec::new();
-        units.try_reserve_exact(pairs.len()).ok()?;
+        units.try_reserve_exact(pairs.len()).map_err(|_| NtStatus::INSUFFICIENT_RESOURCES)?;
         units.extend(pairs.iter().map(|pair| u16::from_le_bytes(*pair)));
-        Some(units)
+        Ok(Some(units))
+    }
+
+    /// As [`value`](Self::value), with `None` for one that is not there, or longer than anything that is read.
+    fn value_if_any(&self, name: &[u16]) -> Result<Option<(u32, Vec<u8>)>, NtStatus> {
+        match self.value(name) {
+            Ok(value) => Ok(Some(value)),
+            Err(NtStatus::OBJECT_NAME_NOT_FOUND | NtStatus::BUFFER_OVERFLOW | NtStatus::BUFFER_TOO_SMALL) => Ok(None),
+            Err(status) => Err(status),
+        }
     }
 
     /// Type and data of a value (`ZwQueryValueKey`).
