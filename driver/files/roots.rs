@@ -35,7 +35,8 @@ impl Roots {
 
     /// The roots that exist now.
     ///
-    /// [`Error::OutOfMemory`] (`STATUS_INSUFFICIENT_RESOURCES`). A root that cannot be opened is left out, not an error.
+    /// [`Error::OutOfMemory`] (`STATUS_INSUFFICIENT_RESOURCES`). A root that cannot be opened is left out, not an error,
+    /// unless the next try may find it: a file of a later root must not stand in for one of its.
     pub(crate) fn search_path(&self, filter: FilterRef, passive: Passive) -> Result<Shared<SearchPath>, Error> {
         let known = self.known.lock().search_path.clone();
         if let Some(path) = known {
@@ -46,7 +47,7 @@ impl Roots {
         for configured in &self.configured {
             match normalized_folder(filter, configured.units(), passive) {
                 Ok(name) => path.push(Root::from_normalized(name.units())?)?,
-                Err(Error::OutOfMemory) => return Err(Error::OutOfMemory),
+                Err(error) if is_passing(error.status()) => return Err(error),
                 Err(error) => {
                     complete = false;
                     log!(c"fwbroker: a firmware root cannot be opened, 0x%08x\n", error.status().bits());
@@ -81,6 +82,11 @@ impl Roots {
         let known = core::mem::take(&mut *self.known.lock());
         drop(known);
     }
+}
+
+/// Whether a failure says nothing about the folder: memory is short, or its volume is just going away.
+fn is_passing(status: NtStatus) -> bool {
+    matches!(status, NtStatus::INSUFFICIENT_RESOURCES | NtStatus::NO_MEMORY | NtStatus::FLT_DELETING_OBJECT)
 }
 
 /// The normalised name of a file by its NT path, whether or not there is such a file: its folder is asked, and the last
