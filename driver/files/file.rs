@@ -30,7 +30,7 @@ impl File {
         let name = FileName::normalized(&open, &instance, passive).map_err(Error::System)?;
         upcase::prepare(name.full(), passive)?;
         let name = Name::try_new(name.full())?;
-        let volume = volume_id(volume, passive);
+        let volume = volume_id(volume, passive)?;
         Ok(Self { open, instance, volume, name })
     }
 
@@ -183,10 +183,15 @@ impl Source for FileSource<'_> {
 ///
 /// Which order they have does not matter: it is compared with nothing but itself. A volume without such a
 /// name (removable media before the mount manager has seen them) gets zeros, and its files are told apart by name and id.
-fn volume_id(volume: &Volume, passive: Passive) -> VolumeId {
+/// Want of memory is an error instead: the same file must not be another one for that.
+fn volume_id(volume: &Volume, passive: Passive) -> Result<VolumeId, Error> {
     let mut buffer = [0; Volume::GUID_NAME_CHARS];
     let mut id = VolumeId::default();
-    if let Ok(name) = volume.guid_name(&mut buffer, passive) {
+    let name = volume.guid_name(&mut buffer, passive);
+    if let Err(status @ (NtStatus::INSUFFICIENT_RESOURCES | NtStatus::NO_MEMORY)) = name {
+        return Err(Error::System(status));
+    }
+    if let Ok(name) = name {
         let digits = name.iter().skip_while(|unit| **unit != u16::from(b'{'));
         let mut nibbles = digits.filter_map(|unit| char::from_u32(u32::from(*unit))?.to_digit(16));
         for byte in &mut id {
@@ -194,5 +199,5 @@ fn volume_id(volume: &Volume, passive: Passive) -> VolumeId {
             *byte = (high << 4 | low) as u8;
         }
     }
-    id
+    Ok(id)
 }
