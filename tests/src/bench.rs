@@ -44,12 +44,15 @@ impl Bench {
     /// A machine that runs fwbroker.sys, with some of its REG_DWORD settings changed.
     #[must_use]
     pub fn with_parameters(parameters: &[(&str, u32)]) -> Self {
-        let bench = Self::without_broker();
-        bench.install("fwbroker.sys");
-        let key = bench.machine.registry().open(PARAMETERS).expect("the INF made it");
-        for (name, number) in parameters {
-            key.set_value(name, Value::dword(*number)).expect("nobody deletes it");
-        }
+        let bench = Self::installed(parameters);
+        bench.load();
+        bench
+    }
+
+    /// A machine that runs fwbroker.sys, with some of its settings changed to anything.
+    #[must_use]
+    pub fn with_values(values: &[(&str, Value)]) -> Self {
+        let bench = Self::installed(values);
         bench.load();
         bench
     }
@@ -65,11 +68,15 @@ impl Bench {
         Self { machine, disk }
     }
 
-    /// A machine on which fwbroker is installed, with the settings of its INF, and not loaded.
+    /// A machine on which fwbroker is installed, with some of the settings of its INF changed, and not loaded.
     #[must_use]
-    pub fn installed() -> Self {
+    pub fn installed(values: &[(&str, Value)]) -> Self {
         let bench = Self::without_broker();
         bench.install("fwbroker.sys");
+        let key = bench.machine.registry().open(PARAMETERS).expect("the INF made it");
+        for (name, number) in parameters {
+            key.set_value(name, Value::dword(*number)).expect("nobody deletes it");
+        }
         bench
     }
 

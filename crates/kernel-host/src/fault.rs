@@ -44,11 +44,23 @@ pub(crate) struct Progress {
     pub(crate) sites: Vec<(usize, Site)>,
 }
 
+impl Progress {
+    pub(crate) fn failed(&self) -> Vec<Site> {
+        let failed = self.sites.iter().filter(|(number, _)| self.plan.contains(number));
+        failed.map(|(_, site)| site.clone()).collect()
+    }
+}
+
 impl Faults {
     /// From now on, sites count; those with the numbers in `plan` fail. `recording` remembers all.
     pub(crate) fn arm(&self, plan: Vec<usize>, recording: bool) {
         *self.lock() = Progress { plan, recording, ..Progress::default() };
         self.armed.store(true, Ordering::Release);
+    }
+
+    /// The sites that have failed so far.
+    pub(crate) fn failed(&self) -> Vec<Site> {
+        self.lock().failed()
     }
 
     /// Sites count no longer; what happened until now.
@@ -63,7 +75,11 @@ impl Faults {
             return None;
         }
         let possible = call.export.failures.iter().copied().filter(|failure| failure.is_possible(call));
-        possible.fold(None, |chosen, failure| chosen.or(self.pass(|stack| Site::of_call(call, failure, stack)).then_some(failure)))
+        // Each of them is a site and counts, also behind the one that is chosen.
+        possible.fold(None, |chosen, failure| {
+            let fails = self.pass(|with_stack| Site::of_call(call, failure, with_stack));
+            chosen.or(fails.then_some(failure))
+        })
     }
 
     /// Whether the plan makes something else than a call fail: `what` happens to `callback` of `driver`.

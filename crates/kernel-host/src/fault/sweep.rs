@@ -208,7 +208,7 @@ fn replayed() -> Option<Vec<usize>> {
     Some(numbers.unwrap_or_else(|_| panic!("{REPLAY} is {text:?}; it takes numbers of sites, such as 17 or 17+40")))
 }
 
-/// SplitMix64: enough for drawing pairs, and the same everywhere.
+/// `SplitMix64`: enough for drawing pairs, and the same everywhere.
 struct Random(u64);
 
 impl Random {

@@ -54,6 +54,16 @@ impl Trial {
         }
     }
 
+    /// The sites that have failed in this run so far.
+    #[must_use]
+    pub fn failed(&self) -> Vec<Site> {
+        match (&*self.progress.borrow(), &*self.machine.borrow()) {
+            (Some(progress), _) => progress.failed(),
+            (None, Some(machine)) => machine.inner().faults.failed(),
+            (None, None) => Vec::new(),
+        }
+    }
+
     /// Runs the scenario, and looks at what it leaves.
     pub(super) fn run(plan: Vec<usize>, recording: bool, scenario: &dyn Fn(&Self)) -> Outcome {
         let trial = Self { plan, recording, machine: RefCell::default(), progress: RefCell::default() };
@@ -63,22 +73,17 @@ impl Trial {
             let text = payload.downcast_ref::<String>().map(String::as_str);
             text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("the scenario panicked").to_owned()
         });
-        let found = trial.machine.borrow().as_ref().and_then(left_behind);
-        // A finding explains a panic that follows from it.
-        let problem = match (found, said) {
-            (Some(found), Some(said)) => Some(format!("{found}\nand then the scenario failed: {said}")),
-            (found, said) => found.or(said),
-        };
+        // A finding explains the panic that follows from it, and a panic explains what is left over.
+        let machine = trial.machine.borrow().clone();
+        let found = machine.as_ref().and_then(Machine::finding).map(|finding| finding.to_string());
+        let problem = found.or(said).or_else(|| machine.as_ref().and_then(left_behind));
         let sites = trial.progress.take().map(|progress| progress.sites).unwrap_or_default();
         Outcome { sites, problem }
     }
 }
 
-/// What a run must not leave: a finding, a driver, anything of a driver's.
+/// What a run must not leave: a driver, or anything of a driver's.
 fn left_behind(machine: &Machine) -> Option<String> {
-    if let Some(finding) = machine.finding() {
-        return Some(finding.to_string());
-    }
     let loaded = machine.drivers();
     if let Some(driver) = loaded.first() {
         return Some(format!("{} is still loaded", driver.name));
