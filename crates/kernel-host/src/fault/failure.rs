@@ -22,7 +22,7 @@ pub enum Failure {
     NdisStatus(NdisStatus),
     /// A status of NDIS is stored where the first parameter points.
     NdisStatusThrough(NdisStatus),
-    /// STATUS_TIMEOUT is returned, where the stack parameter at this place points at a time-out.
+    /// `STATUS_TIMEOUT` is returned, where the stack parameter at this place points at a time-out.
     TimeOut(u8),
     /// The export goes on, and does less than asked in the way described; it asks [`crate::ddi::Call::falls_short`].
     Short(&'static str),
