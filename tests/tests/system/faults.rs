@@ -71,7 +71,10 @@ fn use_file(trial: &Trial, client: &Client, path: &str, content: &[u8]) {
         assert_eq!(facts.size, content.len() as u64);
     }
     if let Some(data) = attempt(trial, client.read(open.handle, 0, 40_000)) {
-        assert_eq!(data, content[..content.len().min(40_000)]);
+        // A read may give less than asked for, and the client asks again.
+        assert!(!data.is_empty() && content.starts_with(&data), "{} bytes", data.len());
+        let is_short = trial.failed().iter().any(|site| site.failure == "half of the bytes");
+        assert!(is_short || data.len() == content.len().min(40_000), "{} bytes", data.len());
     }
     // When it fails, the handle goes with the session.
     let _closed = attempt(trial, client.close(open.handle));
@@ -237,7 +240,7 @@ fn rom() -> Vec<u8> {
     rom
 }
 
-/// Puts another good image where NdisOpenFile looks: nothing that fails in the broker may lead there.
+/// Puts another good image where `NdisOpenFile` looks: nothing that fails in the broker may lead there.
 fn write_decoy(bench: &Bench) {
     let mut decoy = rom();
     decoy[0x100] = 0xdd;
@@ -305,7 +308,7 @@ fn a_nic_boot_through_ndis_survives_every_failing_call() {
 
 #[test]
 fn two_failures_in_one_session_are_survived_too() {
-    check(&Sweep::new().pairs(60).run(|trial| {
+    check(&Sweep::new().pairs(200).run(|trial| {
         let bench = Bench::installed(&[]);
         let path = bench.write_firmware("nic.rom", ROM);
         trial.begin(bench.machine());

@@ -162,9 +162,8 @@ fn a_call_that_fails_by_injection_returns_to_the_driver_and_does_nothing() {
     faults.arm(vec![1], false);
     let mut log = [[0_u32; 2]; 2];
     let [first, second] = &mut log;
-    let results = bench
-        .run(|| (raise(NtStatus::INVALID_PARAMETER, first), raise(NtStatus::INVALID_PARAMETER, second)))
-        .unwrap();
+    let results =
+        bench.run(|| (raise(NtStatus::INVALID_PARAMETER, first), raise(NtStatus::INVALID_PARAMETER, second))).unwrap();
     let sites = faults.disarm().sites;
     assert_eq!((results.0, log[0][1]), (0, NtStatus::INVALID_PARAMETER.bits()), "the first call raised");
     assert_eq!((results.1, log[1]), (1, [0, 0]), "the second returned, and nobody had to unwind");

@@ -35,6 +35,12 @@ pub(crate) const RESOURCES: &[Failure] = &[Failure::Status(NtStatus::INSUFFICIEN
 /// The call needs memory, and a device that works.
 pub(crate) const IO: &[Failure] =
     &[Failure::Status(NtStatus::INSUFFICIENT_RESOURCES), Failure::Status(NtStatus::IO_DEVICE_ERROR)];
+/// `FltReadFile` and `Ex`: as [`IO`], or fewer bytes than there are, as at the end of a file that has become shorter.
+pub(crate) const READ: &[Failure] = &[
+    Failure::Status(NtStatus::INSUFFICIENT_RESOURCES),
+    Failure::Status(NtStatus::IO_DEVICE_ERROR),
+    Failure::Short("half of the bytes"),
+];
 /// The filter, instance or volume is being torn down.
 pub(crate) const BUSY: &[Failure] = &[Failure::Status(NtStatus::FLT_DELETING_OBJECT)];
 /// `FltSendMessage`: no memory, or nobody answers in time.
@@ -65,8 +71,8 @@ impl Failure {
     /// Whether the call's parameters allow this way.
     pub(crate) fn is_possible(self, call: &CallSite) -> bool {
         match self {
-            Self::TimeOut(place) => !stack_parameter::<usize>(call, place).read().is_null(),
-            Self::NullUnless(place) => stack_parameter::<u8>(call, place).cast::<u8>().read() == 0,
+            Self::TimeOut(place) => stack_parameter::<usize>(call, place).read() != 0,
+            Self::NullUnless(place) => stack_parameter::<u8>(call, place).read() == 0,
             _ => true,
         }
     }
@@ -88,7 +94,7 @@ impl Failure {
 }
 
 /// Where a parameter lies that is not passed in a register: the fifth is behind the return address and 32 bytes of home space.
-fn stack_parameter<T>(call: &CallSite, place: u8) -> Raw<Raw<T>> {
+fn stack_parameter<T>(call: &CallSite, place: u8) -> Raw<T> {
     debug_assert!(place > 4, "the first four are in registers");
     Raw::at(call.stack_pointer + 8 * usize::from(place))
 }
@@ -102,5 +108,45 @@ impl fmt::Display for Failure {
             Self::TimeOut(_) => write!(f, "STATUS_TIMEOUT"),
             Self::Short(how) => write!(f, "{how}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ddi::testing::{Bench, call_site};
+
+    /// A call whose fifth parameter is `fifth` and whose seventh is `seventh`, with rubbish around them.
+    fn possible(failure: Failure, fifth: u64, seventh: u64) -> bool {
+        let stack = [0xdead, 1, 2, 3, 4, fifth, 0xbeef, seventh];
+        let bench = Bench::new();
+        let mut call = call_site(bench.driver().clone());
+        call.stack_pointer = stack.as_ptr().addr();
+        stack.as_ptr().expose_provenance();
+        failure.is_possible(&call)
+    }
+
+    #[test]
+    fn only_a_wait_with_a_time_out_can_time_out() {
+        assert!(possible(Failure::TimeOut(5), 0x1000, 0));
+        assert!(!possible(Failure::TimeOut(5), 0, 0x1000));
+        assert!(possible(Failure::TimeOut(7), 0, 0x1000));
+    }
+
+    #[test]
+    fn a_mapping_that_may_bug_check_does_not_fail_otherwise() {
+        // A BOOLEAN is one byte; the caller leaves the rest of the slot as it is.
+        assert!(possible(Failure::NullUnless(5), 0xabcd_ef00, 0));
+        assert!(!possible(Failure::NullUnless(5), 0xabcd_ef01, 0));
+    }
+
+    #[test]
+    fn a_status_of_ndis_is_stored_where_the_first_parameter_points() {
+        let bench = Bench::new();
+        let mut status = NdisStatus::SUCCESS;
+        let mut call = call_site(bench.driver().clone());
+        call.first_parameter = (&raw mut status).expose_provenance();
+        let returned = bench.run(|| Failure::NdisStatusThrough(NdisStatus::RESOURCES).carry_out(&call)).unwrap();
+        assert_eq!((returned, status), (Some(0), NdisStatus::RESOURCES));
     }
 }

@@ -16,8 +16,8 @@ use crate::nt::raw::{Raw, field};
 use crate::process::HIGHEST_USER_ADDRESS;
 
 exports! { pub(crate) EXPORTS in "fltmgr.sys":
-    FltReadFile(max 0, fails IO) = flt_read_file;
-    FltReadFileEx(max 0, fails IO) = flt_read_file_ex;
+    FltReadFile(max 0, fails READ) = flt_read_file;
+    FltReadFileEx(max 0, fails READ) = flt_read_file_ex;
     FltWriteFile(max 0, fails IO) = flt_write_file;
     FltQueryInformationFile(max 0, fails IO) = flt_query_information_file;
     FltSetInformationFile(max 0, fails IO) = flt_set_information_file;
@@ -95,6 +95,9 @@ fn read(
     // A length above what is there costs no memory: nobody gets more than the file has.
     let available = transfer.open.size().unwrap_or(0).saturating_sub(transfer.offset.max(0).unsigned_abs());
     let mut bytes = vec![0; u64::from(length).min(available.max(1)) as usize];
+    if call.falls_short() {
+        bytes.truncate(bytes.len().div_ceil(2));
+    }
     let below = Some(&transfer.instance);
     let (status, count) = io::read(call.machine(), &transfer.object, below, KERNEL_MODE, transfer.offset, &mut bytes);
     if !status.is_success() {
