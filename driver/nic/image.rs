@@ -14,7 +14,7 @@ use crate::kernel::{time, upcase};
 use crate::port::CHUNK_BYTES;
 use crate::state::State;
 use broker::policy::BareName;
-use broker::staging::{HandedOut, Job, Named, OwnerId, Policy, Sha256, StageRequest, Which};
+use broker::staging::{HandedOut, Job, Named, OwnerId, Policy, Sha256, StageRequest};
 use broker::{Error, Time};
 use core::sync::atomic::AtomicU32;
 use fltmgr::Passive;
@@ -115,6 +115,6 @@ fn stage(
         .images
         .stage(&request, &job, &mut source, &mut PageAllocator, &mut chunk)
         .map_err(|failure| failure.error)?;
-    // By its number: under the name there may be a newer one already, with other memory.
-    state.images.open(Which::Id(staged.image.id()), consumer.name())
+    // Not by name or number: it may be replaced or unstaged already, and is what this driver asked for all the same.
+    state.images.open_image(&staged.image, consumer.name())
 }

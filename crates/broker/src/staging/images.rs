@@ -114,6 +114,18 @@ impl<P: Platform> Images<P> {
         Ok(handed_out)
     }
 
+    /// As [`open`](Self::open), for who has just staged the image: it is given out even if somebody has unstaged or
+    /// replaced it since, which was after all verified for this request. `PASSIVE_LEVEL`.
+    ///
+    /// [`Error::ConsumerName`], [`Error::SessionEnded`].
+    #[inline(never)]
+    pub fn open_image(&self, image: &Shared<Image<P>>, consumer: &[u16]) -> Result<HandedOut<P>, Error> {
+        let consumer = Consumer::new(consumer)?;
+        let mut handed_out = self.registry.lock().hand_out_image(image)?;
+        handed_out.record(&consumer);
+        Ok(handed_out)
+    }
+
     /// As [`open`](Self::open), by a name without a place. Found and handed out in one step: an image that is replaced or
     /// unstaged meanwhile is either still given out or not found, never lost in between. `PASSIVE_LEVEL`.
     ///

@@ -193,6 +193,12 @@ impl<P: Platform> Registry<P> {
         self.staged().find(|image| is_meant(which, image)).map(HandedOut::new).ok_or(Error::ImageNotFound)
     }
 
+    /// Hands out an image that its stager still refers to, be it staged any more or not. [`Error::SessionEnded`] after
+    /// [`close`](Self::close).
+    pub(super) fn hand_out_image(&self, image: &Shared<Image<P>>) -> Result<HandedOut<P>, Error> {
+        if self.closed { Err(Error::SessionEnded) } else { Ok(HandedOut::new(image)) }
+    }
+
     /// Hands out the image that a driver means by `bare`: of the best rank ([`SearchPath::rank`]), a complete one before one
     /// that is being made. [`Error::SessionEnded`] after [`close`](Self::close).
     pub(super) fn hand_out_named(&self, path: &SearchPath, bare: BareName<'_>) -> Result<Named<P>, Error> {

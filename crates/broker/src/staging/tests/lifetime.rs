@@ -125,3 +125,15 @@ fn driver_is_given_the_image_of_the_best_root_and_waits_for_one_that_is_coming()
     bench.images.close();
     assert_eq!(bench.images.open_named(&path, BareName::parse(&bare).unwrap(), &[]).err(), Some(Error::SessionEnded));
 }
+
+#[test]
+fn who_staged_an_image_gets_it_even_if_it_is_unstaged_at_once() {
+    let bench = Bench::new(Policy::Unsigned);
+    let staged = bench.stage(NAME, &mut File::new(1, b"abc")).unwrap();
+    bench.images.unstage(Which::Id(staged.image.id()), Unstage::Refuse).unwrap();
+    let mine = bench.images.open_image(&staged.image, &units("nic")).unwrap();
+    drop(staged);
+    assert_eq!((mine.bytes(), mine.holders(), bench.images.len()), (&b"abc"[..], 1, 0));
+    drop(mine);
+    assert_eq!(bench.live_memories(), 0);
+}
