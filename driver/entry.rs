@@ -59,13 +59,15 @@ impl broker::Reaper<Entry> for Reaper {
 pub(crate) struct DrainItem {
     item: GenericWorkItem,
     queued: AtomicBool,
+    /// Routines that were queued and have not ended.
+    pending: AtomicU32,
 }
 
 impl DrainItem {
     /// [`Error::OutOfMemory`] (`STATUS_INSUFFICIENT_RESOURCES`).
     pub(crate) fn try_new() -> Result<Self, Error> {
         let item = GenericWorkItem::allocate().map_err(Error::System)?;
-        Ok(Self { item, queued: AtomicBool::new(false) })
+        Ok(Self { item, queued: AtomicBool::new(false), pending: AtomicU32::new(0) })
     }
 
     /// Has the table drained soon. IRQL <= DISPATCH_LEVEL.
@@ -74,13 +76,20 @@ impl DrainItem {
             // It has not started yet, and will see what was added.
             return;
         }
+        self.pending.fetch_add(1, Ordering::AcqRel);
         // SAFETY: `queued` was false, so the routine has started since the item was queued last; it ignores its
         // context (rule: GenericWorkItem::queue).
         let queued = unsafe { self.item.queue(filter, Some(drain)) };
         if queued.is_err() {
             // The filter is being unregistered: unload drains the table itself, before that.
             self.queued.store(false, Ordering::Release);
+            self.pending.fetch_sub(1, Ordering::AcqRel);
         }
+    }
+
+    /// Whether closes are on their way.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.pending.load(Ordering::Acquire) != 0
     }
 }
 
@@ -90,5 +99,6 @@ unsafe extern "efiapi" fn drain(_item: PFLT_GENERIC_WORKITEM, _filter: PVOID, _c
         // First: what is added from now on needs the item again.
         state.drain.queued.store(false, Ordering::Release);
         state.table.drain();
+        state.drain.pending.fetch_sub(1, Ordering::AcqRel);
     }
 }

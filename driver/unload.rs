@@ -23,6 +23,7 @@ pub(crate) unsafe extern "efiapi" fn filter_unload(flags: u32) -> NtStatus {
     let passive = unsafe { Passive::assume() };
     let Some(state) = state::get() else { return NtStatus::SUCCESS };
     if flags & FLTFL_FILTER_UNLOAD_MANDATORY == 0 {
+        settle(state, passive);
         if is_needed(state) {
             return NtStatus::FLT_DO_NOT_DETACH;
         }
@@ -35,6 +36,17 @@ pub(crate) unsafe extern "efiapi" fn filter_unload(flags: u32) -> NtStatus {
     }
     undo(state, passive);
     NtStatus::SUCCESS
+}
+
+/// Waits, not for long, for closes that NIC drivers asked for above PASSIVE_LEVEL: what was closed before the unload was
+/// asked for is no reason to refuse it.
+fn settle(state: &State, passive: Passive) {
+    for _ in 0..SETTLE_POLLS {
+        if !state.drain.is_busy() {
+            return;
+        }
+        time::sleep(POLL_MS, passive);
+    }
 }
 
 /// Whether somebody would lose something, and says so in the debugger.
@@ -107,5 +119,7 @@ fn wait_until_idle(state: &State, passive: Passive) {
 }
 
 const POLL_MS: u32 = 5;
+/// In polls: a second.
+const SETTLE_POLLS: u32 = 200;
 /// In polls: about every five seconds.
 const REPORT_EVERY: u32 = 1_000;
