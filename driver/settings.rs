@@ -9,7 +9,7 @@
 //! | `MaxSessionHandles`, `MaxSessionBytes`, `MaxSessionJobs` | REG_DWORD | limits of each client |
 //!
 //! Read once, when the driver starts. A value that is missing, of another type or out of range does not keep the
-//! driver from starting: it means the default, or the nearest number that is allowed. A value that cannot be read does:
+//! driver from starting: it means the default, or the nearest number that is allowed; a `Policy` that is none means 2. A value that cannot be read does:
 //! for want of memory the policy would become a weaker one, and the roots would be others.
 
 use crate::kernel::heap;
@@ -49,7 +49,13 @@ impl Settings {
 }
 
 fn policy(key: Option<&Key>) -> Result<Policy, Error> {
-    Ok(match number(key, utf16!("Policy"))? {
+    const NAME: &[u16] = utf16!("Policy");
+    Ok(match number(key, NAME)? {
+        None if key.map_or(Ok(false), |key| key.has(NAME)).map_err(Error::System)? => {
+            // Not a number, and somebody meant something by it.
+            log!(c"fwbroker: Policy is no number, staging is refused\n");
+            Policy::Signed
+        }
         None => Policy::Digest,
         Some(code) => u32::try_from(code).ok().and_then(Policy::from_code).unwrap_or_else(|| {
             // A policy that we do not know must not become a weaker one.

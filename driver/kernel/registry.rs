@@ -50,6 +50,18 @@ impl Key {
         }))
     }
 
+    /// Whether there is a value of this name, of whatever type.
+    ///
+    /// # Errors
+    /// As [`number`](Self::number).
+    pub(crate) fn has(&self, name: &[u16]) -> Result<bool, NtStatus> {
+        match self.value(name) {
+            Err(NtStatus::OBJECT_NAME_NOT_FOUND) => Ok(false),
+            Ok(_) | Err(NtStatus::BUFFER_OVERFLOW | NtStatus::BUFFER_TOO_SMALL) => Ok(true),
+            Err(status) => Err(status),
+        }
+    }
+
     /// The characters of a list of texts, REG_MULTI_SZ: each ends in NUL. `None` where there is none, or something else.
     ///
     /// # Errors
