@@ -29,7 +29,7 @@ struct Known {
 
 impl Roots {
     /// Roots by their NT paths. Opens nothing yet.
-    pub(crate) const fn new(configured: Vec<Name>) -> Self {
+    pub(crate) fn new(configured: Vec<Name>) -> Self {
         Self { configured, known: IrqlLock::new(Known { system_root: None, search_path: None }) }
     }
 
@@ -45,8 +45,10 @@ impl Roots {
         let mut path = SearchPath::new();
         let mut complete = true;
         for configured in &self.configured {
-            match normalized_folder(filter, configured.units(), passive) {
-                Ok(name) => path.push(Root::from_normalized(name.units())?)?,
+            let root = normalized_folder(filter, configured.units(), passive);
+            // A root that cannot be one is left out too: its error must not be said of every name that is asked for.
+            match root.and_then(|name| Root::from_normalized(name.units())) {
+                Ok(root) => path.push(root)?,
                 Err(error) if is_passing(error.status()) => return Err(error),
                 Err(error) => {
                     complete = false;
