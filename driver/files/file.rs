@@ -184,6 +184,7 @@ impl Source for FileSource<'_> {
 /// Which order they have does not matter: it is compared with nothing but itself. A volume without such a
 /// name (removable media before the mount manager has seen them) gets zeros, and its files are told apart by name and id.
 /// Want of memory is an error instead: the same file must not be another one for that.
+#[inline(never)] // for the sake of the stack: its buffer is not for the opener's frame
 fn volume_id(volume: &Volume, passive: Passive) -> Result<VolumeId, Error> {
     let mut buffer = [0; Volume::GUID_NAME_CHARS];
     let mut id = VolumeId::default();

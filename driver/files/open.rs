@@ -45,6 +45,7 @@ pub(crate) fn open_device_name(
 const SEPARATOR: &[u16] = nt_types::utf16!(r"\");
 
 /// Opens `name` on `volume`, and lets nothing out that does not lie under a root.
+#[inline(never)]
 fn open_checked(
     filter: FilterRef,
     roots: &Roots,
@@ -63,6 +64,7 @@ fn open_checked(
 }
 
 /// The open itself. Waits a little where somebody has to give up an oplock first.
+#[inline(never)] // for the sake of the stack, as `open_checked`
 fn open_below(filter: FilterRef, instance: &Instance, name: &[u16], passive: Passive) -> Result<OpenFile, Error> {
     let parameters = OpenParameters {
         name,

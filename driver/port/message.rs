@@ -63,6 +63,7 @@ pub(super) unsafe extern "efiapi" fn message(
 }
 
 /// Answers one message; the length of the reply in bytes.
+#[inline(never)] // for the sake of the stack: each step has a frame of its own
 fn answer(
     state: &State,
     connection: &Connection,
@@ -86,6 +87,7 @@ fn answer(
 }
 
 /// The reply to one message, in kernel memory. Fails only where there is no memory for it or no input to read.
+#[inline(never)]
 fn reply_to(
     state: &State,
     connection: &Connection,
@@ -120,6 +122,7 @@ fn reply_to(
 }
 
 /// A refusal of a message that could not be understood, or not even be read.
+#[inline(never)]
 fn refuse(frame: FrameError, error: Option<Error>) -> Result<Reply, NtStatus> {
     let status = error.map_or(frame.status(), |error| error.status().0);
     Reply::with(REPLY_BYTES, |out| {
@@ -138,6 +141,7 @@ fn check_hello(context: &Context<'_>, body: &RequestBody<'_>) -> Result<(), Fail
     }
 }
 
+#[inline(never)]
 fn dispatch(context: &Context<'_>, body: &RequestBody<'_>) -> Result<Reply, Failure> {
     match *body {
         RequestBody::Hello(hello) => requests::hello(context, hello),

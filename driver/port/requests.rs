@@ -21,6 +21,7 @@ const DRIVER_VERSION: [u16; 3] = [
 ];
 
 /// Agrees on a version and tells the limits.
+#[inline(never)]
 pub(super) fn hello(context: &Context<'_>, hello: HelloRequest) -> Result<Reply, Failure> {
     context.need_room(size_of::<ReplyHeader>().saturating_add(size_of::<wire::HelloReply>()))?;
     if hello.min_version > VERSION || hello.max_version < VERSION {
@@ -46,6 +47,7 @@ pub(super) fn hello(context: &Context<'_>, hello: HelloRequest) -> Result<Reply,
 }
 
 /// Opens a file and gives the client a handle.
+#[inline(never)]
 pub(super) fn open(context: &Context<'_>, open: OpenRequest<'_>) -> Result<Reply, Failure> {
     context.need_room(size_of::<ReplyHeader>().saturating_add(size_of::<wire::OpenReply>()))?;
     // The room in the table comes first: undoing an open is more than not doing it.
@@ -75,6 +77,7 @@ pub(super) fn open_file(context: &Context<'_>, name: Name<'_>) -> Result<(File, 
 }
 
 /// Facts of an open file.
+#[inline(never)]
 pub(super) fn query(context: &Context<'_>, handle: u64) -> Result<Reply, Failure> {
     let pinned = context.state.table.get_kind(context.session(), Handle::from_raw(handle)?, Kind::File)?;
     let Entry::File(file) = &*pinned else { return Err(Error::HandleWrongKind.into()) };
@@ -84,6 +87,7 @@ pub(super) fn query(context: &Context<'_>, handle: u64) -> Result<Reply, Failure
 }
 
 /// Bytes of an open file: read into kernel memory, since a lower driver must not be handed a client's address.
+#[inline(never)]
 pub(super) fn read(context: &Context<'_>, read: ReadRequest) -> Result<Reply, Failure> {
     let pinned = context.state.table.get_kind(context.session(), Handle::from_raw(read.handle)?, Kind::File)?;
     let Entry::File(file) = &*pinned else { return Err(Error::HandleWrongKind.into()) };
@@ -117,6 +121,7 @@ fn fill(file: &File, offset: u64, buffer: &mut [u8], context: &Context<'_>) -> R
 }
 
 /// Closes a handle. The file closes with the last request that uses it, most often here.
+#[inline(never)]
 pub(super) fn close(context: &Context<'_>, handle: u64) -> Result<Reply, Failure> {
     // The reply first: a close cannot be undone for want of memory.
     let reply = Reply::with(REPLY_BYTES, |out| write_close(out, context.id))?;

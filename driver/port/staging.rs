@@ -26,6 +26,7 @@ const MAX_DEADLINE_MS: u64 = 600_000;
 pub(crate) const CHUNK_BYTES: usize = 64 * 1024;
 
 /// Reads a file, verifies it, and keeps it for NIC drivers.
+#[inline(never)]
 pub(super) fn stage(context: &Context<'_>, request: protocol::StageRequest<'_>) -> Result<Reply, Failure> {
     context.need_room(size_of::<ReplyHeader>().saturating_add(size_of::<wire::StageReply>()))?;
     let _job_charge = context.session().charge_job()?;
@@ -62,6 +63,7 @@ fn run(
 }
 
 /// Takes an image away from NIC drivers that come from now on.
+#[inline(never)]
 pub(super) fn unstage(context: &Context<'_>, target: Target<'_>) -> Result<Reply, Failure> {
     context.need_room(size_of::<ReplyHeader>().saturating_add(size_of::<wire::UnstageReply>()))?;
     let images = &context.state.images;
@@ -86,6 +88,7 @@ fn normalized(context: &Context<'_>, name: Name<'_>) -> Result<broker::Name, Err
 }
 
 /// Which images there are, from a cursor on, as many as fit.
+#[inline(never)]
 pub(super) fn list(context: &Context<'_>, cursor: u64) -> Result<Reply, Failure> {
     let capacity = context.room.min(MAX_LIST_BYTES);
     let _charge = context.session().charge_bytes(capacity as u64)?;
