@@ -44,9 +44,8 @@ impl Bench {
     /// A machine that runs fwbroker.sys, with some of its REG_DWORD settings changed.
     #[must_use]
     pub fn with_parameters(parameters: &[(&str, u32)]) -> Self {
-        let bench = Self::installed(parameters);
-        bench.load();
-        bench
+        let values: Vec<_> = parameters.iter().map(|(name, number)| (*name, Value::dword(*number))).collect();
+        Self::with_values(&values)
     }
 
     /// A machine that runs fwbroker.sys, with some of its settings changed to anything.
@@ -74,8 +73,8 @@ impl Bench {
         let bench = Self::without_broker();
         bench.install("fwbroker.sys");
         let key = bench.machine.registry().open(PARAMETERS).expect("the INF made it");
-        for (name, number) in parameters {
-            key.set_value(name, Value::dword(*number)).expect("nobody deletes it");
+        for (name, value) in values {
+            key.set_value(name, value.clone()).expect("nobody deletes it");
         }
         bench
     }
@@ -151,6 +150,22 @@ impl Bench {
     /// Tries to load fwbroker.sys.
     pub fn load_again(&self) -> Result<(), NtStatus> {
         self.machine.load_driver(SERVICE).map_err(|error| error.status())
+    }
+
+    /// Tries to load fwbroker.sys once more, as another service with an image file and an altitude of its own.
+    ///
+    /// # Panics
+    /// When the copy cannot be made.
+    pub fn load_twin(&self) -> Result<(), NtStatus> {
+        let folder = driver_dir().expect("the drivers are built");
+        let inf = std::fs::read_to_string(folder.join("fwbroker.inf")).expect("the INF lies beside the driver");
+        let inf = inf.replace("\"FwBroker\"", "\"FwTwin\"").replace("fwbroker.sys", "fwtwin.sys");
+        let (sys, inf_path) = (self.disk.path().join("fwtwin.sys"), self.disk.path().join("fwtwin.inf"));
+        std::fs::write(&inf_path, inf).expect("the volume can be written");
+        std::fs::copy(folder.join("fwbroker.sys"), &sys).expect("the volume can be written");
+        let service = self.machine.install_service(&sys, Some(&inf_path)).expect("the package installs");
+        assert_ne!(service, SERVICE, "the copy is a service of its own");
+        self.machine.load_driver(&service).map_err(|error| error.status())
     }
 
     /// Unloads fwbroker.sys as `fltmc unload` does; it may refuse.

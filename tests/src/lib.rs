@@ -2,12 +2,14 @@
 
 pub mod bench;
 pub mod client;
+pub mod consumer;
 pub mod drivers;
 pub mod nic;
 pub mod programs;
 
 pub use bench::Bench;
 pub use client::{Client, Refused};
+pub use consumer::Consumer;
 pub use nic::{BootReport, Nic, Source};
 
 use std::fmt::Write as _;

@@ -49,3 +49,4 @@ pub use machine::{Driver, DriverError, Machine, MachineBuilder, PlugInError};
 pub use ndis::ErrorLogEntry;
 pub use ndis::adapter::{Adapter, AdapterError, AdapterState};
 pub use nt::hive as registry;
+pub use nt::io::kernel_client::{KernelDevice, KernelRequest};

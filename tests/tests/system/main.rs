@@ -3,6 +3,13 @@
 //! Every test ends with [`fwbroker_tests::Bench::finish`]: both drivers are unloaded, and nothing of theirs may be left: no
 //! handle, no pool byte, no reference, no mapping.
 
+mod attack_clients;
+mod attack_files;
+mod attack_fuzz;
+mod attack_load;
+mod attack_nic;
+mod attack_settings;
+mod attack_stress;
 mod cli;
 mod faults;
 mod files;

@@ -11,6 +11,7 @@ pub(crate) mod device;
 pub(crate) mod driver_object;
 pub(crate) mod file;
 pub(crate) mod irp;
+pub(crate) mod kernel_client;
 pub(crate) mod open;
 pub(crate) mod request;
 
