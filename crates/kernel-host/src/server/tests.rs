@@ -28,7 +28,8 @@ impl Served {
         };
         let served = Self { machine, folder, server };
         let deadline = Instant::now() + Duration::from_secs(10);
-        while !served.path().exists() {
+        // The socket is in the folder a moment before somebody listens at it.
+        while UnixStream::connect(served.path()).is_err() {
             assert!(Instant::now() < deadline, "the server does not listen");
             std::thread::yield_now();
         }
