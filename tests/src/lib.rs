@@ -1,5 +1,11 @@
 //! What the system tests share: a machine with the release drivers, clients, NICs, and the programs of this workspace.
 
+#![expect(
+    clippy::missing_panics_doc,
+    clippy::must_use_candidate,
+    reason = "helpers of tests: each panics where the test has failed, and most are called for that"
+)]
+
 pub mod bench;
 pub mod client;
 pub mod consumer;

@@ -22,9 +22,6 @@ pub struct Host {
 
 impl Host {
     /// Starts it and waits for its socket.
-    ///
-    /// # Panics
-    /// When it does not come up.
     #[must_use]
     pub fn start() -> Self {
         let folder = tempfile::tempdir().expect("a folder for the volume");
@@ -112,7 +109,6 @@ impl<'a> Fwbctl<'a> {
     }
 
     /// Runs a command that must succeed; what it printed.
-    #[expect(clippy::must_use_candidate, reason = "often only the success matters")]
     pub fn ok(&self, arguments: &[&str]) -> Value {
         let (code, json) = self.run(arguments);
         assert_eq!(code, 0, "fwbctl {arguments:?}: {json}");
