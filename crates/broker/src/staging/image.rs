@@ -151,6 +151,7 @@ impl<P: Platform> HandedOut<P> {
     }
 
     /// Remembers who it is. Called once, without any lock.
+    #[inline(never)] // a record is copied: not in the frame of whoever opens
     pub(super) fn record(&mut self, consumer: &Consumer) {
         self.record = self.image.consumers.lock().opened(consumer);
     }

@@ -201,6 +201,7 @@ impl<P: Platform> Registry<P> {
 
     /// Hands out the image that a driver means by `bare`: of the best rank ([`SearchPath::rank`]), a complete one before one
     /// that is being made. [`Error::SessionEnded`] after [`close`](Self::close).
+    #[inline(never)] // for the sake of the stack, see `Images`
     pub(super) fn hand_out_named(&self, path: &SearchPath, bare: BareName<'_>) -> Result<Named<P>, Error> {
         if self.closed {
             return Err(Error::SessionEnded);
