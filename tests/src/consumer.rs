@@ -95,29 +95,26 @@ impl<'a> Consumer<'a> {
     ) -> Result<FWBROKER_IMAGE, NtStatus> {
         let name: Vec<u16> = name.encode_utf16().collect();
         let name = UNICODE_STRING::from_utf16(&name).expect("a short name");
-        self.open_raw(
-            &raw const name,
-            highest_address,
-            parameters.map_or(std::ptr::null(), std::ptr::from_ref),
-            PASSIVE,
-        )
+        self.open_raw(Some(&name), highest_address, parameters, PASSIVE)
     }
 
-    /// Opens an image with arguments that need not make sense, but must be readable where they are not NULL.
+    /// Opens an image with arguments that need not make sense; `None` is NULL.
     pub fn open_raw(
         &self,
-        name: *const UNICODE_STRING,
+        name: Option<&UNICODE_STRING>,
         highest_address: i64,
-        parameters: *const FWBROKER_OPEN_PARAMETERS,
+        parameters: Option<&FWBROKER_OPEN_PARAMETERS>,
         irql: u8,
     ) -> Result<FWBROKER_IMAGE, NtStatus> {
+        let name = name.map_or(std::ptr::null(), std::ptr::from_ref);
+        let parameters = parameters.map_or(std::ptr::null(), std::ptr::from_ref);
         let mut image = FWBROKER_IMAGE { Handle: 0, Length: 0, Sha256: [0; 32] };
         let (function, context) = (self.table.Open.expect("in the table"), self.table.Context);
         let out = &raw mut image;
         // SAFETY: the broker's function, with arguments that can be read, and a cell for the result.
         let status =
             self.call("FWBROKER_OPEN", irql, || unsafe { function(context, name, highest_address, parameters, out) });
-        status.ok().map(|_| image)
+        status.ok().map(|()| image)
     }
 
     /// Maps an open image; its address.
@@ -128,14 +125,15 @@ impl<'a> Consumer<'a> {
         // SAFETY: the broker's function, and a cell for the result.
         let status = self.call("FWBROKER_MAP", irql, || unsafe { function(context, handle, cell) });
         assert_eq!(status.is_success(), !buffer.is_null(), "NULL and failure go together");
-        status.ok().map(|_| buffer.cast())
+        status.ok().map(|()| buffer.cast())
     }
 
-    /// The first byte of a mapped image, at an address that [`map`](Self::map) returned and that is still mapped.
-    #[must_use]
-    pub fn first_byte(&self, address: *const u8) -> u8 {
-        // SAFETY: the tests call this with live mappings only.
-        self.call("read", PASSIVE, || unsafe { address.read() })
+    /// The first byte of an open image, through a mapping of its own.
+    pub fn first_byte(&self, handle: u64) -> Result<u8, NtStatus> {
+        let address = self.map(handle, PASSIVE)?;
+        // SAFETY: mapped, and no image is empty.
+        let byte = self.call("read", PASSIVE, || unsafe { address.read() });
+        self.unmap(handle, PASSIVE).ok().map(|()| byte)
     }
 
     /// Unmaps once.

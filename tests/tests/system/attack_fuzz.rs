@@ -9,7 +9,7 @@ use protocol::{Name, OpenRequest, ReadRequest, RequestBody, StageRequest, Target
 const ROM: &[u8] = b"\x55\xaa firmware for the fuzzer";
 const ROUNDS: u64 = 3_000;
 
-/// SplitMix64: small, and good enough to choose mutations.
+/// The generator `SplitMix64`: small, and good enough to choose mutations.
 struct Random(u64);
 
 impl Random {

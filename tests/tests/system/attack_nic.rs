@@ -134,7 +134,7 @@ fn mappings_are_counted_and_end_with_the_handle() {
     assert_eq!(nic.unmap(image.Handle, PASSIVE), NtStatus::INVALID_DEVICE_STATE);
     let address = nic.map(image.Handle, DISPATCH).unwrap();
     assert_eq!(nic.map(image.Handle, PASSIVE), Ok(address), "every mapping is the same");
-    assert_eq!(nic.first_byte(address), ROM[0]);
+    assert_eq!(nic.first_byte(image.Handle), Ok(ROM[0]));
     assert_eq!(nic.unmap(image.Handle, DISPATCH), NtStatus::SUCCESS);
     assert_eq!(nic.unmap(image.Handle, DISPATCH), NtStatus::SUCCESS);
     assert_eq!(nic.unmap(image.Handle, DISPATCH), NtStatus::INVALID_DEVICE_STATE, "never below zero");
@@ -169,13 +169,13 @@ fn a_held_image_cannot_be_unstaged_and_a_new_version_leaves_it_alone() {
     let client = bench.client();
     let nic = Consumer::new(&bench, "nic");
     let old = nic.open("nic.rom").unwrap();
-    let address = nic.map(old.Handle, PASSIVE).unwrap();
+    nic.map(old.Handle, PASSIVE).unwrap();
     let id = client.list().unwrap()[0].image_id;
     assert_eq!(client.unstage(id).unwrap_err().status, NtStatus::DEVICE_BUSY);
     let next: &[u8] = b"version two";
     let path = bench.write_firmware("nic.rom", next);
     client.stage(&path, Some(sha256(next))).unwrap();
-    assert_eq!(nic.first_byte(address), ROM[0], "who has the old one keeps it");
+    assert_eq!(nic.first_byte(old.Handle), Ok(ROM[0]), "who has the old one keeps it");
     assert_eq!(nic.open("nic.rom").unwrap().Sha256, sha256(next));
     nic.dereference(PASSIVE);
     drop((nic, client));
@@ -186,8 +186,8 @@ fn a_held_image_cannot_be_unstaged_and_a_new_version_leaves_it_alone() {
 fn an_open_with_wrong_arguments_is_refused() {
     let bench = staged();
     let nic = Consumer::new(&bench, "nic");
-    let (null, any) = (std::ptr::null(), ANY_ADDRESS);
-    assert_eq!(nic.open_raw(null, any, std::ptr::null(), PASSIVE).err(), Some(NtStatus::INVALID_PARAMETER));
+    let any = ANY_ADDRESS;
+    assert_eq!(nic.open_raw(None, any, None, PASSIVE).err(), Some(NtStatus::INVALID_PARAMETER));
     let units: Vec<u16> = "nic.rom".encode_utf16().collect();
     let name = UNICODE_STRING::from_utf16(&units).unwrap();
     for string in [
@@ -196,10 +196,10 @@ fn an_open_with_wrong_arguments_is_refused() {
         UNICODE_STRING { Length: 514, ..name },
         UNICODE_STRING { Buffer: std::ptr::null_mut(), ..name },
     ] {
-        let refused = nic.open_raw(&raw const string, any, std::ptr::null(), PASSIVE).err();
+        let refused = nic.open_raw(Some(&string), any, None, PASSIVE).err();
         assert_eq!(refused, Some(NtStatus::OBJECT_NAME_INVALID));
     }
-    let refused = nic.open_raw(&raw const name, any, std::ptr::null(), DISPATCH).err();
+    let refused = nic.open_raw(Some(&name), any, None, DISPATCH).err();
     assert_eq!(refused, Some(NtStatus::INVALID_DEVICE_STATE), "it would have to wait");
     let good = parameters(0);
     for wrong in [
