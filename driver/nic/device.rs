@@ -54,8 +54,7 @@ impl Device {
                 &raw mut device,
             )
         };
-        NtStatus(status).ok()?;
-        Ok(Self { device })
+        if wdk::nt_success(status) { Ok(Self { device }) } else { Err(NtStatus(status)) }
     }
 }
 
