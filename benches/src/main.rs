@@ -21,7 +21,7 @@ mod tables;
 /// What to measure.
 #[derive(Parser)]
 pub(crate) struct Options {
-    /// Write one JSON object per measurement: {table, case, threads, live, mops, bytes_per_handle}.
+    /// Write one JSON object per measurement: {table, case, threads, live, mops, `bytes_per_handle`}.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Few and short samples, and at most 1,000 live handles: whether it works, not how fast it is.

@@ -21,4 +21,10 @@ impl LockContext for RaiseToDispatch {
         // order (rule: LockContext).
         unsafe { KeLowerIrql(saved) };
     }
+
+    fn processor() -> usize {
+        // SAFETY: no PROCESSOR_NUMBER is wanted; callable at any IRQL.
+        let index = unsafe { wdk_sys::ntddk::KeGetCurrentProcessorNumberEx(core::ptr::null_mut()) };
+        index as usize
+    }
 }

@@ -8,7 +8,7 @@ use rustc_hash::FxHasher;
 
 use crate::table::{CLIENTS, Table};
 
-/// The cheapest hash there is: what these maps are measured with should not be SipHash.
+/// The cheapest hash there is: what these maps are measured with should not be `SipHash`.
 type Hasher = BuildHasherDefault<FxHasher>;
 
 /// `papaya::HashMap`.

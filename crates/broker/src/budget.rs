@@ -1,7 +1,6 @@
 //! Counted resources with a limit.
 
-use core::sync::atomic::{AtomicU64, Ordering};
-
+use crate::atomics::{AtomicU64, Ordering};
 use crate::{Error, Shared};
 
 /// An amount of something (bytes, handles, jobs) of which only so much may be in use.
@@ -24,7 +23,7 @@ pub struct Charge {
 impl Budget {
     /// A budget of which nothing is used yet.
     #[must_use]
-    pub const fn new(limit: u64) -> Self {
+    pub fn new(limit: u64) -> Self {
         Self { limit, used: AtomicU64::new(0) }
     }
 

@@ -66,6 +66,11 @@ impl Handle {
         }
     }
 
+    /// Whether the handle claims to stand for a `kind`.
+    pub(crate) const fn has_kind(self, kind: Kind) -> bool {
+        (self.raw() >> SLOT_BITS) & KIND_MASK == kind as u64
+    }
+
     pub(crate) fn new(check: u32, kind: Kind, slot: u32) -> Self {
         let raw = (u64::from(check) << CHECK_SHIFT) | ((kind as u64) << SLOT_BITS) | (u64::from(slot) & SLOT_MASK);
         // The kind is not zero, so `raw` is not; the fallback is unreachable but costs less than a panic.

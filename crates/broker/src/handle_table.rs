@@ -12,8 +12,7 @@
 //! - **Enumeration** pins one entry at a time; nothing is ever stopped. What is opened and closed
 //!   meanwhile may or may not be seen; what lives throughout is seen exactly once.
 
-use core::sync::atomic::{AtomicBool, Ordering};
-
+use crate::atomics::{AtomicBool, Ordering};
 use crate::slab::{Claimed, OnClaim, Slab, Vacant};
 use crate::slot::Missed;
 use crate::{Closed, Entry, Error, Handle, HandleKey, Kind, LockContext, Pinned, Reaper, Session, Shared};
@@ -40,14 +39,14 @@ pub(crate) struct Occupant<E> {
 /// [`fill`](Self::fill) cannot run out of anything. Dropped unfilled, the room is given back.
 pub struct Reservation<'a, E: Entry, R: Reaper<E>, C: LockContext> {
     table: &'a HandleTable<E, R, C>,
-    session: Shared<Session>,
+    session: &'a Shared<Session>,
     /// `None` once filled.
     vacant: Option<Vacant<'a, Occupant<E>>>,
 }
 
 impl<E: Entry, R: Reaper<E>, C: LockContext> HandleTable<E, R, C> {
     /// An empty table for at most `max_handles` entries. Allocates nothing.
-    pub const fn new(key: HandleKey, max_handles: u32, reaper: R) -> Self {
+    pub fn new(key: HandleKey, max_handles: u32, reaper: R) -> Self {
         Self { key, reaper, slab: Slab::new(max_handles), closed_for_good: AtomicBool::new(false) }
     }
 
@@ -55,13 +54,13 @@ impl<E: Entry, R: Reaper<E>, C: LockContext> HandleTable<E, R, C> {
     ///
     /// [`Error::SessionEnded`] (`STATUS_PORT_DISCONNECTED`), [`Error::SessionHandles`] or [`Error::TooManyHandles`]
     /// (`STATUS_TOO_MANY_OPENED_FILES`), [`Error::OutOfMemory`] (`STATUS_INSUFFICIENT_RESOURCES`).
-    pub fn reserve(&self, session: &Shared<Session>) -> Result<Reservation<'_, E, R, C>, Error> {
+    pub fn reserve<'a>(&'a self, session: &'a Shared<Session>) -> Result<Reservation<'a, E, R, C>, Error> {
         if session.has_ended() || self.closed_for_good.load(Ordering::Acquire) {
             return Err(Error::SessionEnded);
         }
         session.take_handle()?;
         match self.slab.vacant() {
-            Ok(vacant) => Ok(Reservation { table: self, session: session.clone(), vacant: Some(vacant) }),
+            Ok(vacant) => Ok(Reservation { table: self, session, vacant: Some(vacant) }),
             Err(error) => {
                 session.give_back_handle();
                 Err(error)
@@ -81,7 +80,7 @@ impl<E: Entry, R: Reaper<E>, C: LockContext> HandleTable<E, R, C> {
         };
         let pinned = Pinned::new(pin, handle);
         // The kind is part of the handle but not of its check: a handle with another one was made up.
-        if handle.kind() != Some(pinned.kind()) {
+        if !handle.has_kind(pinned.kind()) {
             return Err(Error::HandleInvalid);
         }
         if !Shared::ptr_eq(pinned.session(), session) {
@@ -122,13 +121,13 @@ impl<E: Entry, R: Reaper<E>, C: LockContext> HandleTable<E, R, C> {
 
     /// Refuses every further reservation and closes all handles of all sessions, for unload. Returns how many.
     pub fn close_all(&self) -> usize {
-        self.closed_for_good.store(true, Ordering::SeqCst);
+        self.closed_for_good.store(true, Ordering::Release);
         self.close_where(|_| true)
     }
 
     /// Runs the closes that threads above `PASSIVE_LEVEL` had to leave behind; how many. `PASSIVE_LEVEL`.
     pub fn drain(&self) -> usize {
-        self.slab.take_deferred().fold(0, |count, claimed| {
+        self.slab.take_deferred(|slot, generation| self.key.check(slot, generation)).fold(0, |count, claimed| {
             self.reap(claimed);
             count.saturating_add(1)
         })
@@ -172,7 +171,7 @@ impl<E: Entry, R: Reaper<E>, C: LockContext> HandleTable<E, R, C> {
     }
 
     /// Leaves the free slot `index` one generation, for a test that cannot wait for four billion.
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(crate) fn wear_out(&self, index: u32) {
         self.slab.set_generation(index, crate::slab::LAST_GENERATION - 1);
     }
@@ -236,9 +235,9 @@ impl<E: Entry, R: Reaper<E>, C: LockContext> Reservation<'_, E, R, C> {
         vacant.publish(check, Occupant { entry, session: self.session.clone() });
         // Published first, looked second; `end_session` ends first and sweeps second. One of the two sees the other, and
         // if both do, closing has one winner.
-        if self.session.has_ended() || table.closed_for_good.load(Ordering::SeqCst) {
+        if self.session.has_ended() || table.closed_for_good.load(Ordering::Acquire) {
             // Already closed by the sweep is as good as closed by us.
-            let _ = table.close(&self.session, handle);
+            let _ = table.close(self.session, handle);
             return Err(Error::SessionEnded);
         }
         Ok(handle)

@@ -40,6 +40,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod atomics;
 mod budget;
 mod error;
 mod facts;
@@ -47,10 +48,12 @@ mod fixed_vec;
 mod handle;
 mod handle_key;
 mod handle_table;
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod handle_table_tests;
 mod limits;
 mod lock;
+#[cfg(all(test, loom))]
+mod loom_tests;
 mod name;
 mod pinned;
 mod platform;
@@ -60,6 +63,7 @@ mod session;
 mod shared;
 mod slab;
 mod slot;
+mod vacancies;
 
 pub mod policy;
 pub mod staging;

@@ -4,8 +4,17 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 
+#[cfg(loom)]
+use loom::sync::{Mutex, MutexGuard};
+#[cfg(not(loom))]
 use spin::mutex::{SpinMutex, SpinMutexGuard};
+#[cfg(not(loom))]
 use spin::relax::Spin;
+
+#[cfg(not(loom))]
+type Mutex<T> = SpinMutex<T, Spin>;
+#[cfg(not(loom))]
+type MutexGuard<'a, T> = SpinMutexGuard<'a, T, Spin>;
 
 /// A spin lock whose holder runs at `DISPATCH_LEVEL`, hence the name: what it disables is
 /// everything that the IRQL disables (preemption, page faults, waits, calls that need `PASSIVE_LEVEL`).
@@ -18,7 +27,7 @@ use spin::relax::Spin;
 ///
 /// Callers may be at any IRQL up to and including `DISPATCH_LEVEL`. The lock is not recursive.
 pub struct IrqlLock<T, C: LockContext> {
-    inner: SpinMutex<T, Spin>,
+    inner: Mutex<T>,
     context: PhantomData<fn() -> C>,
 }
 
@@ -34,6 +43,15 @@ pub trait LockContext: 'static {
     /// Callable at IRQL <= `DISPATCH_LEVEL`.
     fn enter() -> Self::Saved;
 
+    /// A number that tells processors apart (`KeGetCurrentProcessorNumberEx`), so that each can have a list of its own.
+    /// Correctness does not depend on it: the thread may run elsewhere by the time that the number is used.
+    ///
+    /// Called at any IRQL <= `DISPATCH_LEVEL`.
+    #[must_use]
+    fn processor() -> usize {
+        0
+    }
+
     /// Restores the IRQL (`KeLowerIrql`). Locks are released in the reverse order of their acquisition.
     fn leave(saved: Self::Saved);
 }
@@ -44,7 +62,7 @@ pub trait LockContext: 'static {
 pub struct IrqlGuard<'a, T, C: LockContext> {
     // Fields drop in this order, and it matters: a lock released after the IRQL has gone down
     // could be held by a thread that is no longer running.
-    inner: SpinMutexGuard<'a, T, Spin>,
+    inner: MutexGuard<'a, T>,
     _raised: Raised<C>,
 }
 
@@ -68,8 +86,8 @@ impl<C: LockContext> Drop for Raised<C> {
 
 impl<T, C: LockContext> IrqlLock<T, C> {
     /// A free lock around `value`.
-    pub const fn new(value: T) -> Self {
-        Self { inner: SpinMutex::new(value), context: PhantomData }
+    pub fn new(value: T) -> Self {
+        Self { inner: Mutex::new(value), context: PhantomData }
     }
 
     /// Raises the IRQL and spins until the lock is ours.
@@ -77,13 +95,26 @@ impl<T, C: LockContext> IrqlLock<T, C> {
     /// Holders never wait, so the spin is bounded by the work that other processors do under the lock.
     pub fn lock(&self) -> IrqlGuard<'_, T, C> {
         let raised = Raised::new();
-        IrqlGuard { inner: self.inner.lock(), _raised: raised }
+        IrqlGuard { inner: acquire(&self.inner), _raised: raised }
     }
 
     /// The contents, without locking: `&mut self` proves that nobody else is there.
+    #[cfg(not(loom))]
     pub fn get_mut(&mut self) -> &mut T {
         self.inner.get_mut()
     }
+}
+
+#[cfg(not(loom))]
+#[inline]
+fn acquire<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock()
+}
+
+/// The model checker has no poisoned locks: a model that panics is over.
+#[cfg(loom)]
+fn acquire<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 impl<T, C: LockContext> fmt::Debug for IrqlLock<T, C> {
@@ -114,30 +145,30 @@ mod tests {
 
     #[test]
     fn context_is_entered_before_and_left_after_the_lock_is_held() {
-        static LOCK: IrqlLock<u32, NoIrql> = IrqlLock::new(1);
+        let lock = IrqlLock::<u32, NoIrql>::new(1);
         assert_eq!(depth(), 0);
         {
-            let mut guard = LOCK.lock();
+            let mut guard = lock.lock();
             assert_eq!(depth(), 1);
             *guard += 1;
         }
         assert_eq!(depth(), 0);
-        assert_eq!(*LOCK.lock(), 2);
+        assert_eq!(*lock.lock(), 2);
     }
 
     #[test]
     fn locked_increments_of_several_threads_all_count() {
-        static LOCK: IrqlLock<u32, NoIrql> = IrqlLock::new(0);
+        let lock = IrqlLock::<u32, NoIrql>::new(0);
         let rounds = if cfg!(miri) { 20 } else { 2000 };
         std::thread::scope(|scope| {
             for _ in 0..3 {
                 scope.spawn(|| {
                     for _ in 0..rounds {
-                        *LOCK.lock() += 1;
+                        *lock.lock() += 1;
                     }
                 });
             }
         });
-        assert_eq!(*LOCK.lock(), 3 * rounds);
+        assert_eq!(*lock.lock(), 3 * rounds);
     }
 }

@@ -55,7 +55,7 @@ impl<'a, E: Entry, R: Reaper<E>, C: LockContext> Pinned<'a, E, R, C> {
     ///
     /// [`Error::HandleClosed`] (`STATUS_INVALID_HANDLE`) where another closer was faster.
     pub fn close(self) -> Result<(), Error> {
-        if self.pin.begin_close() { Ok(()) } else { Err(Error::HandleClosed) }
+        if self.pin.close(self.handle.check()) { Ok(()) } else { Err(Error::HandleClosed) }
     }
 }
 

@@ -5,13 +5,13 @@
 use alloc::alloc::{Layout, alloc_zeroed, dealloc};
 use core::marker::PhantomData;
 use core::ptr::{NonNull, null_mut};
-use core::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::Error;
+use crate::atomics::{AtomicPtr, Ordering};
 use crate::handle::SLOT_BITS;
 use crate::slot::Slot;
 
-/// An array of slots that grows without moving any, in segments of 64, 128, 256 ... slots.
+/// An array of slots that grows without moving any, in segments of 2, 4, 8, 16 ... slots: at most twice what is needed.
 ///
 /// Looking up is one load and no lock. Segments are never given back while the table lives: a thread with a stale
 /// handle may touch any slot that ever existed, at any time.
@@ -21,13 +21,16 @@ pub(crate) struct Segments<T> {
     owns: PhantomData<Slot<T>>,
 }
 
-const FIRST_BITS: u32 = 6;
+const FIRST_BITS: u32 = 1;
 const FIRST: u32 = 1 << FIRST_BITS;
 /// As many as fill the slot field of a handle.
 const COUNT: usize = (SLOT_BITS - FIRST_BITS) as usize;
 
-/// How many slots there can be: 64 + 128 + ... over all segments.
+/// How many slots there can be: 2 + 4 + 8 + ... over all segments.
 pub(crate) const MAX_SLOTS: u32 = (1 << SLOT_BITS) - FIRST;
+
+/// What processors exchange with each other, in bytes.
+const CACHE_LINE: usize = 64;
 
 /// Slots for a segment that is not in the array yet.
 pub(crate) struct Spare<T> {
@@ -40,9 +43,9 @@ impl<T> Segments<T> {
     /// Fails to compile for entries that the kernel heap cannot place: wdk-alloc ignores alignments above 16.
     const ALIGNED: () = assert!(align_of::<Slot<T>>() <= 16, "the kernel heap aligns to 16 bytes only");
 
-    pub(crate) const fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let () = Self::ALIGNED;
-        Self { segments: [const { AtomicPtr::new(null_mut()) }; COUNT], owns: PhantomData }
+        Self { segments: core::array::from_fn(|_| AtomicPtr::new(null_mut())), owns: PhantomData }
     }
 
     /// The slot `index`, if its segment exists.
@@ -64,10 +67,18 @@ impl<T> Segments<T> {
     pub(crate) fn prepare(index: u32) -> Result<Spare<T>, Error> {
         let (segment, _) = locate(index).ok_or(Error::TooManyHandles)?;
         let layout = layout::<T>(segment).ok_or(Error::OutOfMemory)?;
-        // SAFETY: [alloc/nonzero] a segment has at least 64 slots, and a slot has a state word.
+        // SAFETY: [alloc/nonzero] a segment has at least 2 slots, and a slot has a state word.
         let memory = unsafe { alloc_zeroed(layout) };
         // All-zero bytes are a slot in `Free`, on no list, without an entry.
-        let slots = NonNull::new(memory.cast()).ok_or(Error::OutOfMemory)?;
+        let slots = NonNull::new(memory.cast::<Slot<T>>()).ok_or(Error::OutOfMemory)?;
+        #[cfg(loom)]
+        for offset in 0..length(segment) {
+            // The model checker has to be told of its atomics.
+            // SAFETY: [segment/bounds] the segment has so many slots.
+            let slot = unsafe { slots.add(offset) };
+            // SAFETY: [segment/own] fresh memory that nobody else knows of.
+            unsafe { slot.write(Slot::new()) };
+        }
         Ok(Spare { segment, slots, owns: PhantomData })
     }
 
@@ -91,8 +102,8 @@ impl<T> Segments<T> {
 
 impl<T> Drop for Segments<T> {
     fn drop(&mut self) {
-        for (segment, place) in self.segments.iter_mut().enumerate() {
-            if let Some(slots) = NonNull::new(*place.get_mut()) {
+        for (segment, place) in self.segments.iter().enumerate() {
+            if let Some(slots) = NonNull::new(place.load(Ordering::Acquire)) {
                 drop(Spare { segment, slots, owns: PhantomData });
             }
         }
@@ -117,7 +128,9 @@ const fn length(segment: usize) -> usize {
 }
 
 fn layout<T>(segment: usize) -> Option<Layout> {
-    Layout::array::<Slot<T>>(length(segment)).ok()
+    // Aligned to cache lines, so that a slot of 32 or 64 bytes lies in one. The kernel's heap may not do us that favour
+    // (wdk-alloc ignores alignments above 16, but blocks of a page and more are aligned anyway), and nothing but speed depends on it.
+    Layout::array::<Slot<T>>(length(segment)).ok()?.align_to(CACHE_LINE).ok()
 }
 
 /// Which segment has the slot `index`, and where in it.
@@ -127,22 +140,37 @@ fn locate(index: u32) -> Option<(usize, usize)> {
     let shifted = index.checked_add(FIRST)?;
     let high_bit = shifted.ilog2();
     let segment = high_bit.checked_sub(FIRST_BITS)? as usize;
-    (segment < COUNT).then_some((segment, (shifted ^ (1 << high_bit)) as usize))
+    let offset = shifted ^ (1 << high_bit);
+    (segment < COUNT).then_some((segment, spread(offset, high_bit) as usize))
+}
+
+/// Where in a segment of 2^`bits` slots the slot number `offset` lies: neighbours in number are half a segment apart.
+/// Handles made one after the other are often used at the same time by different threads, which should not share a cache line.
+const fn spread(offset: u32, bits: u32) -> u32 {
+    (offset >> 1) | ((offset & 1) << bits.wrapping_sub(1))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::vec::Vec;
+
     use super::*;
 
     #[test]
     fn indexes_fill_the_segments_without_gaps() {
-        let mut expected = (0, 0);
-        for index in 0..2000 {
-            assert_eq!(locate(index), Some(expected));
-            expected.1 += 1;
-            if expected.1 == length(expected.0) {
-                expected = (expected.0 + 1, 0);
-            }
+        let mut next = 0;
+        for segment in 0..11 {
+            let mut offsets: Vec<_> = (0..length(segment))
+                .map(|_| {
+                    let (found, offset) = locate(next).unwrap();
+                    assert_eq!(found, segment);
+                    next += 1;
+                    offset
+                })
+                .collect();
+            assert!(segment < 3 || offsets.windows(2).all(|pair| pair[0].abs_diff(pair[1]) > 1));
+            offsets.sort_unstable();
+            assert_eq!(offsets, (0..length(segment)).collect::<Vec<_>>());
         }
         assert_eq!(locate(MAX_SLOTS - 1), Some((COUNT - 1, length(COUNT - 1) - 1)));
         assert_eq!(locate(MAX_SLOTS), None);
@@ -152,11 +180,11 @@ mod tests {
     #[test]
     fn second_install_of_a_segment_is_handed_back() {
         let segments = Segments::<u8>::new();
-        assert!(segments.get(64).is_none());
-        assert!(segments.install(Segments::prepare(64).unwrap()).is_none());
-        let first = core::ptr::from_ref(segments.get(64).unwrap());
+        assert!(segments.get(62).is_none());
+        assert!(segments.install(Segments::prepare(62).unwrap()).is_none());
+        let first = core::ptr::from_ref(segments.get(62).unwrap());
         assert!(segments.install(Segments::prepare(100).unwrap()).is_some());
-        assert_eq!(core::ptr::from_ref(segments.get(64).unwrap()), first);
+        assert_eq!(core::ptr::from_ref(segments.get(62).unwrap()), first);
         assert!(segments.get(0).is_none());
     }
 }

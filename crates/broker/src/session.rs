@@ -1,7 +1,6 @@
 //! Sessions: one connected client each, or one NIC driver.
 
-use core::sync::atomic::{AtomicU64, Ordering};
-
+use crate::atomics::{AtomicU64, Ordering};
 use crate::{Budget, Charge, Error, SessionLimits, Shared};
 
 /// Names a session in reports. Given out by the driver, never twice in a boot.

@@ -7,9 +7,9 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::ops::Deref;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicUsize, Ordering, fence};
 
 use crate::Error;
+use crate::atomics::{AtomicUsize, Ordering, fence};
 
 /// A shared owner of a `T` on the heap: `Arc`, but creating one can fail.
 ///
@@ -69,6 +69,7 @@ impl<T> Shared<T> {
         this.shared().count.load(Ordering::Relaxed)
     }
 
+    #[inline]
     fn shared(&self) -> &Inner<T> {
         // SAFETY: [Shared/alive] this reference is counted, so the object has not been freed, and only shared
         // references to it exist until the count is zero.

@@ -6,35 +6,20 @@
 
 #![expect(unsafe_code, reason = "turns the rights to a slot into values, and uses them")]
 
-use core::sync::atomic::{AtomicU32, Ordering};
-
-use crate::segments::{MAX_SLOTS, Segments, Spare};
+use crate::atomics::{AtomicU32, Ordering};
+use crate::segments::{MAX_SLOTS, Segments};
 use crate::slot::{Missed, Slot, Unpinned};
-use crate::{Error, IrqlLock, LockContext};
+use crate::vacancies::{Full, NONE, Vacancies};
+use crate::{Error, LockContext};
 
 /// All slots, in whichever state.
 pub(crate) struct Slab<T, C: LockContext> {
     max_used: u32,
     segments: Segments<T>,
-    vacancies: IrqlLock<Vacancies, C>,
+    vacancies: Vacancies<C>,
     /// The first slot's link of those in `Reaping` that wait for [`take_deferred`](Slab::take_deferred).
     deferred: AtomicU32,
 }
-
-/// Slots that can be filled.
-struct Vacancies {
-    /// The first free slot's link; the others hang on to it.
-    free: u32,
-    /// Slots from here on have never been used. Those below may have any state.
-    fresh: u32,
-    /// Slots that are neither free nor retired.
-    used: u32,
-    /// Slots that are `Retired`.
-    retired: u32,
-}
-
-/// The end of a list. Links are slot numbers plus one, so that it can be zero.
-const NONE: u32 = 0;
 
 /// After so many entries a slot is retired: its next check would be one it has had before.
 pub(crate) const LAST_GENERATION: u32 = u32::MAX;
@@ -48,6 +33,7 @@ pub(crate) struct Vacant<'a, T> {
 /// The right to empty a slot, which is `Reaping`. Has to be emptied or deferred.
 pub(crate) struct Claimed<'a, T> {
     index: u32,
+    check: u32,
     slot: &'a Slot<T>,
 }
 
@@ -58,14 +44,6 @@ pub(crate) struct Pin<'a, T, O: OnClaim<T>> {
     owner: &'a O,
 }
 
-/// Why there is no slot to be had.
-enum Full {
-    /// As many are in use as may be.
-    Limit,
-    /// The slot with this number would be next, and has no memory yet.
-    Slots(u32),
-}
-
 /// Whom a pin's drop tells when it has claimed the value.
 pub(crate) trait OnClaim<T> {
     fn on_claim(&self, claimed: Claimed<'_, T>);
@@ -73,67 +51,35 @@ pub(crate) trait OnClaim<T> {
 
 impl<T, C: LockContext> Slab<T, C> {
     /// No slots yet. At most `max_used` will be in use at a time.
-    pub(crate) const fn new(max_used: u32) -> Self {
+    pub(crate) fn new(max_used: u32) -> Self {
         Self {
-            max_used: if max_used < MAX_SLOTS { max_used } else { MAX_SLOTS },
+            max_used: max_used.min(MAX_SLOTS),
             segments: Segments::new(),
-            vacancies: IrqlLock::new(Vacancies { free: NONE, fresh: 0, used: 0, retired: 0 }),
+            vacancies: Vacancies::new(),
             deferred: AtomicU32::new(NONE),
         }
     }
 
-    /// Takes a free slot, or makes new ones. May allocate, but not under the lock.
+    /// Takes a free slot, or makes new ones. May allocate, but not under a lock.
     pub(crate) fn vacant(&self) -> Result<Vacant<'_, T>, Error> {
         loop {
-            match self.try_vacant(None) {
-                Err(Full::Slots(index)) => {
-                    let spare = Segments::prepare(index)?;
-                    match self.try_vacant(Some(spare)) {
-                        // Others have used up the whole new segment meanwhile.
-                        Err(Full::Slots(_)) => {}
-                        Err(Full::Limit) => return Err(Error::TooManyHandles),
-                        Ok(vacant) => return Ok(vacant),
-                    }
-                }
+            match self.vacancies.take(&self.segments, self.max_used) {
+                Ok((index, slot)) => return Ok(Vacant { index, slot }),
                 Err(Full::Limit) => return Err(Error::TooManyHandles),
-                Ok(vacant) => return Ok(vacant),
+                // What comes back is a segment that another thread was faster to install; this one frees it.
+                Err(Full::Slots(index)) => drop(self.segments.install(Segments::prepare(index)?)),
             }
         }
-    }
-
-    /// Takes a free slot or a fresh one, after adding `spare` to the slots there are.
-    fn try_vacant(&self, spare: Option<Spare<T>>) -> Result<Vacant<'_, T>, Full> {
-        // Declared before the guard, so freed after the lock: what another thread was faster to install.
-        let _left_over;
-        let mut vacancies = self.vacancies.lock();
-        _left_over = spare.and_then(|spare| self.segments.install(spare));
-        if vacancies.used >= self.max_used {
-            return Err(Full::Limit);
-        }
-        let vacant = if let Some((index, slot)) = self.by_link(vacancies.free) {
-            vacancies.free = slot.link.load(Ordering::Relaxed);
-            Vacant { index, slot }
-        } else {
-            let index = vacancies.fresh;
-            let slot = self.segments.get(index).ok_or(Full::Slots(index))?;
-            vacancies.fresh = index.saturating_add(1);
-            Vacant { index, slot }
-        };
-        vacancies.used = vacancies.used.saturating_add(1);
-        Ok(vacant)
     }
 
     /// Puts a slot on the free list; or, with its generations used up, nowhere: it is `Retired` then.
     #[expect(clippy::needless_pass_by_value, reason = "uses up the right")]
     pub(crate) fn give_back(&self, vacant: Vacant<'_, T>) {
         let Vacant { index, slot } = vacant;
-        let mut vacancies = self.vacancies.lock();
-        vacancies.used = vacancies.used.saturating_sub(1);
         if slot.generation.load(Ordering::Relaxed) == LAST_GENERATION {
-            vacancies.retired = vacancies.retired.saturating_add(1);
+            self.vacancies.retire();
         } else {
-            slot.link.store(vacancies.free, Ordering::Relaxed);
-            vacancies.free = index.saturating_add(1);
+            self.vacancies.put(index, slot);
         }
     }
 
@@ -170,7 +116,7 @@ impl<T, C: LockContext> Slab<T, C> {
     /// Puts a claimed slot onto a list until [`take_deferred`](Self::take_deferred). Needs no memory; lock-free.
     #[expect(clippy::needless_pass_by_value, reason = "uses up the right")]
     pub(crate) fn defer(&self, claimed: Claimed<'_, T>) {
-        let Claimed { index, slot } = claimed;
+        let Claimed { index, slot, check: _ } = claimed;
         let link = index.saturating_add(1);
         let mut head = self.deferred.load(Ordering::Relaxed);
         loop {
@@ -182,30 +128,31 @@ impl<T, C: LockContext> Slab<T, C> {
         }
     }
 
-    /// All slots that were deferred up to now. The caller has to exhaust the iterator.
-    pub(crate) fn take_deferred(&self) -> impl Iterator<Item = Claimed<'_, T>> {
+    /// All slots that were deferred up to now; `check` tells a value's check from its slot and its generation. The caller has to
+    /// exhaust the iterator.
+    pub(crate) fn take_deferred(&self, check: impl Fn(u32, u32) -> u32) -> impl Iterator<Item = Claimed<'_, T>> {
         // Taking the whole list at once leaves no half-popped element for others to trip over (no ABA).
         let mut link = self.deferred.swap(NONE, Ordering::Acquire);
         core::iter::from_fn(move || {
             let (index, slot) = self.by_link(link)?;
             link = slot.link.load(Ordering::Relaxed);
-            Some(Claimed { index, slot })
+            Some(Claimed { index, slot, check: check(index, slot.generation.load(Ordering::Relaxed)) })
         })
     }
 
     /// One more than the highest slot that was ever used.
     pub(crate) fn end(&self) -> u32 {
-        self.vacancies.lock().fresh
+        self.vacancies.end()
     }
 
     /// How many slots are neither free nor retired.
     pub(crate) fn used(&self) -> u32 {
-        self.vacancies.lock().used
+        self.vacancies.used()
     }
 
     /// How many slots are `Retired`.
     pub(crate) fn retired(&self) -> u32 {
-        self.vacancies.lock().retired
+        self.vacancies.retired()
     }
 
     /// How many values slot `index` has had.
@@ -213,7 +160,7 @@ impl<T, C: LockContext> Slab<T, C> {
         self.segments.get(index).map_or(0, |slot| slot.generation.load(Ordering::Relaxed))
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(crate) fn set_generation(&self, index: u32, generation: u32) {
         self.segments.get(index).unwrap().generation.store(generation, Ordering::Relaxed);
     }
@@ -224,11 +171,18 @@ impl<T, C: LockContext> Slab<T, C> {
     }
 }
 
+impl<T, C: LockContext> Drop for Slab<T, C> {
+    fn drop(&mut self) {
+        // Slots drop the values that are in them, except those that were claimed.
+        self.take_deferred(|_, _| 0).for_each(|claimed| drop(claimed.take()));
+    }
+}
+
 /// Turns what [`Slot::unpin`] said into the right that it means, and hands it on.
 #[inline]
 fn settle<T>(owner: &impl OnClaim<T>, index: u32, slot: &Slot<T>, unpinned: Unpinned) {
-    if unpinned == Unpinned::Claimed {
-        owner.on_claim(Claimed { index, slot });
+    if let Unpinned::Claimed(check) = unpinned {
+        owner.on_claim(Claimed { index, check, slot });
     }
 }
 
@@ -259,16 +213,15 @@ impl<'a, T> Claimed<'a, T> {
     }
 
     /// The check that the value was found with.
-    pub(crate) fn check(&self) -> u32 {
-        self.slot.check()
+    pub(crate) const fn check(&self) -> u32 {
+        self.check
     }
 
     /// Takes the value out; the slot becomes `Free`, but is not on the free list yet.
     pub(crate) fn take(self) -> (T, Vacant<'a, T>) {
-        let Self { index, slot } = self;
+        let Self { index, slot, check: _ } = self;
         // SAFETY: [slot/claimed] `self` was made by the one claim, possibly kept on the deferred list, and is used up here.
         let value = unsafe { slot.take() };
-        slot.free();
         (value, Vacant { index, slot })
     }
 }
@@ -279,9 +232,13 @@ impl<T, O: OnClaim<T>> Pin<'_, T, O> {
         unsafe { self.slot.entry() }
     }
 
-    /// `Live` → `Closing`; whether this call is the winner.
-    pub(crate) fn begin_close(&self) -> bool {
-        self.slot.begin_close()
+    /// Closes the value, which has this `check`, and lets go of it; whether this call is the winner.
+    pub(crate) fn close(self, check: u32) -> bool {
+        let (won, unpinned) = self.slot.close_unpin(check);
+        settle(self.owner, self.index, self.slot, unpinned);
+        // The pin has been taken off.
+        core::mem::forget(self);
+        won
     }
 
     pub(crate) const fn index(&self) -> u32 {

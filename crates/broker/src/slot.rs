@@ -3,43 +3,45 @@
 //! # The state machine
 //!
 //! ```text
-//!            publish                begin_close              last pin leaves, claim
-//!   Free ───────────────▶ Live ───────────────▶ Closing ───────────────────────────▶ Reaping
-//!    ▲                                                                                  │
-//!    └──────────────────────────────── free ────────────────────────────────────────────┤
-//!                                      (generations left)                               ▼
-//!                                                                                    Retired
+//!            publish               begin_close               last pin leaves: claim
+//!   Free ───────────────▶ Live ───────────────▶ Closing ─────────────────┐
+//!    ▲                     │      close_unpin, with no other pin         ▼
+//!    │                     └─────────────────────────────────────────▶ Reaping ──────▶ Retired
+//!    └──────────────────────────────────────────────────────────────────┘  (no generation left)
+//!                           the entry is out: back on a free list
 //! ```
 //!
-//! The word holds it all, so that each arrow is one atomic operation:
+//! The word holds what threads have to agree on, so that each arrow out of `Free`, `Live` and `Closing` is one atomic operation:
 //!
 //! ```text
 //! 63        32 31   30      29        0
-//! |  check   |LIVE|CLOSING|   pins    |        Free 00   Live 10   Closing 11   Reaping 01
+//! |  check   |LIVE|CLOSING|   pins    |        Live 10   Closing 11   Free, Reaping and Retired 00, check 0
 //! ```
 //!
 //! *Pins* count the threads that are at the slot. A pin is taken by adding first and looking second, so threads
 //! with stale handles add pins as well, in any state; they take them off at once. Therefore no
-//! transition may overwrite the pins: each either adds, ors and masks around them, or compares them with zero.
+//! transition may overwrite the pins: each either ors around them, or compares them with what it expects.
 //!
 //! *Live*: the entry may be used by whoever holds a pin that was added in this state with the right check.
 //! *Closing*: pins that were added before go on being good; new ones are not. The closer that set the bit is the
-//! one winner. *Reaping*: the claim succeeds only at zero pins, and in `Closing` no new pin is good, so
-//! the claimant owns the entry alone; only one thread can claim, since the claim clears `LIVE`.
-//! *Free*: check and flags are zero; the entry's storage is empty and belongs to whoever took the slot off the free list.
-//! *Retired* is `Free`, but never on the free list again: its generations are used up.
+//! one winner. *Reaping*: the claim succeeds only where no good pin is left, and clears the word, so
+//! the claimant owns the entry alone and no second claim can follow. That the entry is still in its place is not in the word: it is
+//! the value [`Claimed`](crate::slab::Claimed), which exists once, and takes the entry out.
+//! *Free*: the storage is empty and belongs to whoever took the slot off a free list.
+//! *Retired* is `Free`, but never on a free list again: its generations are used up.
 //!
 //! # Memory order
 //!
 //! `publish` releases the entry, the pin that sees `LIVE` acquires it. Each pin's removal releases the uses made under it,
 //! and the claim acquires them all: they are one release sequence on the word, since every operation on it is a
-//! read-modify-write.
+//! read-modify-write. `loom_tests` tries the orders that this allows, and
+//! `slot_tests` every word that they can lead to.
 
 #![expect(unsafe_code, reason = "the state word, not the borrow checker, says who may touch the entry")]
 
-use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use crate::atomics::{AtomicU32, AtomicU64, Cell, Ordering};
 
 const PIN: u64 = 1;
 const PINS: u64 = (1 << 30) - 1;
@@ -57,7 +59,7 @@ pub(crate) struct Slot<T> {
     pub(crate) link: AtomicU32,
     /// How many entries this slot has had. Changed only by the thread that took the slot off the free list.
     pub(crate) generation: AtomicU32,
-    entry: UnsafeCell<MaybeUninit<T>>,
+    entry: Cell<MaybeUninit<T>>,
 }
 
 // SAFETY: [slot/send] a slot hands `&T` to threads that pin it (T: Sync) and moves T between threads (T: Send).
@@ -80,19 +82,19 @@ pub(crate) enum Missed {
 pub(crate) enum Unpinned {
     /// Others have pins, or the entry is not being closed.
     Kept,
-    /// The slot is now `Reaping`, and this thread has to see to it.
-    Claimed,
+    /// The slot is now `Reaping`, and this thread has to see to it. With the check that the entry had.
+    Claimed(u32),
 }
 
 impl<T> Slot<T> {
-    /// A slot in the state `Free`. Outside the tests slots come as zeroed memory, which is the same.
-    #[cfg(test)]
-    pub(crate) const fn new() -> Self {
+    /// A slot in the state `Free`. Outside of tests slots come as zeroed memory, which is the same.
+    #[cfg(any(test, loom))]
+    pub(crate) fn new() -> Self {
         Self {
             state: AtomicU64::new(0),
             link: AtomicU32::new(0),
             generation: AtomicU32::new(0),
-            entry: UnsafeCell::new(MaybeUninit::uninit()),
+            entry: Cell::new(MaybeUninit::uninit()),
         }
     }
 
@@ -102,30 +104,35 @@ impl<T> Slot<T> {
     ///
     /// [slot/free] The slot is `Free` and this thread took it off the free list.
     pub(crate) unsafe fn publish(&self, check: u32, entry: T) {
-        let storage = self.entry.get();
+        let storage = self.entry.write();
         // SAFETY: [slot/free] nobody reads the storage in `Free`, and only this thread may fill it.
         unsafe { storage.write(MaybeUninit::new(entry)) };
         // `or`, not a store: pins of threads with stale handles have to survive.
-        self.state.fetch_or((u64::from(check) << CHECK_SHIFT) | LIVE, Ordering::AcqRel);
+        self.state.fetch_or(live(check), Ordering::AcqRel);
     }
 
     /// Adds a pin to the entry with this `check`. One atomic addition and a comparison.
     ///
     /// On success the caller may use [`entry`](Self::entry) until its [`unpin`](Self::unpin).
     /// On failure there is no pin, but the caller may have claimed the entry.
+    #[inline]
     pub(crate) fn pin(&self, check: u32) -> Result<(), (Missed, Unpinned)> {
         let before = self.state.fetch_add(PIN, Ordering::Acquire);
-        if before & !PINS == (u64::from(check) << CHECK_SHIFT) | LIVE && before & PINS < MANY_PINS {
-            return Ok(());
-        }
+        // Absurdly many pins show in the same comparison.
+        if before & !(MANY_PINS - 1) == live(check) { Ok(()) } else { Err(self.missed(before, check)) }
+    }
+
+    /// Takes off a pin that was no good, and tells why it was not.
+    #[cold]
+    fn missed(&self, before: u64, check: u32) -> (Missed, Unpinned) {
         let why = if before & PINS >= MANY_PINS {
             Missed::Busy
-        } else if before >> CHECK_SHIFT == u64::from(check) && before & (LIVE | CLOSING) != 0 {
+        } else if before & !PINS == live(check) | CLOSING {
             Missed::Closing
         } else {
             Missed::Stale
         };
-        Err((why, self.unpin()))
+        (why, self.unpin())
     }
 
     /// Adds a pin to whatever entry is live here, and tells its check. For enumerations.
@@ -147,6 +154,7 @@ impl<T> Slot<T> {
     }
 
     /// Takes off a pin; if it was the last one of an entry in `Closing`, `Closing` → `Reaping`.
+    #[inline]
     pub(crate) fn unpin(&self) -> Unpinned {
         let before = self.state.fetch_sub(PIN, Ordering::AcqRel);
         if before & (LIVE | CLOSING | PINS) != LIVE | CLOSING | PIN {
@@ -154,9 +162,22 @@ impl<T> Slot<T> {
         }
         // The count went to zero, but a thread with a stale handle may have made it one again. Then that
         // thread's `unpin` comes here too, and one of us wins. The check makes sure that it is still the same entry.
-        let idle = before & !PINS;
-        match self.state.compare_exchange(idle, idle & !LIVE, Ordering::AcqRel, Ordering::Relaxed) {
-            Ok(_) => Unpinned::Claimed,
+        self.claim(before & !PINS)
+    }
+
+    /// [`begin_close`](Self::begin_close) and [`unpin`](Self::unpin) by a caller with a good pin. Where that is the only pin,
+    /// which is nearly always so, it is one step: `Live` → `Reaping`.
+    pub(crate) fn close_unpin(&self, check: u32) -> (bool, Unpinned) {
+        match self.claim(live(check) | PIN) {
+            Unpinned::Kept => (self.begin_close(), self.unpin()),
+            claimed @ Unpinned::Claimed(_) => (true, claimed),
+        }
+    }
+
+    /// To `Reaping`, if the word is `expected`.
+    fn claim(&self, expected: u64) -> Unpinned {
+        match self.state.compare_exchange(expected, 0, Ordering::AcqRel, Ordering::Relaxed) {
+            Ok(_) => Unpinned::Claimed((expected >> CHECK_SHIFT) as u32),
             Err(_) => Unpinned::Kept,
         }
     }
@@ -173,108 +194,42 @@ impl<T> Slot<T> {
     /// [slot/pinned] The caller has a good pin, and keeps it for as long as it uses the reference.
     pub(crate) unsafe fn entry(&self) -> &T {
         // SAFETY: [slot/pinned] from `Live` until the claim, which needs zero pins, nobody writes the storage.
-        let storage = unsafe { &*self.entry.get() };
+        let storage = unsafe { &*self.entry.read() };
         // SAFETY: [slot/pinned] `publish` stored an entry before the pin could become good.
         unsafe { storage.assume_init_ref() }
     }
 
-    /// Takes the entry out of a slot in `Reaping`, which stays in that state until [`free`](Self::free).
+    /// Takes the entry out of a slot in `Reaping`.
     ///
     /// # Safety
     ///
     /// [slot/claimed] The slot is `Reaping`, and this thread is the claimant or got the slot from it; called once per claim.
     pub(crate) unsafe fn take(&self) -> T {
+        let storage = self.entry.write();
         // SAFETY: [slot/claimed] no pin is good in `Reaping`, so nobody else reads the storage.
-        let storage = unsafe { self.entry.get().read() };
+        let entry = unsafe { storage.read() };
         // SAFETY: [slot/claimed] the entry that `publish` stored is still there, since each claim takes once.
-        unsafe { storage.assume_init() }
+        unsafe { entry.assume_init() }
     }
+}
 
-    /// `Reaping` → `Free`. The entry has been taken.
-    pub(crate) fn free(&self) {
-        // Pins of threads with stale handles stay.
-        self.state.fetch_and(PINS, Ordering::AcqRel);
-    }
-
-    /// The check of the entry, in the states that have one.
-    pub(crate) fn check(&self) -> u32 {
-        (self.state.load(Ordering::Relaxed) >> CHECK_SHIFT) as u32
-    }
+/// The word of a live entry without pins.
+const fn live(check: u32) -> u64 {
+    // A cast, since `From` cannot be called in a constant; it widens.
+    ((check as u64) << CHECK_SHIFT) | LIVE
 }
 
 impl<T> Drop for Slot<T> {
     fn drop(&mut self) {
         // The table closes everything before it is dropped; an entry that is still here has no reaper any more, but its
-        // memory at least is not lost.
-        if *self.state.get_mut() & (LIVE | CLOSING) != 0 {
-            // SAFETY: [slot/claimed] `&mut self`: there is no other thread, and in `Live`, `Closing` and `Reaping` there is an entry.
+        // memory at least is not lost. Those in `Reaping` are not here but in the hands of a `Claimed`, or on the slab's list.
+        if self.state.load(Ordering::Relaxed) & LIVE != 0 {
+            // SAFETY: [slot/claimed] `&mut self`: there is no other thread, and in `Live` and `Closing` there is an entry.
             drop(unsafe { self.take() });
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn live(slot: &Slot<u32>, check: u32) {
-        // SAFETY: [slot/free] the test owns the slot.
-        unsafe { slot.publish(check, check) };
-    }
-
-    #[test]
-    fn stale_and_early_pins_fail_and_leave_no_trace() {
-        let slot = Slot::new();
-        assert_eq!(slot.pin(0), Err((Missed::Stale, Unpinned::Kept)));
-        live(&slot, 7);
-        assert_eq!(slot.pin(8), Err((Missed::Stale, Unpinned::Kept)));
-        assert_eq!(slot.pins(), 0);
-        assert_eq!(slot.pin(7), Ok(()));
-        assert_eq!(slot.unpin(), Unpinned::Kept);
-    }
-
-    #[test]
-    fn close_has_one_winner_and_the_last_pin_claims() {
-        let slot = Slot::new();
-        live(&slot, 7);
-        slot.pin(7).unwrap();
-        slot.pin(7).unwrap();
-        assert!(slot.begin_close());
-        assert!(!slot.begin_close());
-        assert_eq!(slot.pin(7), Err((Missed::Closing, Unpinned::Kept)));
-        assert_eq!(slot.unpin(), Unpinned::Kept);
-        assert_eq!(slot.unpin(), Unpinned::Claimed);
-        // In `Reaping`, a late comer neither gets the entry nor claims it again.
-        assert_eq!(slot.pin(7), Err((Missed::Closing, Unpinned::Kept)));
-        // SAFETY: [slot/claimed] claimed two lines above.
-        assert_eq!(unsafe { slot.take() }, 7);
-        slot.free();
-        assert_eq!(slot.pin(7), Err((Missed::Stale, Unpinned::Kept)));
-    }
-
-    #[test]
-    fn pin_of_a_stale_handle_survives_reuse_and_can_be_the_one_that_claims() {
-        let slot = Slot::new();
-        // A thread with a stale handle has added its pin and not yet looked.
-        slot.state.fetch_add(PIN, Ordering::Relaxed);
-        live(&slot, 9);
-        slot.pin(9).unwrap();
-        assert!(slot.begin_close());
-        assert_eq!(slot.unpin(), Unpinned::Kept);
-        assert_eq!(slot.unpin(), Unpinned::Claimed);
-        // SAFETY: [slot/claimed] claimed above.
-        assert_eq!(unsafe { slot.take() }, 9);
-        slot.free();
-        assert_eq!(slot.state.load(Ordering::Relaxed), 0);
-    }
-
-    #[test]
-    fn absurd_numbers_of_pins_are_refused() {
-        let slot = Slot::new();
-        live(&slot, 1);
-        slot.state.fetch_add(MANY_PINS, Ordering::Relaxed);
-        assert_eq!(slot.pin(1), Err((Missed::Busy, Unpinned::Kept)));
-        slot.state.fetch_sub(MANY_PINS, Ordering::Relaxed);
-        assert_eq!(slot.pin(1), Ok(()));
-    }
-}
+#[cfg(all(test, not(loom)))]
+#[path = "slot_tests.rs"]
+mod tests;
