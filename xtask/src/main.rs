@@ -17,6 +17,7 @@ mod demo;
 mod driver;
 mod firmware;
 mod inf;
+mod loom;
 mod process;
 mod programs;
 mod setup;
@@ -58,6 +59,8 @@ enum Task {
         #[arg(long = "image", value_name = "FILE")]
         images: Vec<std::path::PathBuf>,
     },
+    /// Run the handle table's models: every order in which two or three threads can take its steps.
+    Loom,
     /// Measure; the machine should have nothing else to do.
     Bench {
         #[command(subcommand)]
@@ -93,6 +96,7 @@ fn run() -> Result<()> {
         Task::Check => check::run(&workspace),
         Task::Test { args } => test::run(&workspace, &args),
         Task::Demo { images } => demo::run(&workspace, &images),
+        Task::Loom => loom::run(&workspace),
         Task::Bench { bench } => bench::run(&workspace, bench),
         Task::Firmware => {
             for image in firmware::images(&workspace)? {
