@@ -41,7 +41,7 @@ impl Bench {
         Self::with_parameters(&[])
     }
 
-    /// A machine that runs fwbroker.sys, with some of its REG_DWORD settings changed.
+    /// A machine that runs fwbroker.sys, with some of its `REG_DWORD` settings changed.
     #[must_use]
     pub fn with_parameters(parameters: &[(&str, u32)]) -> Self {
         let values: Vec<_> = parameters.iter().map(|(name, number)| (*name, Value::dword(*number))).collect();

@@ -21,7 +21,7 @@ pub struct Nic {
 pub enum Source {
     /// fwbroker.
     Broker,
-    /// NdisOpenFile.
+    /// `NdisOpenFile`.
     NdisOpenFile,
 }
 

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use fwbroker_tests::client::encode;
 use fwbroker_tests::consumer::{Consumer, PASSIVE};
 use fwbroker_tests::{Bench, Client, Refused, sha256};
-use nt_types::NtStatus;
 use protocol::{Name, Reason, ReplyBody, RequestBody, StageReply, StageRequest};
 
 const ROM: &[u8] = b"\x55\xaa firmware";

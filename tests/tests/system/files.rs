@@ -7,7 +7,7 @@ use protocol::{ObjectKind, Reason};
 #[test]
 fn a_file_is_read_back_byte_for_byte_in_pieces_of_any_size() {
     let bench = Bench::start();
-    let content: Vec<u8> = (0..200_003u32).map(|at| (at * 31 >> 3) as u8).collect();
+    let content: Vec<u8> = (0..200_003u32).map(|at| ((at * 31) >> 3) as u8).collect();
     let path = bench.write_firmware("nic.rom", &content);
     let client = bench.client();
     let open = client.open(&path).unwrap();

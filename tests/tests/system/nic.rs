@@ -3,7 +3,7 @@
 use fwbroker_tests::{Bench, BootReport, Nic, Source, sha256};
 use nt_types::{AccessMask, NtStatus};
 
-/// What samplenic.sys prints when there is no image: NDIS_STATUS_FILE_NOT_FOUND, whichever way it asked.
+/// What samplenic.sys prints when there is no image: `NDIS_STATUS_FILE_NOT_FOUND`, whichever way it asked.
 const NOT_FOUND: &str = "the firmware cannot be opened (0xC001001B)";
 
 /// An option ROM: signature, length in 512-byte blocks, a PCI data structure, and bytes.

@@ -148,7 +148,9 @@ impl PortConnection {
             ["the start of the output buffer vanishes", "the end of the output buffer vanishes"],
         ];
         for ((start, length), what) in buffers.into_iter().zip(WHAT) {
-            let Some(last) = start.checked_add(length.saturating_sub(1) as usize).filter(|_| length != 0) else { continue };
+            let Some(last) = start.checked_add(length.saturating_sub(1) as usize).filter(|_| length != 0) else {
+                continue;
+            };
             let ends: &[usize] = if start / PAGE == last / PAGE { &[start] } else { &[start, last] };
             for (address, what) in ends.iter().zip(what) {
                 if machine.faults.of_callback(driver, "MessageNotifyCallback", what) {
