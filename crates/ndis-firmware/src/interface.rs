@@ -111,8 +111,8 @@ pub type FWBROKER_REFERENCE = unsafe extern "efiapi" fn(Context: *mut c_void);
 
 /// Opens the image `Name`. `PASSIVE_LEVEL`, kernel APCs enabled.
 ///
-/// - `Name`: the name under which the image was staged, a bare file name (`e1000.rom`) without path separators, compared
-///   without regard to case; 2 to [`MAX_IMAGE_NAME_BYTES`] bytes. Only read during the call.
+/// - `Name`: the image's file name (`e1000.rom`), or its path below a root (`intel\e1000.rom`), compared without regard to
+///   case; 2 to [`MAX_IMAGE_NAME_BYTES`] bytes. Only read during the call.
 /// - `HighestAcceptableAddress`: no byte of the mapped image may lie above this physical address; [`ANY_ADDRESS`] for no limit.
 /// - `Parameters`: NULL for the defaults.
 /// - `Image`: written on success only.
