@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use clap::ValueEnum;
+use rustix::thread::{CpuSet, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::table::Table;
@@ -68,6 +69,7 @@ impl Case {
             for thread in 0..threads {
                 let (start, spent) = (&start, &spent);
                 scope.spawn(move || {
+                    settle(thread);
                     let mut worker = Worker::new(on, thread, threads);
                     start.pass();
                     let began = processor_time();
@@ -165,8 +167,10 @@ fn close<T: Table>(table: &T, threads: usize, rounds: u64) -> Duration {
         let start = Gate::new(threads);
         let (spent, closed) = (AtomicU64::new(0), AtomicU64::new(0));
         std::thread::scope(|scope| {
-            for _ in 0..threads {
-                scope.spawn(|| {
+            for thread in 0..threads {
+                let (start, spent, closed, keys) = (&start, &spent, &closed, &keys);
+                scope.spawn(move || {
+                    settle(thread);
                     start.pass();
                     let began = processor_time();
                     let won = keys.iter().filter(|key| table.remove(OWNER, **key)).count();
@@ -180,6 +184,15 @@ fn close<T: Table>(table: &T, threads: usize, rounds: u64) -> Duration {
         total += Duration::from_nanos(spent.into_inner() / threads as u64);
     }
     total
+}
+
+/// Keeps this thread to one processor: threads that took turns on the same one would never be in each other's way.
+fn settle(thread: usize) {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut set = CpuSet::new();
+    set.set(thread % processors);
+    // Where that is forbidden the measurement is less telling, but no less true.
+    let _ = sched_setaffinity(None, &set);
 }
 
 /// The processor time of this thread up to now, in nanoseconds.

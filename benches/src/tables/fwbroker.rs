@@ -1,5 +1,7 @@
 //! Ours, with everything that the driver uses: sessions with quotas, kinds, keyed handles, deferred closes.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use broker::{
     Closed, Entry, Handle, HandleKey, HandleTable, Kind, LockContext, Reaper, Session, SessionId, SessionLimits, Shared,
 };
@@ -35,8 +37,14 @@ impl Reaper<Object> for Drop {
     }
 }
 
-/// User mode has no IRQL.
+/// User mode has no IRQL, and threads stand for processors.
 struct NoIrql;
+
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    static THREAD: usize = THREADS.fetch_add(1, Ordering::Relaxed);
+}
 
 impl LockContext for NoIrql {
     type Saved = ();
@@ -44,6 +52,10 @@ impl LockContext for NoIrql {
     fn enter() {}
 
     fn leave((): ()) {}
+
+    fn processor() -> usize {
+        THREAD.with(|thread| *thread)
+    }
 }
 
 impl Table for Fwbroker {

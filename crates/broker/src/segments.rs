@@ -11,7 +11,7 @@ use crate::atomics::{AtomicPtr, Ordering};
 use crate::handle::SLOT_BITS;
 use crate::slot::Slot;
 
-/// An array of slots that grows without moving any, in segments of 2, 4, 8, 16 ... slots: at most twice what is needed.
+/// An array of slots that grows without moving any, in segments of 4, 8, 16, 32 ... slots: at most twice what is needed.
 ///
 /// Looking up is one load and no lock. Segments are never given back while the table lives: a thread with a stale
 /// handle may touch any slot that ever existed, at any time.
@@ -21,12 +21,12 @@ pub(crate) struct Segments<T> {
     owns: PhantomData<Slot<T>>,
 }
 
-const FIRST_BITS: u32 = 1;
+const FIRST_BITS: u32 = 2;
 const FIRST: u32 = 1 << FIRST_BITS;
 /// As many as fill the slot field of a handle.
 const COUNT: usize = (SLOT_BITS - FIRST_BITS) as usize;
 
-/// How many slots there can be: 2 + 4 + 8 + ... over all segments.
+/// How many slots there can be: 4 + 8 + 16 + ... over all segments.
 pub(crate) const MAX_SLOTS: u32 = (1 << SLOT_BITS) - FIRST;
 
 /// What processors exchange with each other, in bytes.
@@ -67,7 +67,7 @@ impl<T> Segments<T> {
     pub(crate) fn prepare(index: u32) -> Result<Spare<T>, Error> {
         let (segment, _) = locate(index).ok_or(Error::TooManyHandles)?;
         let layout = layout::<T>(segment).ok_or(Error::OutOfMemory)?;
-        // SAFETY: [alloc/nonzero] a segment has at least 2 slots, and a slot has a state word.
+        // SAFETY: [alloc/nonzero] a segment has at least 4 slots, and a slot has a state word.
         let memory = unsafe { alloc_zeroed(layout) };
         // All-zero bytes are a slot in `Free`, on no list, without an entry.
         let slots = NonNull::new(memory.cast::<Slot<T>>()).ok_or(Error::OutOfMemory)?;
@@ -144,10 +144,12 @@ fn locate(index: u32) -> Option<(usize, usize)> {
     (segment < COUNT).then_some((segment, spread(offset, high_bit) as usize))
 }
 
-/// Where in a segment of 2^`bits` slots the slot number `offset` lies: neighbours in number are half a segment apart.
-/// Handles made one after the other are often used at the same time by different threads, which should not share a cache line.
+/// Where in a segment of 2^`bits` slots the slot number `offset` lies: two places after its predecessor, in the second half of
+/// the numbers between those of the first half. Handles made one after the other are often used at the same
+/// time by different threads; this way slots that share a cache line are half a segment apart in number.
 const fn spread(offset: u32, bits: u32) -> u32 {
-    (offset >> 1) | ((offset & 1) << bits.wrapping_sub(1))
+    let last = bits.wrapping_sub(1);
+    ((offset << 1) | (offset >> last)) & (2_u32 << last).wrapping_sub(1)
 }
 
 #[cfg(test)]
@@ -168,7 +170,8 @@ mod tests {
                     offset
                 })
                 .collect();
-            assert!(segment < 3 || offsets.windows(2).all(|pair| pair[0].abs_diff(pair[1]) > 1));
+            let apart = |pair: &[usize]| pair[0] / 2 != pair[1] / 2;
+            assert!(offsets.windows(2).all(apart), "neighbours share a cache line in {offsets:?}");
             offsets.sort_unstable();
             assert_eq!(offsets, (0..length(segment)).collect::<Vec<_>>());
         }
@@ -180,11 +183,11 @@ mod tests {
     #[test]
     fn second_install_of_a_segment_is_handed_back() {
         let segments = Segments::<u8>::new();
-        assert!(segments.get(62).is_none());
-        assert!(segments.install(Segments::prepare(62).unwrap()).is_none());
-        let first = core::ptr::from_ref(segments.get(62).unwrap());
+        assert!(segments.get(60).is_none());
+        assert!(segments.install(Segments::prepare(60).unwrap()).is_none());
+        let first = core::ptr::from_ref(segments.get(60).unwrap());
         assert!(segments.install(Segments::prepare(100).unwrap()).is_some());
-        assert_eq!(core::ptr::from_ref(segments.get(62).unwrap()), first);
+        assert_eq!(core::ptr::from_ref(segments.get(60).unwrap()), first);
         assert!(segments.get(0).is_none());
     }
 }

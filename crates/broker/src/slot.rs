@@ -118,21 +118,7 @@ impl<T> Slot<T> {
     #[inline]
     pub(crate) fn pin(&self, check: u32) -> Result<(), (Missed, Unpinned)> {
         let before = self.state.fetch_add(PIN, Ordering::Acquire);
-        // Absurdly many pins show in the same comparison.
-        if before & !(MANY_PINS - 1) == live(check) { Ok(()) } else { Err(self.missed(before, check)) }
-    }
-
-    /// Takes off a pin that was no good, and tells why it was not.
-    #[cold]
-    fn missed(&self, before: u64, check: u32) -> (Missed, Unpinned) {
-        let why = if before & PINS >= MANY_PINS {
-            Missed::Busy
-        } else if before & !PINS == live(check) | CLOSING {
-            Missed::Closing
-        } else {
-            Missed::Stale
-        };
-        (why, self.unpin())
+        if fits(before, check) { Ok(()) } else { Err((why_not(before, check), self.unpin())) }
     }
 
     /// Adds a pin to whatever entry is live here, and tells its check. For enumerations.
@@ -210,6 +196,24 @@ impl<T> Slot<T> {
         let entry = unsafe { storage.read() };
         // SAFETY: [slot/claimed] the entry that `publish` stored is still there, since each claim takes once.
         unsafe { entry.assume_init() }
+    }
+}
+
+/// Whether a pin is good that was added when the word was `word`. Absurdly many pins show in the same comparison.
+#[inline]
+const fn fits(word: u64, check: u32) -> bool {
+    word & !(MANY_PINS - 1) == live(check)
+}
+
+/// Why a pin is no good.
+#[cold]
+const fn why_not(word: u64, check: u32) -> Missed {
+    if word & PINS >= MANY_PINS {
+        Missed::Busy
+    } else if word & !PINS == live(check) | CLOSING {
+        Missed::Closing
+    } else {
+        Missed::Stale
     }
 }
 

@@ -10,7 +10,10 @@ use crate::{IrqlLock, LockContext};
 /// A thread takes from the list of the processor that it runs on and puts back there, so that threads neither wait for
 /// each other's locks nor pull each other's cache lines. A list that is empty is helped out of by the
 /// others before memory is touched that was never used.
+#[repr(C)]
 pub(crate) struct Vacancies<C: LockContext> {
+    /// Keeps the first shard apart from what others read before it.
+    _apart: [u32; 12],
     shards: [Shard<C>; SHARDS],
     /// Slots from here on have never been used. Those below may have any state.
     fresh: AtomicU32,
@@ -22,6 +25,10 @@ pub(crate) struct Vacancies<C: LockContext> {
 const SHARDS: usize = if cfg!(loom) { 2 } else { 8 };
 
 /// A list and its counts. All of it is written under the lock, and may be read without.
+///
+/// What changes has 16 bytes and is aligned to as many, which the kernel's heap can give, so it never lies across cache lines;
+/// the rest keeps the lines of different shards apart. An alignment of 64 would say it better, but wdk-alloc ignores that.
+#[repr(C, align(16))]
 struct Shard<C: LockContext> {
     lock: IrqlLock<(), C>,
     /// The first free slot's link; the others hang on to it.
@@ -30,7 +37,6 @@ struct Shard<C: LockContext> {
     taken: AtomicU32,
     /// How many slots were ever put back here, wrapping: also those taken elsewhere, and those that were retired.
     returned: AtomicU32,
-    /// Keeps the shards apart by a cache line (of 64 bytes); an alignment would say more than the kernel's heap can give.
     _apart: [u32; 12],
 }
 
@@ -48,7 +54,12 @@ pub(crate) enum Full {
 
 impl<C: LockContext> Vacancies<C> {
     pub(crate) fn new() -> Self {
-        Self { shards: core::array::from_fn(|_| Shard::new()), fresh: AtomicU32::new(0), retired: AtomicU32::new(0) }
+        Self {
+            _apart: [0; 12],
+            shards: core::array::from_fn(|_| Shard::new()),
+            fresh: AtomicU32::new(0),
+            retired: AtomicU32::new(0),
+        }
     }
 
     /// Takes a slot off a list, or a fresh one where that leaves at most `most` in service. What is in service bounds
@@ -132,7 +143,10 @@ impl<C: LockContext> Vacancies<C> {
 }
 
 impl<C: LockContext> Shard<C> {
+    const SIZE: () = assert!(cfg!(loom) || size_of::<Self>() == 64, "a shard is a cache line");
+
     fn new() -> Self {
+        let () = Self::SIZE;
         Self {
             lock: IrqlLock::new(()),
             free: AtomicU32::new(NONE),
