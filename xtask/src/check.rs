@@ -77,7 +77,7 @@ fn dependencies(workspace: &Workspace) -> Result<()> {
         return Ok(());
     }
     let mut command = process::cargo(workspace);
-    command.args(["deny", "--locked", "check", "bans", "licenses", "sources"]);
+    command.args(["deny", "--locked", "--workspace", "check", "bans", "licenses", "sources"]);
     process::run(&mut command).context("a dependency breaks the rules of deny.toml")
 }
 
