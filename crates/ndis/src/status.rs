@@ -1,7 +1,5 @@
 //! `NDIS_STATUS` as a type of its own.
 
-use core::fmt;
-
 use nt_types::NtStatus;
 
 /// An `NDIS_STATUS`.
@@ -62,30 +60,8 @@ impl NdisStatus {
     }
 }
 
-/// Declares the constants and, from the same list, their names.
-macro_rules! statuses {
-    ($($(#[$doc:meta])* $name:ident = $bits:expr;)*) => {
-        impl NdisStatus {
-            $(
-                #[doc = concat!("`NDIS_STATUS_", stringify!($name), "`.")]
-                #[doc = ""]
-                $(#[$doc])*
-                pub const $name: Self = Self::from_bits($bits);
-            )*
-
-            /// The name in `ndis.h` (`"NDIS_STATUS_RESOURCES"`), if this crate knows it.
-            #[must_use]
-            pub const fn name(self) -> Option<&'static str> {
-                match self {
-                    $(Self::$name => Some(concat!("NDIS_STATUS_", stringify!($name))),)*
-                    _ => None,
-                }
-            }
-        }
-    };
-}
-
-statuses! {
+nt_types::statuses! {
+    NdisStatus, "NDIS_STATUS_";
     /// Done.
     SUCCESS = 0x0000_0000;
     /// A completion call follows.
@@ -152,21 +128,6 @@ statuses! {
     PAUSED = 0xC023_002A;
     /// The revision of a structure is not supported.
     UNSUPPORTED_REVISION = 0xC023_002C;
-}
-
-impl fmt::Debug for NdisStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl fmt::Display for NdisStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.name() {
-            Some(name) => write!(f, "{name} (0x{:08X})", self.bits()),
-            None => write!(f, "0x{:08X}", self.bits()),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,5 @@
 //! `NTSTATUS` as a type of its own.
 
-use core::fmt;
-
 /// An `NTSTATUS` value: severity in the top two bits, facility, code.
 ///
 /// The constants drop the `STATUS_` prefix and keep the rest of the name, so that
@@ -48,23 +46,41 @@ impl NtStatus {
     }
 }
 
-/// Declares the constants and, from the same list, their names.
+/// Declares the constants of a status type and, from the same list, their names and how they print.
+///
+/// The type is a newtype with `from_bits` and `bits`; the prefix is what its headers put before each name.
+#[macro_export]
 macro_rules! statuses {
-    ($($(#[$doc:meta])* $name:ident = $bits:expr;)*) => {
-        impl NtStatus {
+    ($type:ident, $prefix:literal; $($(#[$doc:meta])* $name:ident = $bits:expr;)*) => {
+        impl $type {
             $(
-                #[doc = concat!("`STATUS_", stringify!($name), "`.")]
+                #[doc = concat!("`", $prefix, stringify!($name), "`.")]
                 #[doc = ""]
                 $(#[$doc])*
                 pub const $name: Self = Self::from_bits($bits);
             )*
 
-            /// The name in the headers (`"STATUS_ACCESS_DENIED"`), if this crate knows it.
+            /// The name in the headers, prefix included, if this crate knows it.
             #[must_use]
             pub const fn name(self) -> Option<&'static str> {
                 match self {
-                    $(Self::$name => Some(concat!("STATUS_", stringify!($name))),)*
+                    $(Self::$name => Some(concat!($prefix, stringify!($name))),)*
                     _ => None,
+                }
+            }
+        }
+
+        impl ::core::fmt::Debug for $type {
+            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+                ::core::fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl ::core::fmt::Display for $type {
+            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+                match self.name() {
+                    Some(name) => write!(f, "{name} (0x{:08X})", self.bits()),
+                    None => write!(f, "0x{:08X}", self.bits()),
                 }
             }
         }
@@ -72,6 +88,7 @@ macro_rules! statuses {
 }
 
 statuses! {
+    NtStatus, "STATUS_";
     /// The operation did what it was asked to do.
     SUCCESS = 0x0000_0000;
     /// A wait ended because the time was up. Success severity!
@@ -340,21 +357,6 @@ statuses! {
     FLT_CONTEXT_ALREADY_LINKED = 0xC01C_001C;
     /// Nobody waits for this reply.
     FLT_NO_WAITER_FOR_REPLY = 0xC01C_0020;
-}
-
-impl fmt::Debug for NtStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl fmt::Display for NtStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.name() {
-            Some(name) => write!(f, "{name} (0x{:08X})", self.bits()),
-            None => write!(f, "0x{:08X}", self.bits()),
-        }
-    }
 }
 
 #[cfg(test)]
