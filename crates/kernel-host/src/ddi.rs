@@ -5,6 +5,7 @@
 //! the function, arguments untouched. The function's first act is [`Call::enter`], which takes that record. Attribution
 //! therefore survives tail calls in the driver, and host code that calls another export's inner function directly leaves no trace.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -68,7 +69,8 @@ impl CallSite {
 pub struct Call {
     site: CallSite,
     thread: Arc<Thread>,
-    started: Instant,
+    /// When the call began; `None` where no trace is kept.
+    started: Option<Instant>,
     detail: std::cell::RefCell<String>,
     bytes: std::cell::Cell<u64>,
     falls_short: bool,
@@ -85,10 +87,11 @@ impl Call {
         let site = thread.take_call_site();
         thread.leave_if_stopped();
         thread.call_began(&site);
+        let started = thread.machine().trace.is_kept().then(Instant::now);
         let mut call = Self {
             site,
             thread,
-            started: Instant::now(),
+            started,
             detail: std::cell::RefCell::default(),
             bytes: std::cell::Cell::default(),
             falls_short: false,
@@ -98,7 +101,7 @@ impl Call {
             call.stop(Rule::IrqlTooHigh, format!("IRQL {irql}, the highest allowed is {}", call.site.export.max_irql));
         }
         if let Some(failure) = call.machine().faults.of_call(&call.site) {
-            call.detail(format!("injected: {failure}"));
+            call.detail(format_args!("injected: {failure}"));
             match failure.carry_out(&call.site) {
                 Some(result) => call.leave(result),
                 None => call.falls_short = true,
@@ -145,9 +148,11 @@ impl Call {
         &self.site
     }
 
-    /// Adds what a reader of the trace wants to know, such as the file name.
-    pub fn detail(&self, text: impl Into<String>) {
-        *self.detail.borrow_mut() = text.into();
+    /// Adds what a reader of the trace wants to know, such as the file name. Formatted only where a trace is kept.
+    pub fn detail(&self, text: impl fmt::Display) {
+        if self.machine().trace.is_kept() {
+            *self.detail.borrow_mut() = text.to_string();
+        }
     }
 
     /// Notes how many bytes the call moved.
@@ -175,12 +180,10 @@ impl Call {
     }
 
     fn write_trace(&self) {
-        self.machine().trace.record(
-            &self.site,
-            std::mem::take(&mut self.detail.borrow_mut()),
-            self.bytes.get(),
-            self.started.elapsed(),
-        );
+        if let Some(started) = self.started {
+            let detail = std::mem::take(&mut *self.detail.borrow_mut());
+            self.machine().trace.record(&self.site, detail, self.bytes.get(), started.elapsed());
+        }
     }
 }
 

@@ -28,6 +28,8 @@ pub mod process;
 pub mod thread;
 pub mod trace;
 
+#[cfg(test)]
+mod conformance;
 mod cpu;
 mod flt;
 mod fs;

@@ -38,6 +38,8 @@ pub struct MachineBuilder {
 pub(crate) struct Config {
     /// Volumes in the order of definition: drive name such as `C:`, and the host folder behind it.
     pub(crate) volumes: Vec<(String, PathBuf)>,
+    /// Calls are not written down.
+    pub(crate) untraced: bool,
 }
 
 /// Everything that makes up a machine, one field per subsystem; each subsystem's type lives in its own module.
@@ -71,12 +73,20 @@ impl MachineBuilder {
         self
     }
 
+    /// Keeps no trace of calls, for measurements and long runs. Everything is checked as before.
+    #[must_use]
+    pub fn without_trace(mut self) -> Self {
+        self.config.untraced = true;
+        self
+    }
+
     /// Makes the machine. Fails when a volume's folder is not there.
     pub fn build(self) -> std::io::Result<Machine> {
         for (_, folder) in &self.config.volumes {
             std::fs::read_dir(folder)?;
         }
         let mut inner = Inner::default();
+        inner.trace = Trace::new(!self.config.untraced);
         inner.config = self.config;
         let machine = Arc::new(inner);
         for (drive, folder) in &machine.config.volumes {

@@ -39,8 +39,11 @@ impl fmt::Display for TraceEntry {
 }
 
 /// A machine's history of calls.
-#[derive(Debug, Default)]
-pub(crate) struct Trace(Mutex<History>);
+#[derive(Debug)]
+pub(crate) struct Trace {
+    kept: bool,
+    history: Mutex<History>,
+}
 
 #[derive(Debug, Default)]
 struct History {
@@ -48,9 +51,25 @@ struct History {
     next: u64,
 }
 
+impl Default for Trace {
+    fn default() -> Self {
+        Self::new(true)
+    }
+}
+
 impl Trace {
+    /// An empty history; one that is not `kept` stays so.
+    pub(crate) fn new(kept: bool) -> Self {
+        Self { kept, history: Mutex::default() }
+    }
+
+    /// Whether calls are recorded at all.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.kept
+    }
+
     pub(crate) fn record(&self, site: &CallSite, detail: String, bytes: u64, took: Duration) {
-        let mut history = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
         let sequence = history.next;
         history.next += 1;
         if history.entries.len() == CAPACITY {
@@ -68,7 +87,7 @@ impl Trace {
 
     /// Entries from `sequence` on that are still kept, oldest first.
     pub(crate) fn since(&self, sequence: u64) -> Vec<TraceEntry> {
-        let history = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
         let dropped = history.next - history.entries.len() as u64;
         let skip = sequence.saturating_sub(dropped) as usize;
         history.entries.iter().skip(skip).cloned().collect()

@@ -185,7 +185,7 @@ fn open(call: &Call, arguments: &Arguments) -> Result<usize, NtStatus> {
         );
     }
     let path = full_path(call, &attributes)?;
-    call.detail(path.clone());
+    call.detail(&path);
     check_target(call, instance.as_ref(), &path)?;
     let parameters = OpenParameters {
         access: arguments.access,

@@ -187,7 +187,7 @@ fn prepare(
     if flags & NON_CACHED != 0 && unaligned {
         return Err(NtStatus::INVALID_PARAMETER);
     }
-    call.detail(format!("{} at {offset}, {length} bytes", String::from_utf16_lossy(&open.name())));
+    call.detail(format_args!("{} at {offset}, {length} bytes", String::from_utf16_lossy(&open.name())));
     Ok(Transfer { instance, object, open, offset, advance: flags & DO_NOT_UPDATE_BYTE_OFFSET == 0 })
 }
 
@@ -231,7 +231,7 @@ extern "efiapi" fn flt_query_information_file(
     require_apcs(&call);
     let instance = object::instance(&call, instance);
     let (object, open) = target(&call, &instance, file);
-    call.detail(format!("{} class {class}", String::from_utf16_lossy(&open.name())));
+    call.detail(format_args!("{} class {class}", String::from_utf16_lossy(&open.name())));
     let (status, bytes) = io::query_information(call.machine(), &object, Some(&instance), class, length as usize);
     information.write_bytes(&bytes);
     call.bytes(bytes.len() as u64);
@@ -250,7 +250,7 @@ extern "efiapi" fn flt_set_information_file(
     require_apcs(&call);
     let instance = object::instance(&call, instance);
     let (object, open) = target(&call, &instance, file);
-    call.detail(format!("{} class {class}", String::from_utf16_lossy(&open.name())));
+    call.detail(format_args!("{} class {class}", String::from_utf16_lossy(&open.name())));
     let bytes = information.read_bytes(length as usize);
     io::set_information(call.machine(), &object, Some(&instance), class, &bytes)
 }

@@ -106,12 +106,12 @@ extern "efiapi" fn flt_register_filter(
     let call = Call::enter();
     match register(&call, driver_object, registration) {
         Ok(registered) => {
-            call.detail(registered.name.clone());
+            call.detail(&registered.name);
             filter.write(registered.address);
             NtStatus::SUCCESS
         }
         Err(status) => {
-            call.detail(status.to_string());
+            call.detail(status);
             status
         }
     }
@@ -151,7 +151,7 @@ extern "efiapi" fn flt_start_filtering(filter: usize) -> NtStatus {
     if filter.started.swap(true, Ordering::AcqRel) {
         return NtStatus::INVALID_PARAMETER;
     }
-    call.detail(filter.name.clone());
+    call.detail(&filter.name);
     for volume in super::volume_stacks(call.machine()) {
         instance::attach_automatically(call.thread(), &filter, &volume, false);
     }
@@ -161,7 +161,7 @@ extern "efiapi" fn flt_start_filtering(filter: usize) -> NtStatus {
 extern "efiapi" fn flt_unregister_filter(filter: usize) {
     let call = Call::enter();
     let filter = object::filter(&call, filter);
-    call.detail(filter.name.clone());
+    call.detail(&filter.name);
     if let Some(port) = filter.lock().ports.first().cloned() {
         call.stop(
             Rule::Deadlock,

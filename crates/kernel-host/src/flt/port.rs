@@ -211,13 +211,13 @@ extern "efiapi" fn flt_create_communication_port(
     })();
     match built.and_then(|built| name_port(call.machine(), Arc::new(built))) {
         Ok(created) => {
-            call.detail(created.name.clone());
+            call.detail(&created.name);
             port.write(created.address);
             filter.lock().ports.push(created);
             NtStatus::SUCCESS
         }
         Err(status) => {
-            call.detail(status.to_string());
+            call.detail(status);
             status
         }
     }
@@ -239,7 +239,7 @@ extern "efiapi" fn flt_close_communication_port(address: usize) {
         Some(FltObject::ServerPort(port)) => port,
         other => object::wrong(&call, address, "PFLT_PORT (server)", other.as_ref()),
     };
-    call.detail(port.name.clone());
+    call.detail(&port.name);
     port.connecting.start_ending();
     if port.connecting.wait_for_callbacks().is_err() {
         call.stop(Rule::Deadlock, "FltCloseCommunicationPort waits for ever: a ConnectNotifyCallback does not return");

@@ -42,7 +42,7 @@ extern "efiapi" fn flt_get_volume_from_name(filter: usize, name: Raw<UNICODE_STR
     let call = Call::enter();
     let _filter = object::filter(&call, filter);
     let Ok(name) = unicode::name(name) else { return NtStatus::INVALID_PARAMETER };
-    call.detail(name.clone());
+    call.detail(&name);
     if name.is_empty() {
         return NtStatus::INVALID_PARAMETER;
     }

@@ -65,6 +65,6 @@ extern "efiapi" fn write(handle: usize, code: u32, count: u32, values: Raw<u64>)
     // Each slot is 64 bits wide; the values are ULONGs.
     let values = values.read_slice(count as usize).into_iter().map(|slot| slot as u32).collect();
     let entry = ErrorLogEntry { adapter, code, values };
-    call.detail(format!("{code:#010x} {:x?}", entry.values));
+    call.detail(format_args!("{code:#010x} {:x?}", entry.values));
     call.machine().ndis.lock().error_log.push(entry);
 }

@@ -179,7 +179,7 @@ impl Port {
 extern "efiapi" fn complete(handle: usize, request: usize, status: NdisStatus) {
     let call = Call::enter();
     let port = call.machine().ndis.port(&call, handle);
-    call.detail(status.to_string());
+    call.detail(status);
     if status == NdisStatus::PENDING {
         call.stop(Rule::BadArgument, "NDIS_STATUS_PENDING is no final status");
     }

@@ -221,7 +221,7 @@ extern "efiapi" fn ob_close_handle(handle: HANDLE, mode: KPROCESSOR_MODE) -> NtS
 /// A kernel handle that is not open stops the machine, as Windows bug-checks (`INVALID_KERNEL_HANDLE`); so does any
 /// bad handle in the system process. For a program's handle the status says it.
 pub(crate) fn close(call: &Call, handle: usize, mode: KPROCESSOR_MODE) -> NtStatus {
-    call.detail(format!("handle {handle:#x}"));
+    call.detail(format_args!("handle {handle:#x}"));
     let process = current_process(call);
     let closed = process.table_of(handle, mode).and_then(|owner| owner.handles().close(handle, &process));
     match closed {

@@ -3,9 +3,14 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
+use crate::conformance::conforms;
 
 #[test]
 fn registration_with_another_major_version_is_an_invalid_parameter() {
+    conforms!(
+        "fltkernel/nf-fltkernel-fltregisterfilter.md",
+        "Another major version of the registration is STATUS_INVALID_PARAMETER."
+    );
     let setup = Setup::new();
     let registration = FLT_REGISTRATION { Version: 0x0303, ..FLT_REGISTRATION::EMPTY };
     assert_eq!(setup.register(&registration).unwrap().0, NtStatus::INVALID_PARAMETER);
@@ -47,6 +52,10 @@ fn instances_below_parameters_count_too() {
 
 #[test]
 fn power_and_device_change_cannot_be_registered() {
+    conforms!(
+        "fltkernel/ns-fltkernel-_flt_operation_registration.md",
+        "IRP_MJ_POWER and IRP_MJ_DEVICE_CHANGE cannot be registered."
+    );
     let setup = Setup::new();
     for major in [0x16, 0x18] {
         let operations = callbacks::operations(major, None, None);

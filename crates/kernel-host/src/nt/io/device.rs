@@ -151,7 +151,7 @@ pub(super) extern "efiapi" fn io_create_symbolic_link(
     let call = Call::enter();
     let made = unicode::name(link).and_then(|link| {
         let target = unicode::name(target)?;
-        call.detail(format!("{link} -> {target}"));
+        call.detail(format_args!("{link} -> {target}"));
         call.machine().nt.objects().namespace().insert_link(&link, &target)?;
         Ok(link)
     });

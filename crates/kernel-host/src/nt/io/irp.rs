@@ -192,7 +192,7 @@ pub(super) extern "efiapi" fn io_build_device_io_control_request(
     status_block: Raw<IO_STATUS_BLOCK>,
 ) -> usize {
     let call = Call::enter();
-    call.detail(format!("control code {code:#010x}"));
+    call.detail(format_args!("control code {code:#010x}"));
     if (input == 0 && input_length != 0) || (output == 0 && output_length != 0) {
         call.stop(Rule::BadArgument, "a buffer is NULL but its length is not zero");
     }
