@@ -13,6 +13,7 @@ use clap::{Parser, Subcommand};
 mod arch;
 mod bench;
 mod check;
+mod conformance;
 mod demo;
 mod driver;
 mod firmware;
@@ -61,6 +62,8 @@ enum Task {
     },
     /// Run the handle table's models: every order in which two or three threads can take its steps.
     Loom,
+    /// Run kernel-host's tests and write docs/conformance.md: which documented rules they show.
+    Conformance,
     /// Measure; the machine should have nothing else to do.
     Bench {
         #[command(subcommand)]
@@ -97,6 +100,7 @@ fn run() -> Result<()> {
         Task::Test { args } => test::run(&workspace, &args),
         Task::Demo { images } => demo::run(&workspace, &images),
         Task::Loom => loom::run(&workspace),
+        Task::Conformance => conformance::run(&workspace),
         Task::Bench { bench } => bench::run(&workspace, bench),
         Task::Firmware => {
             for image in firmware::images(&workspace)? {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::arch::Arch;
+use crate::conformance::Collection;
 use crate::driver;
 use crate::process;
 use crate::programs;
@@ -23,13 +24,22 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     phases.time("programs", || programs::build(workspace))?;
     // Tests only read what has been generated, and may take long: let other commands go on.
     drop(lock);
+    let collection = Collection::begin(workspace)?;
     let tested = phases.time("tests", || {
         let mut command = process::cargo(workspace);
         command.args(["test", "--locked", "--profile", "host"]).args(arguments);
+        collection.tell(&mut command);
         process::run(command.env("FWBROKER_DRIVER_DIR", &drivers))
     });
     phases.report();
-    tested.context("the test suite failed")
+    tested.context("the test suite failed")?;
+    // With arguments only some tests may have run.
+    if arguments.is_empty()
+        && let Err(stale) = collection.compare(workspace)
+    {
+        eprintln!("note: {stale}");
+    }
+    Ok(())
 }
 
 /// Builds fwbctl.exe into `target/x86_64-pc-windows-gnu/host/`.
