@@ -74,10 +74,22 @@ nt_types::statuses! {
     NOT_ACCEPTED = 0x0001_0003;
     /// A status indication follows. Success severity!
     INDICATION_REQUIRED = 0x4023_0001;
+    /// Indication: the adapter is being reset; requests fail until the end is indicated.
+    RESET_START = 0x4001_0004;
+    /// Indication: the reset is over.
+    RESET_END = 0x4001_0005;
+    /// Indication: the link's state, an `NDIS_LINK_STATE`.
+    LINK_STATE = 0x4001_0017;
+    /// Indication: specific to the driver.
+    MEDIA_SPECIFIC_INDICATION_EX = 0x4001_0019;
     /// The output did not fit.
     BUFFER_OVERFLOW = 0x8000_0005;
     /// The adapter cannot be reset.
     NOT_RESETTABLE = 0x8001_0001;
+    /// The reset worked, after errors that could be recovered from.
+    SOFT_ERRORS = 0x8001_0003;
+    /// The reset did not work.
+    HARD_ERRORS = 0x8001_0004;
     /// Failed without a better status.
     FAILURE = 0xC000_0001;
     /// A parameter is not acceptable.
@@ -102,6 +114,8 @@ nt_types::statuses! {
     REQUEST_ABORTED = 0xC001_000C;
     /// The adapter is being reset.
     RESET_IN_PROGRESS = 0xC001_000D;
+    /// The binding is being closed, and an indication is under way.
+    CLOSING_INDICATING = 0xC001_000E;
     /// The adapter is not ready.
     ADAPTER_NOT_READY = 0xC001_0011;
     /// A length is not acceptable.

@@ -5,6 +5,7 @@
 
 mod attributes;
 mod configuration;
+mod event;
 mod file;
 #[cfg(windows)]
 mod imports;
@@ -12,9 +13,12 @@ mod miniport;
 mod net_buffer_list;
 mod object;
 mod oid;
+mod protocol;
+mod timer;
 
 pub use attributes::*;
 pub use configuration::*;
+pub use event::*;
 pub use file::*;
 #[cfg(windows)]
 pub use imports::*;
@@ -22,6 +26,8 @@ pub use miniport::*;
 pub use net_buffer_list::*;
 pub use object::*;
 pub use oid::*;
+pub use protocol::*;
+pub use timer::*;
 
 /// `NDIS_HANDLE`: an opaque value that NDIS, or the driver, gave meaning to.
 pub type NDIS_HANDLE = *mut core::ffi::c_void;
