@@ -71,7 +71,7 @@ impl Bench {
     #[must_use]
     pub fn installed(values: &[(&str, Value)]) -> Self {
         let bench = Self::without_broker();
-        bench.install("fwbroker.sys");
+        bench.install_from_package("fwbroker.sys");
         let key = bench.machine.registry().open(PARAMETERS).expect("the INF made it");
         for (name, value) in values {
             key.set_value(name, value.clone()).expect("nobody deletes it");
@@ -83,7 +83,7 @@ impl Bench {
     #[must_use]
     pub fn without_instances() -> Self {
         let bench = Self::without_broker();
-        bench.install("fwbroker.sys");
+        bench.install_from_package("fwbroker.sys");
         let key = bench.machine.registry().open(PARAMETERS).expect("the INF made it");
         let instances = key.open("Instances").expect("the INF made it");
         for name in instances.subkeys().expect("nobody deletes it") {
@@ -93,14 +93,15 @@ impl Bench {
         bench
     }
 
-    fn install(&self, driver: &str) {
+    /// Installs one of the release drivers from its package: the .sys with the INF beside it.
+    pub fn install_from_package(&self, driver: &str) {
         let folder = driver_dir().expect("the drivers are built");
         self.machine.install_service(&folder.join(driver), None).expect("the package installs");
     }
 
     /// Installs samplenic.sys.
     pub fn install_nic_driver(&self) {
-        self.install("samplenic.sys");
+        self.install_from_package("samplenic.sys");
     }
 
     /// Installs and loads samplenic.sys, once.

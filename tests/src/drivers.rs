@@ -5,17 +5,17 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-/// Folder with `fwbroker.sys`, `samplenic.sys` and what belongs to them.
+/// Folder with `fwbroker.sys`, `samplenic.sys`, `passthru.sys` and what belongs to them.
 ///
 /// `cargo xtask test` names it in `FWBROKER_DRIVER_DIR`; a plain `cargo test` looks where `cargo xtask driver` puts them.
 ///
 /// # Errors
-/// Without both drivers there is nothing to test; the message says how to build them. The drivers are not built from
+/// Without all drivers there is nothing to test; the message says how to build them. The drivers are not built from
 /// here: a test that compiles for a minute looks like one that hangs.
 pub fn driver_dir() -> Result<PathBuf> {
     let folder = env::var_os("FWBROKER_DRIVER_DIR")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/driver/x64"), PathBuf::from);
-    for driver in ["fwbroker.sys", "samplenic.sys"] {
+    for driver in ["fwbroker.sys", "samplenic.sys", "passthru.sys"] {
         if !folder.join(driver).is_file() {
             bail!("{driver} is not in {}; build the drivers with: cargo xtask driver", folder.display());
         }

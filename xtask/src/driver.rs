@@ -13,7 +13,7 @@ use crate::setup::{self, kit, vendor};
 use crate::workspace::{Workspace, read_text, write_atomically};
 
 /// Packages that become a .sys of the same name, each with an `inf/<name>.inx`.
-pub(crate) const DRIVERS: [&str; 2] = ["fwbroker", "samplenic"];
+pub(crate) const DRIVERS: [&str; 3] = ["fwbroker", "samplenic", "passthru"];
 
 /// What the linker writes beside each other: extension there, extension here.
 const PRODUCTS: [(&str, &str); 3] = [("dll", "sys"), ("pdb", "pdb"), ("map", "map")];

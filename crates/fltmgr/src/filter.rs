@@ -2,6 +2,7 @@
 
 use crate::irql::after_call;
 use crate::raw::{FLT_REGISTRATION, FltRegisterFilter, FltStartFiltering, FltUnregisterFilter, PFLT_FILTER};
+use core::mem::ManuallyDrop;
 use core::ptr;
 use nt_types::{DRIVER_OBJECT, NtStatus};
 
@@ -54,6 +55,21 @@ impl Filter {
     /// STATUS_INVALID_PARAMETER when it was called before.
     pub fn start(&self) -> Result<(), NtStatus> {
         self.as_ref().start()
+    }
+
+    /// Gives up the owner, for a global that keeps only the pointer: [`Filter::from_ptr`] makes an owner of it again.
+    #[must_use]
+    pub fn into_ptr(self) -> PFLT_FILTER {
+        ManuallyDrop::new(self).filter
+    }
+
+    /// The owner of a registered filter.
+    ///
+    /// # Safety
+    /// `filter` came out of [`Filter::into_ptr`], and no other owner was made of it.
+    #[must_use]
+    pub const unsafe fn from_ptr(filter: PFLT_FILTER) -> Self {
+        Self { filter }
     }
 
     /// For calls that name the filter.

@@ -17,5 +17,6 @@ mod handles;
 mod lifetime;
 mod messages;
 mod nic;
+mod pass_through;
 mod refusals;
 mod staging;
