@@ -22,7 +22,10 @@ pub use memory::{Placement, Protection, UserBuffer, UserMemory};
 pub use slices::{HIGHEST_USER_ADDRESS, guard_page_hit};
 
 /// Bytes of a process object's body. Drivers treat `EPROCESS` as opaque; only the dispatcher header at its start is used.
-const EPROCESS_LENGTH: usize = 0x200;
+pub(crate) const EPROCESS_LENGTH: usize = 0x200;
+
+/// Folder of programs of which only the file name is known.
+const PROGRAMS: &str = "\\Device\\HarddiskVolume1\\Windows\\System32";
 
 /// Identifier of the system process.
 pub const SYSTEM_PROCESS_ID: u64 = 4;
@@ -50,6 +53,11 @@ impl Token {
 pub struct Process {
     id: u64,
     image_name: String,
+    image_path: String,
+    /// Who started it.
+    parent: u64,
+    /// System time, in 100 ns since 1601.
+    created: i64,
     token: Token,
     machine: Weak<Inner>,
     handles: HandleTable,
@@ -67,6 +75,21 @@ impl Process {
     /// File name of the program, such as `fwbctl.exe`.
     pub fn image_name(&self) -> &str {
         &self.image_name
+    }
+
+    /// NT path of the program's image, such as `\Device\HarddiskVolume1\Windows\System32\fwbctl.exe`; empty for the system process.
+    pub fn image_path(&self) -> &str {
+        &self.image_path
+    }
+
+    /// Identifier of the process that started it; the system's own is 0.
+    pub fn parent_id(&self) -> u64 {
+        self.parent
+    }
+
+    /// When it was started: system time, in 100 ns since 1601.
+    pub fn created(&self) -> i64 {
+        self.created
     }
 
     /// Whose rights it has.
@@ -172,19 +195,28 @@ impl Process {
         self.handles.close(handle, self)
     }
 
-    pub(crate) fn create(machine: &Arc<Inner>, id: u64, image_name: &str, token: Token) -> Result<Arc<Self>, NtStatus> {
+    pub(crate) fn create(machine: &Arc<Inner>, id: u64, image: &str, token: Token) -> Result<Arc<Self>, NtStatus> {
+        let is_system = id == SYSTEM_PROCESS_ID;
         let process = Arc::new(Self {
             id,
-            image_name: image_name.to_owned(),
+            image_name: image.rsplit('\\').next().unwrap_or_default().to_owned(),
+            image_path: match image.starts_with('\\') {
+                _ if is_system => String::new(),
+                true => image.to_owned(),
+                false => format!("{PROGRAMS}\\{image}"),
+            },
+            parent: if is_system { 0 } else { SYSTEM_PROCESS_ID },
+            created: crate::nt::time::system_time(),
             token,
             machine: Arc::downgrade(machine),
-            handles: HandleTable::new(id == SYSTEM_PROCESS_ID),
+            handles: HandleTable::new(is_system),
             memory: UserMemory::new()?,
             exited: AtomicBool::new(false),
             object: OnceLock::new(),
         });
         let payload = Arc::new(ProcessBody(Arc::downgrade(&process)));
         let object = machine.nt.objects().create(EPROCESS_LENGTH, payload)?;
+        crate::nt::processes::fill(object.body(), &process.image_name);
         // Set once, here, before anybody else can see the process.
         let _ = process.object.set(object.body());
         machine.nt.keep_process(&process, object);
@@ -220,7 +252,8 @@ impl ObjectBody for ProcessBody {
 #[derive(Debug)]
 pub struct ProcessBuilder<'a> {
     machine: &'a Machine,
-    image_name: String,
+    /// File name or NT path.
+    image: String,
     token: Token,
 }
 
@@ -229,6 +262,13 @@ impl ProcessBuilder<'_> {
     #[must_use]
     pub fn token(mut self, token: Token) -> Self {
         self.token = token;
+        self
+    }
+
+    /// Where its image lies, as an NT path: what `SeLocateProcessImageName` answers.
+    #[must_use]
+    pub fn image_path(mut self, path: &str) -> Self {
+        path.clone_into(&mut self.image);
         self
     }
 
@@ -245,7 +285,7 @@ impl ProcessBuilder<'_> {
     pub fn start(self) -> Result<Arc<Process>, NtStatus> {
         let inner = self.machine.inner();
         let id = inner.nt.next_id();
-        Process::create(inner, id, &self.image_name, self.token)
+        Process::create(inner, id, &self.image, self.token)
     }
 }
 
@@ -253,6 +293,6 @@ impl Machine {
     /// A new simulated process that runs `image_name`: `machine.process("fwbctl.exe").start()?`.
     #[must_use]
     pub fn process(&self, image_name: &str) -> ProcessBuilder<'_> {
-        ProcessBuilder { machine: self, image_name: image_name.to_owned(), token: Token::Administrator }
+        ProcessBuilder { machine: self, image: image_name.to_owned(), token: Token::Administrator }
     }
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use crate::ddi::CallSite;
 use crate::finding::{Finding, Rule, Stopped};
 use crate::machine::{Driver, Inner};
+use crate::nt::ob::ObjectRef;
 use crate::process::Process;
 
 mod pcr;
@@ -22,24 +23,22 @@ pub(crate) use stack::StackBounds;
 /// Only the thread itself changes it; other threads may look, which is why the fields are atomic.
 #[derive(Debug)]
 pub struct Thread {
+    /// What drivers get as `PETHREAD`.
+    object: ObjectRef,
     machine: Arc<Inner>,
     id: u32,
-    object: Box<ThreadObject>,
     irql: AtomicU8,
     critical_regions: AtomicU32,
     guarded_regions: AtomicU32,
     process: Mutex<Option<Arc<Process>>>,
+    /// Processes to go back to, outermost first: one for each `KeStackAttachProcess` without its detach.
+    attached_from: Mutex<Vec<Option<Arc<Process>>>>,
     entries: Mutex<Vec<Entry>>,
     /// Calls of exports that are under way, innermost last.
     calls: Mutex<Vec<CallSite>>,
     /// Address of the saved stack pointer that leads out of driver code; zero outside.
     way_out: AtomicUsize,
 }
-
-/// The bytes behind a `PKTHREAD`. Opaque to drivers, who only compare and pass on the address.
-#[repr(C, align(16))]
-#[derive(Debug)]
-struct ThreadObject([u8; 0x800]);
 
 /// One entry into driver code that has not returned yet.
 #[derive(Clone, Debug)]
@@ -56,6 +55,7 @@ struct Levels {
     irql: u8,
     critical_regions: u32,
     guarded_regions: u32,
+    attached: usize,
 }
 
 thread_local! {
@@ -105,31 +105,47 @@ impl Thread {
     ///
     /// A Linux thread that is in the machine already stays the same simulated thread.
     pub fn enter<R>(machine: &Arc<Inner>, body: impl FnOnce(&Arc<Self>) -> R) -> R {
+        Self::enter_as(machine, None, body)
+    }
+
+    /// As [`Thread::enter`], on a Linux thread that is new to the machine and gets this thread object and id.
+    pub(crate) fn enter_as<R>(
+        machine: &Arc<Inner>,
+        identity: Option<(ObjectRef, u32)>,
+        body: impl FnOnce(&Arc<Self>) -> R,
+    ) -> R {
         crate::cpu::install_handlers();
-        let thread = Self::of(machine);
+        let thread = Self::of(machine, identity);
         let _restore = Restore(make_current(Some(Arc::clone(&thread))));
         body(&thread)
     }
 
-    fn of(machine: &Arc<Inner>) -> Arc<Self> {
+    fn of(machine: &Arc<Inner>, identity: Option<(ObjectRef, u32)>) -> Arc<Self> {
         KNOWN.with_borrow_mut(|known| {
             known.retain(|thread| thread.strong_count() > 0);
             let found = known.iter().filter_map(Weak::upgrade);
             if let Some(thread) = found.into_iter().find(|thread| Arc::ptr_eq(&thread.machine, machine)) {
                 return thread;
             }
+            let (object, id) = identity.unwrap_or_else(|| {
+                let id = machine.next_thread_id();
+                let object = crate::nt::threads::new_object(machine, id);
+                (object.expect("a machine has room for its threads"), id)
+            });
             let thread = Arc::new(Self {
+                object,
                 machine: Arc::clone(machine),
-                id: machine.next_thread_id(),
-                object: Box::new(ThreadObject([0; 0x800])),
+                id,
                 irql: AtomicU8::new(0),
                 critical_regions: AtomicU32::new(0),
                 guarded_regions: AtomicU32::new(0),
                 process: Mutex::new(None),
+                attached_from: Mutex::new(Vec::new()),
                 entries: Mutex::new(Vec::new()),
                 calls: Mutex::new(Vec::new()),
                 way_out: AtomicUsize::new(0),
             });
+            crate::nt::threads::set_thread(&thread.object, &thread);
             known.push(Arc::downgrade(&thread));
             thread
         })
@@ -150,7 +166,7 @@ impl Thread {
     /// What `PsGetCurrentThread` returns.
     #[must_use]
     pub fn object(&self) -> *const c_void {
-        std::ptr::from_ref(self.object.as_ref()).cast()
+        std::ptr::with_exposed_provenance(self.object.body())
     }
 
     /// Current IRQL (CR8).
@@ -206,6 +222,37 @@ impl Thread {
     pub fn set_process(&self, process: Option<Arc<Process>>) -> Option<Arc<Process>> {
         let mut slot = self.process.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::replace(&mut slot, process)
+    }
+
+    /// The process that the thread belongs to, while it may be attached to another; `None` is the system process.
+    #[must_use]
+    pub fn own_process(&self) -> Option<Arc<Process>> {
+        let outermost = self.attached_from().first().cloned();
+        outermost.unwrap_or_else(|| self.process())
+    }
+
+    /// Attaches to a process (`None`: the system's). How many attaches there are now.
+    pub(crate) fn attach(&self, process: Option<Arc<Process>>) -> usize {
+        let before = self.set_process(process);
+        let mut attached = self.attached_from();
+        attached.push(before);
+        attached.len()
+    }
+
+    /// Undoes the attach that made `depth`; false when it is not the last one.
+    pub(crate) fn detach(&self, depth: usize) -> bool {
+        let before = {
+            let mut attached = self.attached_from();
+            if attached.len() != depth {
+                return false;
+            }
+            attached.pop()
+        };
+        before.map(|process| self.set_process(process)).is_some()
+    }
+
+    fn attached_from(&self) -> std::sync::MutexGuard<'_, Vec<Option<Arc<Process>>>> {
+        self.attached_from.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes the record left by the import gate that jumped here.
@@ -404,13 +451,22 @@ impl Thread {
     }
 
     fn levels(&self) -> Levels {
-        Levels { irql: self.irql(), critical_regions: self.critical_regions(), guarded_regions: self.guarded_regions() }
+        Levels {
+            irql: self.irql(),
+            critical_regions: self.critical_regions(),
+            guarded_regions: self.guarded_regions(),
+            attached: self.attached_from().len(),
+        }
     }
 
     fn set_levels(&self, levels: Levels) {
         self.set_irql(levels.irql);
         self.set_critical_regions(levels.critical_regions);
         self.set_guarded_regions(levels.guarded_regions);
+        while self.attached_from().len() > levels.attached {
+            let depth = self.attached_from().len();
+            self.detach(depth);
+        }
     }
 }
 
@@ -419,6 +475,9 @@ impl Levels {
         if self.irql != left.irql {
             let message = format!("entered at IRQL {}, returned at IRQL {}", self.irql, left.irql);
             return (Rule::IrqlChanged, message);
+        }
+        if self.attached != left.attached {
+            return (Rule::BadState, "returned while the thread is attached to another process".to_owned());
         }
         let message = format!(
             "entered in {} critical and {} guarded regions, returned in {} and {}",

@@ -33,6 +33,7 @@ pub(crate) mod parse;
 pub(crate) mod physical;
 pub(crate) mod pool;
 mod pool_exports;
+pub(crate) mod processes;
 pub(crate) mod raw;
 mod registry;
 mod registry_information;
@@ -175,6 +176,11 @@ impl Nt {
         thread.process().unwrap_or_else(|| Arc::clone(self.system_process(thread.machine())))
     }
 
+    /// The process that `thread` belongs to, whatever process it is attached to.
+    pub(crate) fn owner_of(&self, thread: &Thread) -> Arc<Process> {
+        thread.own_process().unwrap_or_else(|| Arc::clone(self.system_process(thread.machine())))
+    }
+
     /// A new process id: a multiple of four.
     pub(crate) fn next_id(&self) -> u64 {
         self.ids.fetch_add(4, Ordering::Relaxed)
@@ -241,6 +247,7 @@ pub(crate) fn exports() -> impl Iterator<Item = &'static Export> {
         misc::EXPORTS,
         ob_exports::EXPORTS,
         pool_exports::EXPORTS,
+        processes::EXPORTS,
         registry::EXPORTS,
         strings::EXPORTS,
         threads::EXPORTS,

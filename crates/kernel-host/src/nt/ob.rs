@@ -103,6 +103,17 @@ impl ObjectManager {
         self.lookup(body)?.payload::<T>()
     }
 
+    /// Some object whose payload is a `T` that `is_it` accepts.
+    pub(crate) fn find<T: ObjectBody>(&self, is_it: impl Fn(&T) -> bool) -> Option<ObjectRef> {
+        let objects = self.lock();
+        let object = objects.values().find(|object| {
+            let any: &dyn Any = object.payload.as_ref();
+            any.downcast_ref::<T>().is_some_and(&is_it)
+        })?;
+        object.state().references += 1;
+        Some(ObjectRef(Arc::clone(object)))
+    }
+
     /// Hands one reference to the calling driver, which owes a dereference from now on: `Ob*Reference*`, and every DDI
     /// that returns a referenced object.
     pub(crate) fn give(&self, object: &ObjectRef, call: &Call) -> usize {

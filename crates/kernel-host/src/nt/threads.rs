@@ -2,11 +2,10 @@
 
 use std::cell::Cell;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use nt_types::{CLIENT_ID, NtStatus, OBJECT_ATTRIBUTES};
 
-use super::current_process;
 use super::dispatcher::{Kind, initialise, state};
 use super::ob::{ObjectBody, ObjectRef};
 use super::ob_exports::make_handle;
@@ -15,25 +14,27 @@ use crate::ddi::{Call, exports};
 use crate::finding::Rule;
 use crate::leak::{Leak, LeakKind};
 use crate::machine::{Driver, Inner};
-use crate::process::{Process, ProcessBody};
 use crate::thread::Thread;
 
 exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
-    PsGetCurrentProcess(max 31) = io_get_current_process;
-    IoGetCurrentProcess(max 31) = io_get_current_process;
-    PsGetCurrentProcessId(max 31) = ps_get_current_process_id;
-    PsGetProcessId(max 31) = ps_get_process_id;
     PsGetCurrentThread(max 31) = ke_get_current_thread;
     KeGetCurrentThread(max 31) = ke_get_current_thread;
     PsGetCurrentThreadId(max 31) = ps_get_current_thread_id;
-    PsLookupProcessByProcessId(max 1) = ps_lookup_process_by_process_id;
+    PsGetThreadId(max 2) = ps_get_thread_id;
+    PsLookupThreadByThreadId(max 1) = ps_lookup_thread_by_thread_id;
+    PsIsSystemThread(max 2) = ps_is_system_thread;
+    KeSetPriorityThread(max 0) = ke_set_priority_thread;
+    KeQueryPriorityThread(max 0) = ke_query_priority_thread;
+    KeSetBasePriorityThread(max 0) = ke_set_base_priority_thread;
     ExGetPreviousMode(max 2) = ex_get_previous_mode;
     PsCreateSystemThread(max 0, fails RESOURCES) = ps_create_system_thread;
     PsTerminateSystemThread(max 0) = ps_terminate_system_thread;
 }
 
 /// Bytes of a thread object's body: a dispatcher header, the rest opaque.
-const ETHREAD_LENGTH: usize = 0x100;
+const ETHREAD_LENGTH: usize = 0x800;
+/// Bytes of the part that the dispatcher header counts.
+const KTHREAD_BYTES: usize = 0x100;
 
 thread_local! {
     /// Whether a driver started this Linux thread.
@@ -73,9 +74,13 @@ impl Threads {
     }
 }
 
-/// Payload of a thread that a driver started.
+/// Payload of a thread object.
 #[derive(Debug)]
-struct ThreadBody;
+pub(crate) struct ThreadBody {
+    id: u32,
+    /// Set as soon as a Linux thread runs it.
+    thread: OnceLock<Weak<Thread>>,
+}
 
 impl ObjectBody for ThreadBody {
     fn type_name(&self) -> &'static str {
@@ -83,28 +88,35 @@ impl ObjectBody for ThreadBody {
     }
 }
 
-extern "efiapi" fn io_get_current_process() -> usize {
-    current_process(&Call::enter()).object()
+/// Makes a thread object that is not signalled.
+///
+/// # Errors
+/// `STATUS_INSUFFICIENT_RESOURCES`.
+pub(crate) fn new_object(machine: &Inner, id: u32) -> Result<ObjectRef, NtStatus> {
+    let payload = Arc::new(ThreadBody { id, thread: OnceLock::new() });
+    let object = machine.nt.objects().create(ETHREAD_LENGTH, payload)?;
+    initialise(Raw::at(object.body()), Kind::Thread, KTHREAD_BYTES, 0);
+    Ok(object)
 }
 
-extern "efiapi" fn ps_get_current_process_id() -> u64 {
-    current_process(&Call::enter()).id()
+/// Tells a thread object which thread it stands for.
+pub(crate) fn set_thread(object: &ObjectRef, thread: &Arc<Thread>) {
+    if let Some(body) = object.payload::<ThreadBody>() {
+        // An object stands for one thread in its life.
+        let _ = body.thread.set(Arc::downgrade(thread));
+    }
 }
 
-extern "efiapi" fn ps_get_process_id(process: usize) -> u64 {
-    let call = Call::enter();
-    process_at(&call, process).id()
-}
-
-/// The process behind a `PEPROCESS`; stops when there is none.
-fn process_at(call: &Call, body: usize) -> Arc<Process> {
-    let payload = call.machine().nt.objects().payload::<ProcessBody>(body);
-    payload.and_then(|payload| payload.process()).unwrap_or_else(|| {
-        call.stop(Rule::BadArgument, format!("{body:#x} is no process object, or one whose process is gone"))
+/// The thread behind a `PETHREAD`; stops when there is none.
+pub(crate) fn thread_at(call: &Call, body: usize) -> Arc<Thread> {
+    let payload = call.machine().nt.objects().payload::<ThreadBody>(body);
+    let thread = payload.and_then(|payload| payload.thread.get().and_then(Weak::upgrade));
+    thread.unwrap_or_else(|| {
+        call.stop(Rule::BadArgument, format!("{body:#x} is no thread object, or one whose thread has ended"))
     })
 }
 
-extern "efiapi" fn ke_get_current_thread() -> usize {
+pub(crate) extern "efiapi" fn ke_get_current_thread() -> usize {
     Call::enter().thread().object().addr()
 }
 
@@ -112,19 +124,78 @@ extern "efiapi" fn ps_get_current_thread_id() -> u64 {
     u64::from(Call::enter().thread().id())
 }
 
-extern "efiapi" fn ps_lookup_process_by_process_id(id: u64, process: Raw<usize>) -> NtStatus {
+extern "efiapi" fn ps_get_thread_id(thread: usize) -> u64 {
+    let call = Call::enter();
+    u64::from(thread_at(&call, thread).id())
+}
+
+extern "efiapi" fn ps_lookup_thread_by_thread_id(id: u64, thread: Raw<usize>) -> NtStatus {
     let call = Call::enter();
     let objects = call.machine().nt.objects();
-    let found = call.machine().nt.process(id).and_then(|process| objects.lookup(process.object()));
-    let Some(found) = found else { return NtStatus::INVALID_PARAMETER };
-    process.write(objects.give(&found, &call));
+    let is_it = |body: &ThreadBody| u64::from(body.id) == id & !3 && body.thread.get().is_some_and(is_alive);
+    let Some(found) = objects.find(is_it) else { return NtStatus::INVALID_PARAMETER };
+    thread.write(objects.give(&found, &call));
     NtStatus::SUCCESS
 }
 
-extern "efiapi" fn ex_get_previous_mode() -> i8 {
+fn is_alive(thread: &Weak<Thread>) -> bool {
+    thread.strong_count() > 0
+}
+
+extern "efiapi" fn ps_is_system_thread(thread: usize) -> u8 {
     let call = Call::enter();
-    // Threads of programs are entered for a system call; the drivers' own run in the system process.
-    if current_process(&call).is_system() { nt_types::KERNEL_MODE } else { nt_types::USER_MODE }
+    u8::from(thread_at(&call, thread).own_process().is_none())
+}
+
+/// `KTHREAD::Priority`, `BasePriority`: where the body keeps them; opaque to drivers.
+const PRIORITY: usize = 0xC3;
+const BASE_PRIORITY: usize = 0xC4;
+/// Priorities of ordinary threads begin here; `LOW_REALTIME_PRIORITY` and `HIGH_PRIORITY` bound the real-time ones.
+const NORMAL_PRIORITY: u8 = 8;
+const HIGH_PRIORITY: i32 = 31;
+
+/// The priority byte of a thread; the host's threads all run alike, so it is remembered and nothing else.
+fn priority_of(call: &Call, thread: usize, field: usize) -> Raw<u8> {
+    thread_at(call, thread);
+    let priority = Raw::<u8>::at(thread).field::<u8>(field);
+    if priority.read() == 0 {
+        priority.write(NORMAL_PRIORITY);
+    }
+    priority
+}
+
+extern "efiapi" fn ke_set_priority_thread(thread: usize, new: i32) -> i32 {
+    let call = Call::enter();
+    if !(1..=HIGH_PRIORITY).contains(&new) {
+        call.stop(
+            Rule::BadArgument,
+            format!("priority {new}: LOW_PRIORITY is the system's, {HIGH_PRIORITY} the highest"),
+        );
+    }
+    let priority = priority_of(&call, thread, PRIORITY);
+    let before = priority.read();
+    priority.write(new as u8);
+    before.into()
+}
+
+extern "efiapi" fn ke_query_priority_thread(thread: usize) -> i32 {
+    let call = Call::enter();
+    priority_of(&call, thread, PRIORITY).read().into()
+}
+
+extern "efiapi" fn ke_set_base_priority_thread(thread: usize, increment: i32) -> i32 {
+    let call = Call::enter();
+    let base = priority_of(&call, thread, BASE_PRIORITY);
+    let before = i32::from(base.read()) - i32::from(NORMAL_PRIORITY);
+    base.write((i32::from(NORMAL_PRIORITY) + increment).clamp(1, HIGH_PRIORITY) as u8);
+    before
+}
+
+pub(crate) extern "efiapi" fn ex_get_previous_mode() -> i8 {
+    let call = Call::enter();
+    // Threads of programs are entered for a system call; the drivers' own belong to the system process. Attaching to
+    // another process changes nothing in that.
+    if call.thread().own_process().is_none() { nt_types::KERNEL_MODE } else { nt_types::USER_MODE }
 }
 
 extern "efiapi" fn ps_create_system_thread(
@@ -137,35 +208,25 @@ extern "efiapi" fn ps_create_system_thread(
     context: usize,
 ) -> NtStatus {
     let call = Call::enter();
-    let object = match call.machine().nt.objects().create(ETHREAD_LENGTH, Arc::new(ThreadBody)) {
+    let id = call.machine().next_thread_id();
+    let object = match new_object(call.machine(), id) {
         Ok(object) => object,
         Err(status) => return status,
     };
-    initialise(Raw::at(object.body()), Kind::Thread, ETHREAD_LENGTH, 0);
     let flags = attributes.some().map_or(0, |attributes| field!(attributes, OBJECT_ATTRIBUTES, Attributes).read());
     let (machine, driver) = (Arc::clone(call.machine()), Arc::clone(call.driver()));
     machine.nt.threads().add(Running { body: object.body(), driver: Arc::clone(&driver), routine });
-    let id = Arc::new((Mutex::new(None), std::sync::Condvar::new()));
-    let (started, thread_object) = (Arc::clone(&id), object.clone());
-    let spawned = std::thread::Builder::new().name(driver.name.clone()).spawn(move || {
-        run(&machine, &driver, &thread_object, (routine, context), |id| {
-            *started.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(id);
-            started.1.notify_all();
-        });
-    });
+    let thread_object = object.clone();
+    let spawned = std::thread::Builder::new()
+        .name(driver.name.clone())
+        .spawn(move || run(&machine, &driver, &thread_object, id, (routine, context)));
     if spawned.is_err() {
         call.machine().nt.threads().remove(object.body());
         return NtStatus::INSUFFICIENT_RESOURCES;
     }
-    let mut known = id.0.lock().unwrap_or_else(PoisonError::into_inner);
-    while known.is_none() {
-        known = id.1.wait(known).unwrap_or_else(PoisonError::into_inner);
-    }
-    let thread_id = known.unwrap_or_default();
-    drop(known);
     client_id.write_if_some(CLIENT_ID {
         UniqueProcess: std::ptr::without_provenance_mut(crate::process::SYSTEM_PROCESS_ID as usize),
-        UniqueThread: std::ptr::without_provenance_mut(thread_id as usize),
+        UniqueThread: std::ptr::without_provenance_mut(id as usize),
     });
     handle.write(make_handle(&call, &object, desired_access, flags));
     NtStatus::SUCCESS
@@ -184,19 +245,12 @@ extern "efiapi" fn ps_terminate_system_thread(_exit_status: NtStatus) -> NtStatu
 }
 
 /// The new thread: runs the routine in the system process, then signals the thread object.
-fn run(
-    machine: &Arc<Inner>,
-    driver: &Arc<Driver>,
-    object: &ObjectRef,
-    (routine, context): (usize, usize),
-    started: impl FnOnce(u32),
-) {
+fn run(machine: &Arc<Inner>, driver: &Arc<Driver>, object: &ObjectRef, id: u32, (routine, context): (usize, usize)) {
     type Start = unsafe extern "efiapi" fn(usize);
     // SAFETY: the address of the driver's KSTART_ROUTINE, whose type its page gives.
     let start = unsafe { std::mem::transmute::<usize, Start>(routine) };
     IS_SYSTEM_THREAD.set(true);
-    Thread::enter(machine, |thread| {
-        started(thread.id());
+    Thread::enter_as(machine, Some((object.clone(), id)), |thread| {
         // A stop is recorded in the machine; this thread just ends.
         // SAFETY: the driver gave the routine and its context for this.
         let _ = thread.enter_driver(driver, "KSTART_ROUTINE", 0, || unsafe { start(context) });
@@ -242,39 +296,6 @@ mod tests {
             })
             .unwrap();
         assert_eq!(context.read(), 1);
-    }
-
-    #[test]
-    fn the_current_process_is_the_one_whose_memory_is_seen() {
-        let bench = Bench::new();
-        let program = bench.machine().process("p.exe").start().expect("room");
-        bench
-            .run(|| {
-                assert_eq!((ps_get_current_process_id(), ex_get_previous_mode()), (4, 0));
-                let thread = Call::enter().thread().clone();
-                thread.set_process(Some(Arc::clone(&program)));
-                assert_eq!((ps_get_current_process_id(), ex_get_previous_mode()), (program.id(), 1));
-                assert_eq!(ps_get_process_id(io_get_current_process()), program.id());
-                thread.set_process(None);
-            })
-            .unwrap();
-    }
-
-    #[test]
-    fn a_process_that_exited_is_not_found() {
-        let bench = Bench::new();
-        let program = bench.machine().process("p.exe").start().expect("room");
-        let id = program.id();
-        let mut found = 0;
-        let out = Raw::of(&raw mut found);
-        bench
-            .run(|| {
-                assert_eq!(ps_lookup_process_by_process_id(id, out), NtStatus::SUCCESS);
-                crate::nt::ob_exports::obf_dereference_object(out.read());
-            })
-            .unwrap();
-        bench.enter(|_| program.exit());
-        assert_eq!(bench.run(|| ps_lookup_process_by_process_id(id, out)).unwrap(), NtStatus::INVALID_PARAMETER);
     }
 
     #[test]
