@@ -152,6 +152,9 @@ fn dispatch(context: &Context<'_>, body: &RequestBody<'_>) -> Result<Reply, Fail
         RequestBody::Stage(stage) => staging::stage(context, stage),
         RequestBody::Unstage(target) => staging::unstage(context, target),
         RequestBody::List(cursor) => staging::list(context, cursor),
+        RequestBody::Handles(_) | RequestBody::Sessions(_) | RequestBody::Revoke(_) => {
+            Err(Failure::new(NtStatus::INVALID_DEVICE_REQUEST, Reason::UnknownKind))
+        }
     }
 }
 

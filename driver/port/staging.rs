@@ -13,7 +13,7 @@ use broker::policy::NtPath;
 use broker::staging::{ImageId, Job, Listed, ListedState, OwnerId, StageRequest, Staged, Unstage, Which};
 use broker::{Error, Shared};
 use protocol::wire::{self, ReplyHeader};
-use protocol::{ListEntry, ListWriter, Name, Phase, StageReply, Target, UnstageReply};
+use protocol::{Kind, ListEntry, ListWriter, Name, Phase, StageReply, Target, UnstageReply};
 
 /// Clients are administrators: what they stage is on one account, and stays when they go.
 const ADMINISTRATORS: OwnerId = OwnerId(1);
@@ -95,7 +95,7 @@ pub(super) fn list(context: &Context<'_>, cursor: u64) -> Result<Reply, Failure>
     Reply::with(capacity, |out| {
         let images = &context.state.images;
         let total = u32::try_from(images.len()).unwrap_or(u32::MAX);
-        let mut writer = ListWriter::new(out)?;
+        let mut writer = ListWriter::new(Kind::List, out)?;
         let mut last = ImageId(cursor);
         while let Some(listed) = images.next(last) {
             if let Err(too_small) = push(&mut writer, &listed) {

@@ -1,4 +1,4 @@
-//! Small numbered sets on the wire: what is asked for, how far staging is, what a handle is, which policy rules.
+//! Small numbered sets on the wire: what is asked for, how far staging is, what a handle is and is used for, which policy rules.
 //!
 //! Numbers are stable: a meaning may be added, never moved. A number that this crate does not know is kept apart
 //! from those it does (`from_code` gives `None`), so that an old client can say so instead of guessing.
@@ -60,6 +60,12 @@ codes! {
         Unstage = 7 => "unstage",
         /// Which images are staged.
         List = 8 => "list",
+        /// Who holds which handle. Administrators only.
+        Handles = 9 => "handles",
+        /// Who is connected, and what of their quotas they use. Administrators only.
+        Sessions = 10 => "sessions",
+        /// Take handles away from their owners. Administrators only.
+        Revoke = 11 => "revoke",
     }
 
     /// How far the staging of an image has come. It only goes up.
@@ -84,6 +90,26 @@ codes! {
         File = 1 => "file",
         /// A staged image.
         Image = 2 => "image",
+    }
+
+    /// What is being done with an open handle.
+    HandlePhase: u32 {
+        /// Nothing at this moment.
+        Idle = 1 => "idle",
+        /// Requests use it, as many as the entry's pins say.
+        InUse = 2 => "in-use",
+        /// A NIC driver has mapped the image.
+        Mapped = 3 => "mapped",
+    }
+
+    /// Whose handles a revocation is about.
+    RevokeScope: u32 {
+        /// One handle, by its number in the list of handles.
+        Handle = 1 => "handle",
+        /// All handles of a session, by the session's number.
+        Session = 2 => "session",
+        /// All handles of all sessions of a process, by the process's identifier.
+        Process = 3 => "process",
     }
 
     /// What staging demands of a file. Set by the registry value `Policy` of the driver's `Parameters` key.

@@ -38,9 +38,17 @@
 //!              name (one of the two: id 0 means by name)
 //! 8 list       u64 cursor (0 first), u64 reserved             u64 next_cursor (0 last), u32 count,
 //!                                                             u32 total, count x ListEntry
+//! 9 handles    as list                                        as list, count x HandleEntry
+//! 10 sessions  as list                                        as list, count x SessionEntry
+//! 11 revoke    u32 scope, u32 reserved, u64 id                u32 revoked, u32 kept
 //! ```
 //! The larger structures are drawn in [`wire`]. The first message of a session must be hello; its header carries
 //! version 1 for ever, the others carry the version that hello agreed on.
+//!
+//! # Lists
+//! Handles and sessions come and go while they are listed. Each entry is true of one moment; what is there from the first
+//! request to the last is listed exactly once; and a reply may have no entries and yet a cursor to go on with. A cursor only
+//! grows. Any number is a legal cursor: one that the driver did not give out leads to some place in the list, or to its end.
 //!
 //! # How a failure travels
 //! `FilterSendMessage` turns a failure of the driver's callback into an HRESULT and may drop the output. Therefore a
@@ -66,6 +74,7 @@
 
 mod codes;
 mod frame;
+mod inventory;
 mod list;
 mod name;
 mod reason;
@@ -74,16 +83,18 @@ mod reply_view;
 mod request;
 pub mod wire;
 
-pub use codes::{Kind, ObjectKind, Phase, Policy};
+pub use codes::{HandlePhase, Kind, ObjectKind, Phase, Policy, RevokeScope};
 pub use frame::{BufferTooSmall, FrameError};
-pub use list::{ListEntries, ListEntry, ListWriter};
+pub use inventory::{HandleEntry, Quota, SessionEntry};
+pub use list::{ListEntries, ListEntry, ListWriter, Record};
 pub use name::Name;
 pub use reason::Reason;
 pub use reply::{
-    Detail, HelloReply, OpenReply, QueryReply, ReadReply, StageReply, UnstageReply, write_close, write_failure,
+    Detail, HelloReply, OpenReply, QueryReply, ReadReply, RevokeReply, StageReply, UnstageReply, write_close,
+    write_failure,
 };
 pub use reply_view::{Failure, Reply, ReplyBody, ReplyError};
-pub use request::{HelloRequest, OpenRequest, ReadRequest, Request, RequestBody, StageRequest, Target};
+pub use request::{HelloRequest, OpenRequest, ReadRequest, Request, RequestBody, RevokeRequest, StageRequest, Target};
 
 /// The only protocol version there is so far, and the one that hello's header always carries.
 pub const VERSION: u16 = 1;

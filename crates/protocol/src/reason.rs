@@ -80,14 +80,18 @@ reasons! {
     205 TooManyHandles: "the session holds as many handles as it may", "close handles that are not needed; `fwbctl status` shows the limit";
     206 SessionBytesExceeded: "the session's requests take as much memory as they may", "wait for some of them to end, or read in smaller pieces";
     207 TooManyJobs: "the session has as many images being staged as it may", "wait for some of them to be ready";
-    208 NotAdministrator: "only administrators may talk to the driver", "run the command as administrator";
+    208 NotAdministrator: "only administrators may do this", "run the command as administrator";
+    209 SessionNotFound: "there is no such session, and no session of such a process", "`fwbctl sessions` shows those there are";
+    210 TableFull: "all sessions together hold as many handles as the driver can keep", "`fwbctl sessions` shows who holds them; close or revoke some";
 
     // Handles.
     // Closed, never given out and somebody else's are one reason: a client must not learn of others' handles.
     300 HandleInvalid: "the handle is not an open handle of this session", "use the handle that open returned, in the same session, before it is closed";
     301 HandleWrongType: "the handle stands for something that this request does not work on", "use the handle that open returned";
     302 HandleBusy: "too many requests use the handle at once", "wait for some of them to end";
-    303 HandleRevoked: "an administrator has revoked the handle", "open the file again, or ask the administrator why";
+    303 HandleRevoked: "an administrator has revoked the handle", "close it; open the file again, or ask the administrator why";
+    304 HandleNotFound: "no open handle has this number; it may have been closed or revoked meanwhile", "`fwbctl handles` shows the numbers of those that are open";
+    305 HandleOfDriver: "the handle is a NIC driver's, which may be using the image at this moment", "disable the adapter, which makes its driver close the image; `fwbctl handles` shows which driver";
 
     // Names.
     400 NameEmpty: "the file name is empty", "give the path of a file";
@@ -139,7 +143,7 @@ reasons! {
     // The driver as a whole.
     700 OutOfMemory: "the system is short of memory for the driver", "close programs or images and try again";
     701 DriverUnloading: "the driver is being unloaded", "`fwbctl load` starts it again";
-    702 DriverBusy: "clients or drivers still hold handles or images", "close them, then unload; `fwbctl list` shows who";
+    702 DriverBusy: "clients or drivers still hold handles or images", "close them, then unload; `fwbctl handles` shows who";
     703 Internal: "the driver met a state that it should never be in", "report this with the status and detail shown";
 }
 

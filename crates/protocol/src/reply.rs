@@ -196,6 +196,23 @@ impl UnstageReply {
     }
 }
 
+/// How many handles a revocation took away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RevokeReply {
+    /// Handles that this request took away.
+    pub revoked: u32,
+    /// Handles that were left, since NIC drivers have them.
+    pub kept: u32,
+}
+
+impl RevokeReply {
+    /// Writes the reply to request `id`.
+    pub fn write(&self, out: &mut [u8], id: u64) -> Result<usize, BufferTooSmall> {
+        let body = wire::RevokeReply { revoked: self.revoked.into(), kept: self.kept.into() };
+        write_success(out, Kind::Revoke, id, body.as_bytes())
+    }
+}
+
 /// Writes the reply to close request `id`, which has no body.
 pub fn write_close(out: &mut [u8], id: u64) -> Result<usize, BufferTooSmall> {
     write_success(out, Kind::Close, id, &[])

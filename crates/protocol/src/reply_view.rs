@@ -4,7 +4,10 @@ use core::fmt;
 
 use crate::frame::{exact, prefix};
 use crate::wire;
-use crate::{Detail, HelloReply, Kind, ListEntries, OpenReply, QueryReply, Reason, StageReply, UnstageReply, VERSION};
+use crate::{
+    Detail, HandleEntry, HelloReply, Kind, ListEntries, OpenReply, QueryReply, Reason, RevokeReply, SessionEntry,
+    StageReply, UnstageReply, VERSION,
+};
 
 /// One reply that fits its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +39,12 @@ pub enum ReplyBody<'a> {
     Unstage(UnstageReply),
     /// Staged images.
     List(ListEntries<'a>),
+    /// Open handles.
+    Handles(ListEntries<'a, HandleEntry<'a>>),
+    /// Sessions.
+    Sessions(ListEntries<'a, SessionEntry<'a>>),
+    /// How many handles were taken away.
+    Revoke(RevokeReply),
 }
 
 /// Why a request was refused.
@@ -106,6 +115,9 @@ impl<'a> ReplyBody<'a> {
             Kind::Stage => Ok(Self::Stage(exact::<wire::StageReply>(body)?.into())),
             Kind::Unstage => Ok(Self::Unstage(exact::<wire::UnstageReply>(body)?.into())),
             Kind::List => ListEntries::parse(body).map(Self::List),
+            Kind::Handles => ListEntries::parse(body).map(Self::Handles),
+            Kind::Sessions => ListEntries::parse(body).map(Self::Sessions),
+            Kind::Revoke => Ok(Self::Revoke(exact::<wire::RevokeReply>(body)?.into())),
         }
     }
 }
@@ -179,6 +191,12 @@ impl From<&wire::StageReply> for StageReply {
 impl From<&wire::UnstageReply> for UnstageReply {
     fn from(body: &wire::UnstageReply) -> Self {
         Self { image_id: body.image_id.get(), size: body.size.get() }
+    }
+}
+
+impl From<&wire::RevokeReply> for RevokeReply {
+    fn from(body: &wire::RevokeReply) -> Self {
+        Self { revoked: body.revoked.get(), kept: body.kept.get() }
     }
 }
 

@@ -5,8 +5,8 @@ use zerocopy::IntoBytes;
 use crate::frame::{exact, length_field, name, prefix, total, write_parts};
 use crate::wire::{self, STAGE_DIGEST_PRESENT};
 use crate::{
-    ANY_ADDRESS, BufferTooSmall, FrameError, Kind, MAX_READ_BYTES, MAX_REQUEST_BYTES, Name, Reason, SHA256_BYTES,
-    VERSION,
+    ANY_ADDRESS, BufferTooSmall, FrameError, Kind, MAX_READ_BYTES, MAX_REQUEST_BYTES, Name, Reason, RevokeScope,
+    SHA256_BYTES, VERSION,
 };
 
 /// One request.
@@ -37,6 +37,12 @@ pub enum RequestBody<'a> {
     Unstage(Target<'a>),
     /// Staged images from this cursor on; 0 starts.
     List(u64),
+    /// Open handles from this cursor on; 0 starts.
+    Handles(u64),
+    /// Sessions from this cursor on; 0 starts.
+    Sessions(u64),
+    /// Take handles away from their owners.
+    Revoke(RevokeRequest),
 }
 
 /// Range of versions a client speaks. `min_version` is at least 1 and not above `max_version`.
@@ -77,6 +83,15 @@ pub struct StageRequest<'a> {
     pub highest_address: Option<u64>,
     /// Milliseconds it may take, 0 for the driver's own limit.
     pub deadline_ms: u32,
+}
+
+/// Which handles to take away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RevokeRequest {
+    /// What `id` is.
+    pub scope: RevokeScope,
+    /// Number of an entry in the list of handles, of a session, or of a process; never 0.
+    pub id: u64,
 }
 
 /// One staged image, named in one of two ways.
@@ -156,6 +171,9 @@ impl<'a> RequestBody<'a> {
             Self::Stage(_) => Kind::Stage,
             Self::Unstage(_) => Kind::Unstage,
             Self::List(_) => Kind::List,
+            Self::Handles(_) => Kind::Handles,
+            Self::Sessions(_) => Kind::Sessions,
+            Self::Revoke(_) => Kind::Revoke,
         }
     }
 
@@ -168,11 +186,10 @@ impl<'a> RequestBody<'a> {
             Kind::Close => Ok(Self::Close(exact::<wire::HandleRequest>(body)?.handle.get())),
             Kind::Stage => StageRequest::parse(body).map(Self::Stage),
             Kind::Unstage => Target::parse(body).map(Self::Unstage),
-            Kind::List => {
-                let list = exact::<wire::ListRequest>(body)?;
-                zero(list.reserved.get())?;
-                Ok(Self::List(list.cursor.get()))
-            }
+            Kind::List => cursor(body).map(Self::List),
+            Kind::Handles => cursor(body).map(Self::Handles),
+            Kind::Sessions => cursor(body).map(Self::Sessions),
+            Kind::Revoke => RevokeRequest::parse(body).map(Self::Revoke),
         }
     }
 
@@ -217,8 +234,13 @@ impl<'a> RequestBody<'a> {
                 };
                 use_parts(body.as_bytes(), name.as_bytes())
             }
-            Self::List(cursor) => {
+            Self::List(cursor) | Self::Handles(cursor) | Self::Sessions(cursor) => {
                 let body = wire::ListRequest { cursor: cursor.into(), reserved: 0.into() };
+                use_parts(body.as_bytes(), &[])
+            }
+            Self::Revoke(revoke) => {
+                let body =
+                    wire::RevokeRequest { scope: revoke.scope.code().into(), reserved: 0.into(), id: revoke.id.into() };
                 use_parts(body.as_bytes(), &[])
             }
         }
@@ -307,6 +329,26 @@ impl<'a> Target<'a> {
             (_, false) => Err(Reason::ContradictoryFields),
         }
     }
+}
+
+impl RevokeRequest {
+    fn parse(body: &[u8]) -> Result<Self, Reason> {
+        let revoke = exact::<wire::RevokeRequest>(body)?;
+        zero(revoke.reserved.get())?;
+        let scope = RevokeScope::from_code(revoke.scope.get()).ok_or(Reason::UnknownFlags)?;
+        match revoke.id.get() {
+            // No handle, session or process has it; a client that left it out must not hit one by accident.
+            0 => Err(Reason::ContradictoryFields),
+            id => Ok(Self { scope, id }),
+        }
+    }
+}
+
+/// The cursor of a request for a part of a list.
+fn cursor(body: &[u8]) -> Result<u64, Reason> {
+    let list = exact::<wire::ListRequest>(body)?;
+    zero(list.reserved.get())?;
+    Ok(list.cursor.get())
 }
 
 fn non_empty(name: Name<'_>) -> Result<Name<'_>, Reason> {

@@ -206,7 +206,7 @@ wire! {
         pub size: U64,
     }
 
-    /// Body of a list request.
+    /// Body of a list, handles or sessions request.
     pub struct ListRequest {
         /// 0, or `next_cursor` of the reply before.
         pub cursor: U64,
@@ -214,13 +214,13 @@ wire! {
         pub reserved: U64,
     }
 
-    /// Fixed part of a list reply; the entries follow.
+    /// Fixed part of a list, handles or sessions reply; the entries follow.
     pub struct ListReply {
-        /// Where to go on, 0 after the last image.
+        /// Where to go on, 0 after the last entry.
         pub next_cursor: U64,
         /// Entries in this reply.
         pub count: U32,
-        /// Images there are in all.
+        /// Entries there are in all, at some moment during the request.
         pub total: U32,
     }
 
@@ -247,10 +247,97 @@ wire! {
         /// 0.
         pub reserved: U32,
     }
+
+    /// Fixed part of one entry of a handles reply. The owner's name follows, then the file's, then zeros up to a multiple of 8.
+    pub struct HandleEntry {
+        /// Bytes from here to the next entry.
+        pub entry_bytes: U32,
+        /// What the handle stands for, an [`ObjectKind`](crate::ObjectKind).
+        pub kind: U32,
+        /// Number of the entry, for [`RevokeRequest`]. No request takes it for a handle.
+        pub id: U64,
+        /// The session that the handle belongs to.
+        pub session_id: U64,
+        /// The process that connected the session; 4, the system's, for a NIC driver.
+        pub process_id: U64,
+        /// When the handle was opened: 100 ns units since 1601-01-01 UTC.
+        pub opened_at: I64,
+        /// Length in bytes of the file or image, when it was opened.
+        pub size: U64,
+        /// What is being done with it, a [`HandlePhase`](crate::HandlePhase).
+        pub phase: U32,
+        /// Requests that use it at this moment.
+        pub pins: U32,
+        /// Bytes of the owner's name.
+        pub owner_bytes: U32,
+        /// Bytes of the file's name.
+        pub name_bytes: U32,
+    }
+
+    /// Fixed part of one entry of a sessions reply. The owner's name follows, then zeros up to a multiple of 8.
+    pub struct SessionEntry {
+        /// Bytes from here to the next entry.
+        pub entry_bytes: U32,
+        /// `SESSION_*` flags; bits without a name are 0.
+        pub flags: U32,
+        /// Number of the session, never used again in a boot.
+        pub session_id: U64,
+        /// The process that connected; 4, the system's, for a NIC driver.
+        pub process_id: U64,
+        /// When it connected: 100 ns units since 1601-01-01 UTC.
+        pub connected_at: I64,
+        /// Bytes of memory that its requests use.
+        pub bytes: U64,
+        /// Most bytes they may use at once.
+        pub max_bytes: U64,
+        /// Handles it holds, those being closed included.
+        pub handles: U32,
+        /// Most handles it may hold at once.
+        pub max_handles: U32,
+        /// Images being staged for it.
+        pub jobs: U32,
+        /// Most images that may be staged for it at once.
+        pub max_jobs: U32,
+        /// Requests that are running.
+        pub requests: U32,
+        /// Handles that were taken away from it and that it has not closed yet.
+        pub revoked: U32,
+        /// Bytes of the owner's name.
+        pub owner_bytes: U32,
+        /// 0.
+        pub reserved: U32,
+    }
+
+    /// Body of a revoke request.
+    pub struct RevokeRequest {
+        /// What `id` is, a [`RevokeScope`](crate::RevokeScope).
+        pub scope: U32,
+        /// 0.
+        pub reserved: U32,
+        /// Which handle, session or process; never 0.
+        pub id: U64,
+    }
+
+    /// Body of a revoke reply.
+    pub struct RevokeReply {
+        /// Handles that this request took away.
+        pub revoked: U32,
+        /// Handles that were left, since NIC drivers have them.
+        pub kept: U32,
+    }
 }
 
 /// Bit 0 of `StageRequest::flags`: the request carries the SHA-256 the file must have.
 pub const STAGE_DIGEST_PRESENT: u32 = 1;
+
+/// Bit 0 of `SessionEntry::flags`: an administrator's, who may use every request.
+pub const SESSION_ADMINISTRATOR: u32 = 1;
+
+/// Bit 1 of `SessionEntry::flags`: not a client but a NIC driver.
+pub const SESSION_DRIVER: u32 = 2;
+
+/// Bit 2 of `SessionEntry::flags`: it has ended, and only waits for requests that are still running.
+pub const SESSION_ENDED: u32 = 4;
 
 const _: () = {
     assert!(size_of::<RequestHeader>() == 24);
@@ -270,4 +357,8 @@ const _: () = {
     assert!(size_of::<ListRequest>() == 16);
     assert!(size_of::<ListReply>() == 16);
     assert!(size_of::<ListEntry>() == 80);
+    assert!(size_of::<HandleEntry>() == 64);
+    assert!(size_of::<SessionEntry>() == 80);
+    assert!(size_of::<RevokeRequest>() == 16);
+    assert!(size_of::<RevokeReply>() == 8);
 };

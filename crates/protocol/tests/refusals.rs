@@ -52,7 +52,7 @@ fn header_fields_are_checked_one_by_one() {
     assert_eq!(reason(&patched(open(), 0, &[0])), Reason::MessageSizeMismatch);
     assert_eq!(reason(&patched(open(), 4, &[2])), Reason::UnsupportedVersion);
     assert_eq!(reason(&patched(open(), 4, &[0])), Reason::UnsupportedVersion);
-    assert_eq!(reason(&patched(open(), 6, &[9])), Reason::UnknownKind);
+    assert_eq!(reason(&patched(open(), 6, &[12])), Reason::UnknownKind);
     assert_eq!(reason(&patched(open(), 6, &[0])), Reason::UnknownKind);
     assert_eq!(reason(&patched(open(), 19, &[1])), Reason::UnknownFlags);
     assert_eq!(reason(&patched(open(), 23, &[1])), Reason::ReservedNotZero);
@@ -95,12 +95,22 @@ fn the_longest_name_is_told_apart_from_one_too_long_and_a_message_too_long() {
 
 #[test]
 fn fixed_bodies_must_be_exact_and_their_reserved_fields_zero() {
-    for (kind, length) in [(1, 8), (3, 8), (4, 24), (5, 8), (8, 16)] {
+    for (kind, length) in [(1, 8), (3, 8), (4, 24), (5, 8), (8, 16), (9, 16), (10, 16), (11, 16)] {
         let body = vec![0; length + 1];
         assert_eq!(reason(&message(kind, &body[..length - 1])), Reason::BodyTooShort, "{kind}");
         assert_eq!(reason(&message(kind, &body)), Reason::BodyTooLong, "{kind}");
     }
-    let reserved_at = [(1, 8, 7), (2, 8, 3), (4, 24, 23), (6, 56, 55), (7, 16, 15), (8, 16, 15)];
+    let reserved_at = [
+        (1, 8, 7),
+        (2, 8, 3),
+        (4, 24, 23),
+        (6, 56, 55),
+        (7, 16, 15),
+        (8, 16, 15),
+        (9, 16, 15),
+        (10, 16, 8),
+        (11, 16, 4),
+    ];
     for (kind, length, at) in reserved_at {
         let body = patched(vec![0; length], at, &[1]);
         assert_eq!(reason(&message(kind, &body)), Reason::ReservedNotZero, "{kind}");
@@ -139,4 +149,17 @@ fn contradictions_are_refused() {
     }));
     assert_eq!(reason(&patched(stage.clone(), 24, &[0])), Reason::ContradictoryFields);
     assert_eq!(reason(&patched(stage, 24, &[3])), Reason::UnknownFlags);
+}
+
+#[test]
+fn revocations_of_nothing_or_of_an_unknown_scope_are_refused() {
+    let revoke = |scope: u32, id: u64| {
+        let body = [&scope.to_le_bytes()[..], &[0; 4], &id.to_le_bytes()].concat();
+        Request::parse(&message(11, &body)).map(drop).map_err(FrameError::reason)
+    };
+    for scope in [0, 4, u32::MAX] {
+        assert_eq!(revoke(scope, 1), Err(Reason::UnknownFlags));
+    }
+    assert_eq!(revoke(1, 0), Err(Reason::ContradictoryFields));
+    assert_eq!(revoke(3, u64::MAX), Ok(()));
 }

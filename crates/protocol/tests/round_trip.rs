@@ -2,9 +2,10 @@
 
 use proptest::prelude::*;
 use protocol::{
-    Detail, HelloReply, HelloRequest, Kind, ListEntry, ListWriter, Name, OpenReply, OpenRequest, QueryReply, ReadReply,
-    ReadRequest, Reason, Reply, ReplyBody, Request, RequestBody, StageReply, StageRequest, Target, UnstageReply,
-    write_close, write_failure,
+    Detail, HandleEntry, HelloReply, HelloRequest, Kind, ListEntry, ListWriter, Name, OpenReply, OpenRequest,
+    QueryReply, Quota, ReadReply, ReadRequest, Reason, Reply, ReplyBody, Request, RequestBody, RevokeReply,
+    RevokeRequest, RevokeScope, SessionEntry, StageReply, StageRequest, Target, UnstageReply, write_close,
+    write_failure,
 };
 
 fn units() -> impl Strategy<Value = Vec<u16>> {
@@ -70,6 +71,11 @@ proptest! {
         check_request(id, RequestBody::Query(handle));
         check_request(id, RequestBody::Close(handle));
         check_request(id, RequestBody::List(handle));
+        check_request(id, RequestBody::Handles(handle));
+        check_request(id, RequestBody::Sessions(handle));
+        for scope in RevokeScope::ALL {
+            check_request(id, RequestBody::Revoke(RevokeRequest { scope: *scope, id: image }));
+        }
         check_request(id, RequestBody::Read(ReadRequest { handle, offset, length }));
         check_request(id, RequestBody::Unstage(Target::Image(image)));
     }
@@ -104,6 +110,10 @@ proptest! {
         let bytes = reply_of(|out| unstage.write(out, id));
         prop_assert_eq!(body_of(&bytes, Kind::Unstage, id), ReplyBody::Unstage(unstage));
 
+        let revoke = RevokeReply { revoked: c, kept: !c };
+        let bytes = reply_of(|out| revoke.write(out, id));
+        prop_assert_eq!(body_of(&bytes, Kind::Revoke, id), ReplyBody::Revoke(revoke));
+
         let bytes = reply_of(|out| write_close(out, id));
         prop_assert_eq!(body_of(&bytes, Kind::Close, id), ReplyBody::Close);
     }
@@ -136,8 +146,8 @@ proptest! {
             open_count: 2, name: Name::from_units(name), handed_to: Name::from_units(to),
         }).collect();
         let mut out = vec![0xa5; room];
-        let mut writer = ListWriter::new(&mut out).unwrap();
-        let fitted = entries.iter().take_while(|entry| writer.push(entry).is_ok()).count();
+        let mut writer = ListWriter::new(Kind::List, &mut out).unwrap();
+        let fitted = entries.iter().take_while(|entry| writer.push(*entry).is_ok()).count();
         let used = writer.finish(id, 77, 9).unwrap();
         let ReplyBody::List(list) = body_of(&out[..used], Kind::List, id) else { panic!() };
         prop_assert_eq!((list.next_cursor, list.total, list.count() as usize), (77, 9, fitted));
@@ -145,7 +155,36 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes_never_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..400), kind in 0_u16..10, id: u64) {
+    fn handles_and_sessions_survive(
+        id: u64, names in prop::collection::vec((units(), units()), 0..6), a: u64, b: u32, at: i64, room in 48_usize..4000,
+    ) {
+        let handles: Vec<_> = names.iter().zip(1..).map(|((owner, name), number)| HandleEntry {
+            id: number, kind: 2, phase: 3, session_id: a, process_id: !a, opened_at: at, size: a / 3, pins: b,
+            owner: Name::from_units(owner), name: Name::from_units(name),
+        }).collect();
+        let sessions: Vec<_> = names.iter().zip(1..).map(|((owner, _), number)| SessionEntry {
+            session_id: number, process_id: a, connected_at: at, flags: b, handles: Quota { used: b, limit: !b },
+            bytes: Quota { used: a, limit: !a }, jobs: Quota { used: b / 2, limit: b }, requests: b, revoked: !b,
+            owner: Name::from_units(owner),
+        }).collect();
+        let mut out = vec![0xa5; room];
+        let mut writer = ListWriter::new(Kind::Handles, &mut out).unwrap();
+        let fitted = handles.iter().take_while(|entry| writer.push(*entry).is_ok()).count();
+        let used = writer.finish(id, 77, 9).unwrap();
+        let ReplyBody::Handles(list) = body_of(&out[..used], Kind::Handles, id) else { panic!() };
+        prop_assert_eq!((list.next_cursor, list.total, list.count() as usize), (77, 9, fitted));
+        prop_assert_eq!(list.iter().collect::<Vec<_>>(), &handles[..fitted]);
+
+        out.fill(0xa5);
+        let mut writer = ListWriter::new(Kind::Sessions, &mut out).unwrap();
+        let fitted = sessions.iter().take_while(|entry| writer.push(*entry).is_ok()).count();
+        let used = writer.finish(id, 0, 9).unwrap();
+        let ReplyBody::Sessions(list) = body_of(&out[..used], Kind::Sessions, id) else { panic!() };
+        prop_assert_eq!(list.iter().collect::<Vec<_>>(), &sessions[..fitted]);
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..400), kind in 0_u16..13, id: u64) {
         let _ = Request::parse(&bytes);
         // With a plausible header the body parsers get their turn.
         if bytes.len() >= 24 {

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use fwbctl::{Error, FilterLibrary, HResult, Hasher, LibraryError, Port};
 use protocol::{
-    BufferTooSmall, Detail, HelloReply, ListEntry, ListWriter, Name, OpenReply, Phase, QueryReply, ReadReply,
+    BufferTooSmall, Detail, HelloReply, Kind, ListEntry, ListWriter, Name, OpenReply, Phase, QueryReply, ReadReply,
     ReadRequest, Reason, Request, RequestBody, StageReply, StageRequest, Target, UnstageReply, write_close,
     write_failure,
 };
@@ -170,6 +170,9 @@ impl State {
                 UnstageReply { image_id, size: bytes.len() as u64 }.write(out, id)
             }
             RequestBody::List(cursor) => self.list(*cursor, id, out),
+            RequestBody::Handles(_) | RequestBody::Sessions(_) | RequestBody::Revoke(_) => {
+                return Err((0xC000_0010, Reason::UnknownKind, None));
+            }
         }
         .unwrap())
     }
@@ -222,7 +225,7 @@ impl State {
 
     /// One entry a reply, so that the client has to follow the cursor.
     fn list(&self, cursor: u64, id: u64, out: &mut [u8]) -> Result<usize, BufferTooSmall> {
-        let mut writer = ListWriter::new(out).unwrap();
+        let mut writer = ListWriter::new(Kind::List, out).unwrap();
         if let Some((image_id, name, bytes)) = self.images.get(cursor as usize) {
             let name: Vec<u16> = name.encode_utf16().collect();
             let size = bytes.len() as u64;
