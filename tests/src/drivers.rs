@@ -22,3 +22,18 @@ pub fn driver_dir() -> Result<PathBuf> {
     }
     Ok(folder)
 }
+
+/// Folder with the drivers of `tests/drivers`: three models and the mutants.
+///
+/// `cargo xtask test` names it in `FWBROKER_C_DRIVER_DIR`; a plain `cargo test` looks where `cargo xtask c-drivers` puts them.
+///
+/// # Errors
+/// Without them there is nothing to test; the message says how to build them.
+pub fn c_driver_dir() -> Result<PathBuf> {
+    let folder = env::var_os("FWBROKER_C_DRIVER_DIR")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/driver-c"), PathBuf::from);
+    if !folder.join("wdm_mutant.inf").is_file() {
+        bail!("the C drivers are not in {}; build them with: cargo xtask c-drivers", folder.display());
+    }
+    Ok(folder)
+}

@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 
 mod arch;
 mod bench;
+mod c_drivers;
 mod check;
 mod conformance;
 mod demo;
@@ -46,6 +47,8 @@ enum Task {
         #[arg(long, value_enum, default_value_t = Arch::X64)]
         arch: Arch,
     },
+    /// Build the C drivers of the test suite into target/driver-c/.
+    CDrivers,
     /// Check formatting, lints for Linux and Windows, documentation, licences and the rules of this repository.
     Check,
     /// Build the drivers and fwbctl.exe, then run the whole test suite.
@@ -96,6 +99,11 @@ fn run() -> Result<()> {
             Ok(())
         }
         Task::Driver { arch } => driver::run(&workspace, arch),
+        Task::CDrivers => {
+            let _lock = setup::run(&workspace)?;
+            println!("{}", c_drivers::build(&workspace, Arch::X64.names()?)?.display());
+            Ok(())
+        }
         Task::Check => check::run(&workspace),
         Task::Test { args } => test::run(&workspace, &args),
         Task::Demo { images } => demo::run(&workspace, &images),

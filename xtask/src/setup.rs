@@ -9,10 +9,11 @@ use anyhow::{Result, bail};
 use crate::workspace::Workspace;
 
 pub(crate) mod apt;
-mod exports;
+pub(crate) mod clang;
+pub(crate) mod exports;
 pub(crate) mod kit;
 mod packages;
-mod stamp;
+pub(crate) mod stamp;
 pub(crate) mod toolchain;
 pub(crate) mod vendor;
 mod wdk_build_edits;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::arch::Arch;
+use crate::c_drivers;
 use crate::conformance::Collection;
 use crate::driver;
 use crate::process;
@@ -20,6 +21,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     let names = Arch::X64.names()?;
     let lock = phases.time("set-up", || setup::run(workspace))?;
     let drivers = phases.time("drivers", || driver::build(workspace, names))?;
+    let c_drivers = phases.time("C drivers", || c_drivers::build(workspace, names))?;
     phases.time("fwbctl.exe", || build_client(workspace))?;
     phases.time("programs", || programs::build(workspace))?;
     // Tests only read what has been generated, and may take long: let other commands go on.
@@ -29,7 +31,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
         let mut command = process::cargo(workspace);
         command.args(["test", "--locked", "--profile", "host"]).args(arguments);
         collection.tell(&mut command);
-        process::run(command.env("FWBROKER_DRIVER_DIR", &drivers))
+        process::run(command.env("FWBROKER_DRIVER_DIR", &drivers).env("FWBROKER_C_DRIVER_DIR", &c_drivers))
     });
     phases.report();
     tested.context("the test suite failed")?;

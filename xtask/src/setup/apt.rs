@@ -16,7 +16,7 @@ pub(crate) fn install(wanted: &[&str], packages: &[String]) -> Result<()> {
         bail!(
             "missing on this machine:\n{list}\n\
              This is no Debian or Ubuntu (apt-get was not found), so install them with your own package manager; on \
-             Debian they are: libclang1-14, mingw-w64-common, gcc-mingw-w64-x86-64."
+             Debian they are: libclang1-14, mingw-w64-common, gcc-mingw-w64-x86-64, clang-19."
         );
     }
     let by_hand = format!("apt-get update && apt-get install {}", packages.join(" "));

@@ -14,11 +14,17 @@ use crate::workspace::write_atomically;
 
 /// A module that drivers import from, and the library that wdk-sys puts on the link line for it.
 ///
-/// fltmgr.sys and ndis.sys are missing on purpose: those imports are `raw-dylib` and need no library.
+/// fltmgr.sys and ndis.sys are missing on purpose: Rust's imports of those are `raw-dylib` and need no library.
 pub(crate) const MODULES: [Module; 3] = [
     Module { library: "ntoskrnl.lib", image: "ntoskrnl.exe", list: include_str!("../../exports/ntoskrnl.exe.txt") },
     Module { library: "hal.lib", image: "hal.dll", list: include_str!("../../exports/hal.dll.txt") },
     Module { library: "wmilib.lib", image: "wmilib.sys", list: include_str!("../../exports/wmilib.sys.txt") },
+];
+
+/// The modules that only drivers in C need a library for.
+pub(crate) const FRAMEWORKS: [Module; 2] = [
+    Module { library: "fltmgr.lib", image: "fltmgr.sys", list: include_str!("../../exports/fltmgr.sys.txt") },
+    Module { library: "ndis.lib", image: "ndis.sys", list: include_str!("../../exports/ndis.sys.txt") },
 ];
 
 /// One module's exports.

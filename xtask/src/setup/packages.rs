@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::apt;
+use super::clang;
 use super::kit;
 use crate::process;
 
@@ -20,7 +21,7 @@ struct Need {
     package: fn() -> String,
 }
 
-const NEEDS: [Need; 3] = [
+const NEEDS: [Need; 4] = [
     Need {
         what: "libclang (bindgen reads the kernel headers with it)",
         is_present: libclang_is_present,
@@ -32,9 +33,14 @@ const NEEDS: [Need; 3] = [
         package: || "mingw-w64-common".to_owned(),
     },
     Need {
-        what: "x86_64-w64-mingw32-gcc (links fwbctl.exe)",
+        what: "x86_64-w64-mingw32-gcc (links fwbctl.exe, builds C drivers)",
         is_present: || process::is_installed("x86_64-w64-mingw32-gcc"),
         package: || "gcc-mingw-w64-x86-64".to_owned(),
+    },
+    Need {
+        what: "clang 19 or newer (builds the C drivers of the test suite that use __try)",
+        is_present: || clang::find().is_some(),
+        package: clang::package,
     },
 ];
 

@@ -24,7 +24,7 @@ pub(crate) fn install_targets() -> Result<()> {
     let missing: Vec<&str> =
         arch::BUILT.iter().map(|names| names.triple).chain([CLIENT_TARGET]).filter(is_missing).collect();
     add("target", &missing, &sysroot)?;
-    check_linker(&sysroot)
+    linker().map(drop)
 }
 
 /// Adds missing components to the toolchain in use.
@@ -61,20 +61,24 @@ fn sysroot() -> Result<PathBuf> {
     Ok(PathBuf::from(printed.trim_end()))
 }
 
-/// rust-lld links the drivers. rustup's toolchains have it; some distributions leave it out.
-fn check_linker(sysroot: &Path) -> Result<()> {
+/// rust-lld, which links the drivers. rustup's toolchains have it; some distributions leave it out.
+pub(crate) fn linker() -> Result<PathBuf> {
+    let sysroot = sysroot()?;
     let about = process::output(Command::new("rustc").arg("-vV"))?;
     let host = about
         .lines()
         .find_map(|line| line.strip_prefix("host: "))
         .context("`rustc -vV` does not say which host it is for")?;
     let linker = sysroot.join("lib/rustlib").join(host).join("bin/rust-lld");
-    if !linker.is_file() && !process::is_installed("rust-lld") {
-        bail!(
-            "rust-lld, the linker of the drivers, is neither at {} nor on PATH.\n\
-             Use a toolchain from rustup (https://rustup.rs), which brings it along.",
-            linker.display()
-        );
+    if linker.is_file() {
+        return Ok(linker);
     }
-    Ok(())
+    if process::is_installed("rust-lld") {
+        return Ok(PathBuf::from("rust-lld"));
+    }
+    bail!(
+        "rust-lld, the linker of the drivers, is neither at {} nor on PATH.\n\
+         Use a toolchain from rustup (https://rustup.rs), which brings it along.",
+        linker.display()
+    );
 }

@@ -1,8 +1,10 @@
-//! Names for addresses, from the `.pdb` or the linker's `.map` beside the driver.
+//! Names for addresses, from the `.pdb` or the linker's `.map` beside the driver, or the symbol table that MinGW leaves in it.
 
 use std::fs;
 use std::path::Path;
 
+use object::read::pe::PeFile64;
+use object::{Object as _, ObjectSymbol as _, SymbolKind};
 use pdb2::FallibleIterator as _;
 
 /// Function names by offset in the image, sorted.
@@ -10,14 +12,17 @@ use pdb2::FallibleIterator as _;
 pub(super) struct Symbols(Vec<(u32, String)>);
 
 impl Symbols {
-    /// Looks for symbols beside `image`: the `.pdb` that its linker named, one with the image's own name, or a `.map`.
-    /// Without any, nothing has a name.
+    /// Looks for symbols beside `image`: the `.pdb` that its linker named, one with the image's own name, or a `.map`; then in the
+    /// image itself. Without any, nothing has a name.
     pub(super) fn beside(image: &Path, pdb: Option<&str>) -> Self {
         let named = pdb.map(|name| image.with_file_name(name));
         let mut found =
             [named, Some(image.with_extension("pdb"))].into_iter().flatten().find_map(|path| from_pdb(&path));
         if found.as_ref().is_none_or(Vec::is_empty) {
             found = fs::read_to_string(image.with_extension("map")).ok().map(|text| from_map(&text));
+        }
+        if found.as_ref().is_none_or(Vec::is_empty) {
+            found = fs::read(image).ok().and_then(|bytes| from_image(&bytes));
         }
         let mut symbols = found.unwrap_or_default();
         symbols.sort();
@@ -88,6 +93,18 @@ fn from_map(text: &str) -> Vec<(u32, String)> {
         Some((offset, name.to_owned()))
     };
     text.lines().filter_map(symbol).collect()
+}
+
+/// Reads the COFF symbol table, which GNU ld writes behind the sections.
+fn from_image(bytes: &[u8]) -> Option<Vec<(u32, String)>> {
+    let file = PeFile64::parse(bytes).ok()?;
+    let base = file.relative_address_base();
+    let functions = file.symbols().filter(|symbol| symbol.kind() == SymbolKind::Text);
+    let named = functions.filter_map(|symbol| {
+        let name = symbol.name().ok().filter(|name| !name.starts_with('.'))?;
+        Some((u32::try_from(symbol.address().checked_sub(base)?).ok()?, name.to_owned()))
+    });
+    Some(named.collect())
 }
 
 #[cfg(test)]

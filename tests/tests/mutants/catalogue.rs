@@ -1,0 +1,36 @@
+//! Every mutant in the sources has a test, and every test a mutant.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use crate::family::Mutant;
+use crate::pool;
+
+/// All families.
+const FAMILIES: &[&[Mutant]] = &[pool::MUTANTS];
+
+/// `family-name` of each mutant that a source has.
+fn in_sources() -> BTreeSet<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("drivers/mutants");
+    let mut found = BTreeSet::new();
+    for entry in std::fs::read_dir(folder).expect("the sources are there") {
+        let path = entry.expect("the folder can be listed").path();
+        if path.extension().is_none_or(|extension| extension != "c") {
+            continue;
+        }
+        let family = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let text = std::fs::read_to_string(&path).expect("a source is text");
+        let lines = text.lines().filter(|line| line.trim_start().starts_with('#'));
+        let words = lines.flat_map(|line| line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_'));
+        for name in words.filter_map(|word| word.strip_prefix("MUTANT_")) {
+            found.insert(format!("{family}-{}", name.to_lowercase()));
+        }
+    }
+    found
+}
+
+#[test]
+fn every_mutant_in_the_sources_has_a_test_and_the_other_way_round() {
+    let tested = FAMILIES.iter().copied().flatten().map(|mutant| format!("{}-{}", mutant.family, mutant.name));
+    assert_eq!(tested.collect::<BTreeSet<_>>(), in_sources());
+}

@@ -1,0 +1,121 @@
+//! One family of mutants: a source, how it is driven, and what is found in each mutant.
+
+use std::fmt;
+
+use kernel_host::{Finding, LeakKind, Rule};
+
+use crate::rig::{Broken, Rig};
+
+/// Drives a driver that is not loaded yet; it ends early when something fails, which in a mutant is to be expected.
+pub(crate) type Scenario = fn(&Rig) -> Result<(), Broken>;
+
+/// A deliberate mistake and how it is caught.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mutant {
+    /// Name of its source, without extension.
+    pub(crate) family: &'static str,
+    /// What is behind `MUTANT_` in the source, in lower case.
+    pub(crate) name: &'static str,
+    /// What kernel-host has to say.
+    pub(crate) caught: Caught,
+}
+
+/// What has to be found in a mutant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Caught {
+    /// The rule, the call in which it was noticed, and the function of the driver that has to be on the stack.
+    While(Rule, &'static str, &'static str),
+    /// The rule when the driver has gone, the kind of leak, and a word of its description.
+    Left(Rule, LeakKind, &'static str),
+}
+
+impl fmt::Display for Caught {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::While(rule, call, function) => write!(f, "{rule:?} in {call}, called by {function}"),
+            Self::Left(rule, kind, detail) => write!(f, "{rule:?} after unload: {kind:?} \"{detail}\""),
+        }
+    }
+}
+
+impl Mutant {
+    /// Name of the image, without extension.
+    fn image(&self) -> String {
+        format!("{}-{}", self.family, self.name.replace('_', "-"))
+    }
+
+    /// Drives the mutant until kernel-host stops the machine, and compares what it says.
+    ///
+    /// # Panics
+    /// When nothing is found, or something else.
+    pub(crate) fn check(&self, scenario: Scenario) {
+        let image = self.image();
+        let rig = Rig::new(&image);
+        let driven = scenario(&rig);
+        let unloaded = rig.unload();
+        let finding = rig.machine().finding();
+        let finding = finding.unwrap_or_else(|| panic!("{image}: nothing was found; {driven:?}, {unloaded:?}"));
+        println!("{image}: {finding}");
+        assert_eq!(finding.driver, format!("{image}.sys"), "{image}: the wrong driver: {finding}");
+        match self.caught {
+            Caught::While(rule, call, function) => {
+                assert_eq!((finding.rule, finding.call.as_str()), (rule, call), "{image}: {finding}");
+                let frame = format!("{image}!{function}+");
+                assert!(finding.stack.iter().any(|line| line.starts_with(&frame)), "{image}: no {frame} in {finding}");
+            }
+            Caught::Left(rule, kind, detail) => self.check_left(&rig, &finding, rule, kind, detail),
+        }
+    }
+
+    fn check_left(&self, rig: &Rig, finding: &Finding, rule: Rule, kind: LeakKind, detail: &str) {
+        let image = self.image();
+        assert_eq!(finding.rule, rule, "{image}: {finding}");
+        let reports = rig.machine().unload_reports();
+        let report = reports.last().unwrap_or_else(|| panic!("{image}: no report, but {finding}"));
+        let is_it = report.leaks.iter().any(|leak| leak.kind == kind && leak.detail.contains(detail));
+        assert!(is_it, "{image}: no {kind:?} \"{detail}\" in {report}");
+        assert!(report.leaks.iter().all(|leak| leak.kind == kind), "{image}: more than one mistake: {report}");
+    }
+}
+
+/// Drives the correct driver of a family, which leaves nothing and breaks no rule.
+///
+/// # Panics
+/// When anything fails.
+pub(crate) fn check_twin(family: &str, scenario: Scenario) {
+    let rig = Rig::new(family);
+    if let Err(broken) = scenario(&rig) {
+        panic!("{family}: {broken:?}; {:?}", rig.machine().finding());
+    }
+    match rig.unload() {
+        Ok(report) => assert!(report.is_clean(), "{family}: {report}"),
+        Err(broken) => panic!("{family}: {broken:?}"),
+    }
+    if let Some(finding) = rig.machine().finding() {
+        panic!("{family}: {finding}");
+    }
+}
+
+/// Declares a family: its source, its scenario, and for each mutant a test of its own.
+macro_rules! family {
+    ($family:ident, $scenario:expr; $($name:ident: $caught:expr;)*) => {
+        /// The mutants of this family.
+        pub(crate) const MUTANTS: &[crate::family::Mutant] = &[
+            $(crate::family::Mutant { family: stringify!($family), name: stringify!($name), caught: $caught },)*
+        ];
+
+        #[test]
+        fn the_correct_driver_passes() {
+            crate::family::check_twin(stringify!($family), $scenario);
+        }
+
+        $(
+            #[test]
+            fn $name() {
+                let mutant = crate::family::Mutant { family: stringify!($family), name: stringify!($name), caught: $caught };
+                mutant.check($scenario);
+            }
+        )*
+    };
+}
+pub(crate) use family;

@@ -1,0 +1,11 @@
+//! Mutants: small drivers with one mistake each, and proof that kernel-host names it.
+//!
+//! Each source in `tests/drivers/mutants` is a correct driver, and a mutant for every `MUTANT_` name in it. A family's module
+//! says how all of them are driven, and for each mutant what has to be found: the rule, the call, and the function of the
+//! driver. The correct driver goes through the very same and must come out clean; without that, a rule that fires always
+//! would pass for a good one.
+
+mod catalogue;
+mod family;
+mod pool;
+mod rig;
