@@ -18,15 +18,25 @@ pub enum Error {
     HandleInvalid,
     /// The handle has been closed, or is being closed.
     HandleClosed,
+    /// An administrator has taken the handle away.
+    HandleRevoked,
     /// The handle belongs to another session.
     HandleOfOtherSession,
     /// The handle is good, but denotes something else than the request is for.
     HandleWrongKind,
     /// The handle is in use by more requests at once than can be counted.
     HandleBusy,
+    /// No open handle has the number that an administrator gave.
+    HandleNotFound,
+    /// The handle is a NIC driver's, which nobody may take away.
+    HandleOfDriver,
     /// The table holds as many handles as it may.
     TooManyHandles,
 
+    /// Only an administrator may do this.
+    NotAdministrator,
+    /// There is no session of that number, or of that process.
+    SessionNotFound,
     /// The session has ended, or the driver is being unloaded.
     SessionEnded,
     /// The session holds as many handles as it may.
@@ -120,6 +130,8 @@ impl Error {
             Self::OutOfMemory | Self::NoMemoryBelowAddress => NtStatus::INSUFFICIENT_RESOURCES,
             Self::System(status) => status,
             Self::HandleInvalid | Self::HandleClosed | Self::HandleOfOtherSession => NtStatus::INVALID_HANDLE,
+            // "The specified file has been closed by another process."
+            Self::HandleRevoked => NtStatus::FILE_FORCED_CLOSED,
             Self::HandleWrongKind => NtStatus::OBJECT_TYPE_MISMATCH,
             Self::TooManyHandles | Self::SessionHandles => NtStatus::TOO_MANY_OPENED_FILES,
             Self::SessionEnded => NtStatus::PORT_DISCONNECTED,
@@ -135,7 +147,7 @@ impl Error {
             Self::NameTooLong => NtStatus::NAME_TOO_LONG,
             Self::NameNotAbsolute => NtStatus::OBJECT_PATH_SYNTAX_BAD,
             Self::NameDevice | Self::NameUnc | Self::NameTraversal => NtStatus::OBJECT_PATH_INVALID,
-            Self::OutsideRoots | Self::DigestRequired => NtStatus::ACCESS_DENIED,
+            Self::OutsideRoots | Self::DigestRequired | Self::NotAdministrator => NtStatus::ACCESS_DENIED,
             Self::IsDirectory => NtStatus::FILE_IS_A_DIRECTORY,
             Self::NotRegular | Self::FileEmpty | Self::FileChanged => NtStatus::FILE_INVALID,
             Self::FileTooLarge => NtStatus::FILE_TOO_LARGE,
@@ -148,8 +160,8 @@ impl Error {
             }
             Self::DigestMismatch => NtStatus::INVALID_IMAGE_HASH,
             Self::SignedUnsupported => NtStatus::NOT_SUPPORTED,
-            Self::ImageNotFound => NtStatus::NOT_FOUND,
-            Self::HandleBusy | Self::ImageInUse => NtStatus::DEVICE_BUSY,
+            Self::ImageNotFound | Self::HandleNotFound | Self::SessionNotFound => NtStatus::NOT_FOUND,
+            Self::HandleBusy | Self::ImageInUse | Self::HandleOfDriver => NtStatus::DEVICE_BUSY,
             Self::Cancelled => NtStatus::CANCELLED,
             Self::TimedOut => NtStatus::IO_TIMEOUT,
         }
@@ -166,8 +178,14 @@ impl Error {
             Self::HandleBusy => Reason::HandleBusy,
             // One reason for all: a client must not learn which handles others have.
             Self::HandleInvalid | Self::HandleClosed | Self::HandleOfOtherSession => Reason::HandleInvalid,
+            Self::HandleRevoked => Reason::HandleRevoked,
+            Self::HandleNotFound => Reason::HandleNotFound,
+            Self::HandleOfDriver => Reason::HandleOfDriver,
             Self::HandleWrongKind => Reason::HandleWrongType,
-            Self::TooManyHandles | Self::SessionHandles => Reason::TooManyHandles,
+            Self::TooManyHandles => Reason::TableFull,
+            Self::SessionHandles => Reason::TooManyHandles,
+            Self::NotAdministrator => Reason::NotAdministrator,
+            Self::SessionNotFound => Reason::SessionNotFound,
             Self::SessionEnded => Reason::SessionClosing,
             Self::SessionBytes => Reason::SessionBytesExceeded,
             Self::SessionJobs => Reason::TooManyJobs,

@@ -77,6 +77,9 @@ impl Handle {
         Self(NonZeroU64::new(raw).unwrap_or(NonZeroU64::MIN))
     }
 
+    /// The highest slot that a handle can have.
+    pub(crate) const LAST_SLOT: u32 = SLOT_MASK as u32;
+
     pub(crate) const fn slot(self) -> u32 {
         (self.raw() & SLOT_MASK) as u32
     }

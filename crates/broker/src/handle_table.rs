@@ -71,12 +71,13 @@ impl<E: Entry, R: Reaper<E>, C: LockContext> HandleTable<E, R, C> {
     /// Finds the entry that `handle` stands for in `session`, and keeps it from being closed while the result lives.
     ///
     /// All errors have `STATUS_INVALID_HANDLE`, but differ in their reason: [`Error::HandleInvalid`] (never given out),
-    /// [`Error::HandleClosed`], [`Error::HandleOfOtherSession`]; or `STATUS_DEVICE_BUSY`, [`Error::HandleBusy`].
+    /// [`Error::HandleClosed`], [`Error::HandleOfOtherSession`]; or `STATUS_FILE_FORCED_CLOSED`, [`Error::HandleRevoked`];
+    /// or `STATUS_DEVICE_BUSY`, [`Error::HandleBusy`].
     #[inline]
     pub fn get(&self, session: &Shared<Session>, handle: Handle) -> Result<Pinned<'_, E, R, C>, Error> {
         let pin = match self.slab.pin(self, handle.slot(), handle.check()) {
             Ok(pin) => pin,
-            Err(why) => return Err(self.explain(why, handle)),
+            Err(why) => return Err(self.explain(why, session, handle)),
         };
         let pinned = Pinned::new(pin, handle);
         // The kind is part of the handle but not of its check: a handle with another one was made up.
@@ -105,9 +106,10 @@ impl<E: Entry, R: Reaper<E>, C: LockContext> HandleTable<E, R, C> {
 
     /// Closes a handle. The entry is closed when the last request that has it pinned lets go, often in this call.
     ///
-    /// Errors as [`get`](Self::get); of several closers one succeeds and the others get [`Error::HandleClosed`].
+    /// Errors as [`get`](Self::get); of several closers one succeeds and the others get [`Error::HandleClosed`]. Whose handle
+    /// was revoked is told so, the last time: from then on the handle has been closed.
     pub fn close(&self, session: &Shared<Session>, handle: Handle) -> Result<(), Error> {
-        self.get(session, handle)?.close()
+        self.get(session, handle).and_then(Pinned::close).map_err(|error| explain_close(error, session, handle))
     }
 
     /// Ends `session` and closes all its handles. Requests that are running keep what they have pinned until they let
@@ -140,11 +142,14 @@ impl<E: Entry, R: Reaper<E>, C: LockContext> HandleTable<E, R, C> {
 
     /// As [`iter`](Self::iter), from `cursor` on: 0, or [`Pinned::next_cursor`] of the last entry that was seen.
     pub fn iter_from(&self, cursor: u32) -> impl Iterator<Item = Pinned<'_, E, R, C>> {
-        (cursor..self.slab.end()).filter_map(|index| {
-            let (pin, check) = self.slab.pin_any(self, index)?;
-            let handle = Handle::new(check, pin.value().entry.kind(), index);
-            Some(Pinned::new(pin, handle))
-        })
+        (cursor..self.slab.end()).filter_map(|index| self.pinned_at(index))
+    }
+
+    /// The live entry in this slot, whichever it is.
+    pub(crate) fn pinned_at(&self, slot: u32) -> Option<Pinned<'_, E, R, C>> {
+        let (pin, check) = self.slab.pin_any(self, slot)?;
+        let handle = Handle::new(check, pin.value().entry.kind(), slot);
+        Some(Pinned::new(pin, handle))
     }
 
     /// How many entries there are, those included that are being opened or closed.
@@ -195,16 +200,26 @@ impl<E: Entry, R: Reaper<E>, C: LockContext> HandleTable<E, R, C> {
 
     /// Why a handle did not fit, worked out only once it has not.
     #[cold]
-    fn explain(&self, why: Missed, handle: Handle) -> Error {
+    fn explain(&self, why: Missed, session: &Session, handle: Handle) -> Error {
         match why {
             Missed::Busy => Error::HandleBusy,
-            Missed::Closing => Error::HandleClosed,
+            Missed::Closing => session.explain_closed(handle),
             Missed::Stale => {
                 let generation = self.key.generation(handle.slot(), handle.check());
                 let had = self.slab.generation(handle.slot());
-                if (1..=had).contains(&generation) { Error::HandleClosed } else { Error::HandleInvalid }
+                if (1..=had).contains(&generation) { session.explain_closed(handle) } else { Error::HandleInvalid }
             }
         }
+    }
+}
+
+/// Why a close failed. The owner of a revoked handle has let go of it with that.
+#[cold]
+fn explain_close(error: Error, session: &Session, handle: Handle) -> Error {
+    match error {
+        Error::HandleClosed | Error::HandleRevoked if session.revocations().remove(handle) => Error::HandleRevoked,
+        Error::HandleRevoked => Error::HandleClosed,
+        error => error,
     }
 }
 

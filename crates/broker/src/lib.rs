@@ -42,6 +42,7 @@ extern crate std;
 
 mod atomics;
 mod budget;
+mod entry_ids;
 mod error;
 mod facts;
 mod fixed_vec;
@@ -55,9 +56,16 @@ mod lock;
 #[cfg(all(test, loom))]
 mod loom_tests;
 mod name;
+mod once;
+mod owner;
 mod pinned;
 mod platform;
 mod reaper;
+mod revocations;
+#[cfg(all(test, loom))]
+mod revoke_loom_tests;
+#[cfg(all(test, not(loom)))]
+mod revoke_tests;
 mod segments;
 mod session;
 mod shared;
@@ -72,6 +80,7 @@ pub mod staging;
 mod testing;
 
 pub use budget::{Budget, Charge};
+pub use entry_ids::EntryIds;
 pub use error::Error;
 pub use facts::{FileFacts, FileIdentity};
 pub use handle::{Handle, Kind};
@@ -80,6 +89,7 @@ pub use handle_table::{HandleTable, Reservation};
 pub use limits::{Limits, SessionLimits};
 pub use lock::{IrqlGuard, IrqlLock, LockContext};
 pub use name::Name;
+pub use owner::{Owner, Role};
 pub use pinned::Pinned;
 pub use platform::{Completion, ImageAllocator, ImageMemory, Platform, Source, Time, WritableMemory};
 pub use reaper::{Closed, Entry, Reaper};

@@ -53,9 +53,28 @@ impl<'a, E: Entry, R: Reaper<E>, C: LockContext> Pinned<'a, E, R, C> {
 
     /// Closes the handle, whichever session it belongs to.
     ///
-    /// [`Error::HandleClosed`] (`STATUS_INVALID_HANDLE`) where another closer was faster.
+    /// [`Error::HandleClosed`] (`STATUS_INVALID_HANDLE`) where another closer was faster, be it an administrator.
     pub fn close(self) -> Result<(), Error> {
         if self.pin.close(self.handle.check()) { Ok(()) } else { Err(Error::HandleClosed) }
+    }
+
+    /// Closes the handle against its owner's will, who will be told so until it closes the handle itself.
+    ///
+    /// As every close, it takes effect at once for whoever comes, and for the entry when the requests that use it are done.
+    /// IRQL <= `DISPATCH_LEVEL`.
+    ///
+    /// [`Error::HandleClosed`] (`STATUS_INVALID_HANDLE`) or [`Error::HandleRevoked`] where another closer was faster;
+    /// [`Error::OutOfMemory`] (`STATUS_INSUFFICIENT_RESOURCES`) where it could not be remembered, and nothing was done.
+    pub fn revoke(self) -> Result<(), Error> {
+        let (session, handle) = (self.session().clone(), self.handle);
+        // Remembered first: whoever finds the handle closed must find out why. The close orders the two.
+        session.revocations().add(handle)?;
+        if self.pin.close(handle.check()) {
+            return Ok(());
+        }
+        // Not ours after all. Another administrator's record of the same handle is another one.
+        session.revocations().remove(handle);
+        Err(session.explain_closed(handle))
     }
 }
 

@@ -1,7 +1,8 @@
 //! Sessions: one connected client each, or one NIC driver.
 
 use crate::atomics::{AtomicU64, Ordering};
-use crate::{Budget, Charge, Error, SessionLimits, Shared};
+use crate::revocations::Revocations;
+use crate::{Budget, Charge, Error, Handle, Name, Owner, Role, SessionLimits, Shared};
 
 /// Names a session in reports. Given out by the driver, never twice in a boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -18,12 +19,13 @@ pub struct SessionId(pub u64);
 #[derive(Debug)]
 pub struct Session {
     id: SessionId,
-    owner_process: u64,
+    owner: Owner,
     /// [`ENDED`], and below it the number of requests that are running.
     requests: AtomicU64,
     handles: Budget,
     bytes: Shared<Budget>,
     jobs: Shared<Budget>,
+    revocations: Revocations,
 }
 
 const ENDED: u64 = 1 << 63;
@@ -35,17 +37,26 @@ pub struct Request {
 }
 
 impl Session {
-    /// A new, open session of the process `owner_process` (`PsGetCurrentProcessId`).
+    /// A new, open session of the process `owner_process` (`PsGetCurrentProcessId`), of which nothing else is known.
     ///
     /// [`Error::OutOfMemory`] (`STATUS_INSUFFICIENT_RESOURCES`) when there is no room.
     pub fn try_new(id: SessionId, owner_process: u64, limits: &SessionLimits) -> Result<Shared<Self>, Error> {
+        let owner = Owner { process: owner_process, name: Name::try_new(&[])?, role: Role::User, since: 0 };
+        Self::with_owner(id, owner, limits)
+    }
+
+    /// A new, open session of `owner`.
+    ///
+    /// [`Error::OutOfMemory`] (`STATUS_INSUFFICIENT_RESOURCES`) when there is no room.
+    pub fn with_owner(id: SessionId, owner: Owner, limits: &SessionLimits) -> Result<Shared<Self>, Error> {
         Shared::try_new(Self {
             id,
-            owner_process,
+            owner,
             requests: AtomicU64::new(0),
             handles: Budget::new(u64::from(limits.handles)),
             bytes: Shared::try_new(Budget::new(limits.bytes))?,
             jobs: Shared::try_new(Budget::new(u64::from(limits.jobs)))?,
+            revocations: Revocations::new(),
         })
     }
 
@@ -58,7 +69,13 @@ impl Session {
     /// The process that connected.
     #[must_use]
     pub const fn owner_process(&self) -> u64 {
-        self.owner_process
+        self.owner.process
+    }
+
+    /// Who connected, and when.
+    #[must_use]
+    pub const fn owner(&self) -> &Owner {
+        &self.owner
     }
 
     /// Starts a request.
@@ -101,6 +118,19 @@ impl Session {
         self.jobs.used()
     }
 
+    /// The most handles, bytes and jobs that it may have at a time.
+    #[must_use]
+    pub fn limits(&self) -> SessionLimits {
+        let narrow = |budget: &Budget| u32::try_from(budget.limit()).unwrap_or(u32::MAX);
+        SessionLimits { handles: narrow(&self.handles), bytes: self.bytes.limit(), jobs: narrow(&self.jobs) }
+    }
+
+    /// How many of its handles were taken away and not closed by it since.
+    #[must_use]
+    pub fn revoked(&self) -> u32 {
+        self.revocations.len()
+    }
+
     /// Takes memory for a request out of the session's quota; do this before allocating.
     ///
     /// [`Error::SessionBytes`] (`STATUS_QUOTA_EXCEEDED`) where that is too much.
@@ -121,6 +151,16 @@ impl Session {
 
     pub(crate) fn give_back_handle(&self) {
         self.handles.give_back(1);
+    }
+
+    /// What became of its handles that are not open any more.
+    pub(crate) const fn revocations(&self) -> &Revocations {
+        &self.revocations
+    }
+
+    /// What a handle of this session is that has been closed.
+    pub(crate) fn explain_closed(&self, handle: Handle) -> Error {
+        if self.revocations.contains(handle) { Error::HandleRevoked } else { Error::HandleClosed }
     }
 
     /// Ends the session; whether this call was the one that did.

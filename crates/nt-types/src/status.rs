@@ -231,6 +231,10 @@ statuses! {
     INVALID_PARAMETER_1 = 0xC000_00EF;
     /// The second parameter is not acceptable.
     INVALID_PARAMETER_2 = 0xC000_00F0;
+    /// The fourth parameter is not acceptable.
+    INVALID_PARAMETER_4 = 0xC000_00F2;
+    /// The fifth parameter is not acceptable.
+    INVALID_PARAMETER_5 = 0xC000_00F3;
     /// The name denotes something that is not a directory.
     NOT_A_DIRECTORY = 0xC000_0103;
     /// The name is too long.
@@ -265,6 +269,8 @@ statuses! {
     NOT_MAPPED_VIEW = 0xC000_0019;
     /// The key was deleted while somebody had it open.
     KEY_DELETED = 0xC000_017C;
+    /// The file has been closed by somebody else than the one who opened it.
+    FILE_FORCED_CLOSED = 0xC000_00B6;
     /// The object is in use.
     DEVICE_BUSY = 0x8000_0011;
     /// The file's state does not allow it.
@@ -283,6 +289,8 @@ statuses! {
     IO_REPARSE_TAG_NOT_HANDLED = 0xC000_0279;
     /// The reparse point has bad data.
     IO_REPARSE_DATA_INVALID = 0xC000_0278;
+    /// A buffer's size is out of range.
+    INVALID_BUFFER_SIZE = 0xC000_0206;
     /// A mount point leads away from the instance's volume.
     MOUNT_POINT_NOT_RESOLVED = 0xC000_0368;
     /// A hash is not the expected one.
