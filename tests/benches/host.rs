@@ -15,8 +15,9 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use fwbroker_tests::Client;
+use fwbroker_tests::client::hello_bytes;
 use fwbroker_tests::drivers::driver_dir;
-use fwbroker_tests::{Client, hello_bytes};
 use kernel_host::{Machine, MachineBuilder, OpenOptions};
 use serde::Serialize;
 use tempfile::TempDir;

@@ -84,6 +84,8 @@ macro_rules! statuses {
                 }
             }
         }
+
+        impl ::core::error::Error for $type {}
     };
 }
 

@@ -59,7 +59,8 @@ pub(crate) struct Pool {
 
 #[derive(Debug, Default)]
 struct State {
-    blocks: HashMap<usize, Block>,
+    /// By address: of blocks on pages of their own, one is near any address if one is there at all.
+    blocks: BTreeMap<usize, Block>,
     /// Addresses freed lately and by whom, and their order.
     freed: HashMap<usize, String>,
     freed_order: std::collections::VecDeque<usize>,
@@ -202,10 +203,9 @@ impl Pool {
 
     /// Start and length of the live block that contains `address`.
     pub(crate) fn containing(&self, address: usize) -> Option<(usize, usize)> {
-        let page = address & !(PAGE - 1);
         let state = self.lock();
-        let found = state.blocks.iter().find(|(_, block)| page.wrapping_sub(block.run) < block.pages * PAGE)?;
-        Some((*found.0, found.1.length))
+        let (start, block) = state.around(address)?;
+        Some((start, block.length))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -224,16 +224,22 @@ impl State {
         }
     }
 
+    /// The block on whose pages `address` lies.
+    fn around(&self, address: usize) -> Option<(usize, &Block)> {
+        let page_end = (address | (PAGE - 1)).checked_add(1)?;
+        let (start, block) = self.blocks.range(..page_end).next_back()?;
+        (address.wrapping_sub(block.run) < block.pages * PAGE).then_some((*start, block))
+    }
+
     fn explain(&self, address: usize) -> String {
         if let Some(who) = self.freed.get(&address) {
             return format!("it was freed before: {who}");
         }
-        let around = self.blocks.iter().find(|(start, block)| address.wrapping_sub(**start) < block.length);
-        match around {
-            Some((start, block)) => {
+        match self.around(address) {
+            Some((start, block)) if address.wrapping_sub(start) < block.length => {
                 format!("it lies {} bytes into the block {start:#x} with tag {}", address - start, tag_text(block.tag))
             }
-            None => "it never was a pool block".to_owned(),
+            _ => "it never was a pool block".to_owned(),
         }
     }
 }
