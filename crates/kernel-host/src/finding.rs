@@ -32,6 +32,10 @@ pub enum Rule {
     BadArgument,
     /// A DDI was called in a state its page forbids (wrong order, wrong callback, twice).
     BadState,
+    /// Locks are taken in an order in which they can deadlock.
+    LockOrder,
+    /// A lock was still held when the callback that acquired it returned.
+    LockHeld,
     /// A wait without time-out that nothing can end.
     Deadlock,
     /// User memory touched outside a guarded region.

@@ -405,13 +405,15 @@ impl Thread {
         }
         let before = self.levels();
         let open_calls = self.calls().len();
+        let locks = self.machine.nt.lock_order().depth(self);
         let depth = self.push_entry(Entry { driver: Arc::clone(driver), callback });
         self.set_irql(irql);
         let entered = self.levels();
         let result = if self.is_in_driver() { Some(body()) } else { self.run_on_kernel_stack(body) };
         let left = self.levels();
-        if result.is_some() && left != entered && self.machine.stopped().is_none() {
-            let (rule, message) = entered.broken_by(left);
+        let kept = self.machine.nt.lock_order().kept(self, locks);
+        if (result.is_some() && left != entered || kept.is_some()) && self.machine.stopped().is_none() {
+            let (rule, message) = entered.broken_by(left, kept);
             self.machine.record(self.finding(rule, message, None));
         }
         self.leave_if_stopped();
@@ -471,10 +473,15 @@ impl Thread {
 }
 
 impl Levels {
-    fn broken_by(self, left: Self) -> (Rule, String) {
+    /// `kept` names locks that are still held.
+    fn broken_by(self, left: Self, kept: Option<String>) -> (Rule, String) {
         if self.irql != left.irql {
             let message = format!("entered at IRQL {}, returned at IRQL {}", self.irql, left.irql);
+            let message = message + &kept.map_or_else(String::new, |kept| format!("; still held: {kept}"));
             return (Rule::IrqlChanged, message);
+        }
+        if let Some(kept) = kept {
+            return (Rule::LockHeld, format!("returned while it holds {kept}"));
         }
         if self.attached != left.attached {
             return (Rule::BadState, "returned while the thread is attached to another process".to_owned());

@@ -32,6 +32,8 @@ pub enum Failure {
 pub(crate) const NULL: &[Failure] = &[Failure::Null];
 /// The call needs memory that is not there.
 pub(crate) const RESOURCES: &[Failure] = &[Failure::Status(NtStatus::INSUFFICIENT_RESOURCES)];
+/// A pool allocation: NULL, or an exception where the call asked for one.
+pub(crate) const POOL: &[Failure] = &[Failure::Short("NULL")];
 /// The call needs memory, and a device that works.
 pub(crate) const IO: &[Failure] =
     &[Failure::Status(NtStatus::INSUFFICIENT_RESOURCES), Failure::Status(NtStatus::IO_DEVICE_ERROR)];

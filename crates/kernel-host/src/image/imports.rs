@@ -50,7 +50,7 @@ pub(crate) struct Resolver<'a> {
 }
 
 /// The host's export for an imported name.
-fn find(module: &str, name: &str) -> Option<&'static Export> {
+pub(super) fn find(module: &str, name: &str) -> Option<&'static Export> {
     let module = module.to_ascii_lowercase();
     // hal.dll forwards to the kernel since Windows 10 2004.
     let module = if module == "hal.dll" { "ntoskrnl.exe" } else { module.as_str() };
@@ -96,6 +96,11 @@ impl Resolver<'_> {
         let (module, name) = known(module, name)?;
         Some(Bound::Gate(not_implemented as *const (), unimplemented(module, name)))
     }
+}
+
+/// Stands for a name that Windows exports and this host does not implement: a function that stops the machine.
+pub(super) fn known_export(module: &str, name: &str) -> Option<&'static Export> {
+    known(module, name).map(|(module, name)| unimplemented(module, name))
 }
 
 fn unimplemented(module: &'static str, name: &'static str) -> &'static Export {

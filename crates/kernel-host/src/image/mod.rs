@@ -14,6 +14,7 @@ use crate::machine::Driver;
 mod gate;
 pub(crate) mod imports;
 mod known;
+pub(crate) mod late;
 mod map;
 pub(crate) mod pe;
 mod registry;

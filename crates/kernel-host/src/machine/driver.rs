@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::image::Image;
+use crate::image::late::LateThunks;
 use crate::nt::io::driver_object::DriverObject;
 
 /// A driver, from the moment its image is mapped until the machine is gone.
@@ -17,6 +18,8 @@ pub struct Driver {
     /// Host path of the image file.
     pub path: PathBuf,
     pub(super) image: OnceLock<Image>,
+    /// Exports whose addresses it got while it ran.
+    pub(crate) late: LateThunks,
     /// While it is loaded. The object refers back to the driver, so it has to be taken out in the end.
     object: Mutex<Option<DriverObject>>,
     state: Mutex<DriverState>,

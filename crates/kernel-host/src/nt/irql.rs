@@ -53,7 +53,10 @@ pub(super) fn lower(call: &Call, irql: u8) {
 }
 
 extern "efiapi" fn ke_enter_critical_region() {
-    let call = Call::enter();
+    enter_critical_region(&Call::enter());
+}
+
+pub(super) fn enter_critical_region(call: &Call) {
     call.thread().set_critical_regions(call.thread().critical_regions() + 1);
 }
 
@@ -70,12 +73,18 @@ pub(super) fn leave_critical_region(call: &Call) {
 }
 
 extern "efiapi" fn ke_enter_guarded_region() {
-    let call = Call::enter();
+    enter_guarded_region(&Call::enter());
+}
+
+pub(super) fn enter_guarded_region(call: &Call) {
     call.thread().set_guarded_regions(call.thread().guarded_regions() + 1);
 }
 
 extern "efiapi" fn ke_leave_guarded_region() {
-    let call = Call::enter();
+    leave_guarded_region(&Call::enter());
+}
+
+pub(super) fn leave_guarded_region(call: &Call) {
     let Some(left) = call.thread().guarded_regions().checked_sub(1) else {
         call.stop(Rule::BadState, "the thread is in no guarded region");
     };

@@ -13,6 +13,7 @@ use crate::machine::{Driver, Inner};
 use crate::process::{Process, SYSTEM_PROCESS_ID, Token};
 use crate::thread::Thread;
 
+mod active;
 pub(crate) mod arena;
 pub(crate) mod crt;
 mod debug;
@@ -23,6 +24,7 @@ pub mod hive;
 pub(crate) mod io;
 mod irql;
 pub(crate) mod locks;
+mod lookaside;
 pub(crate) mod mdl;
 mod memory;
 mod misc;
@@ -37,6 +39,8 @@ pub(crate) mod processes;
 pub(crate) mod raw;
 mod registry;
 mod registry_information;
+mod routines;
+mod slist;
 mod strings;
 pub(crate) mod threads;
 pub(crate) mod time;
@@ -71,6 +75,9 @@ pub(crate) struct Nt {
     work_items: work_items::WorkItems,
     physical: physical::PhysicalMemory,
     mappings: mdl::Mappings,
+    lock_order: locks::order::LockOrder,
+    resources: locks::resource::Resources,
+    lookaside: lookaside::Lookaside,
     debug_log: debug::DebugLog,
     dispatcher: dispatcher::Dispatcher,
     processes: Mutex<BTreeMap<u64, (Arc<Process>, ObjectRef)>>,
@@ -91,6 +98,9 @@ impl Default for Nt {
             work_items: work_items::WorkItems::default(),
             physical: physical::PhysicalMemory::default(),
             mappings: mdl::Mappings::default(),
+            lock_order: locks::order::LockOrder::default(),
+            resources: locks::resource::Resources::default(),
+            lookaside: lookaside::Lookaside::default(),
             debug_log: debug::DebugLog::default(),
             dispatcher: dispatcher::Dispatcher::default(),
             arena,
@@ -158,6 +168,21 @@ impl Nt {
         &self.dispatcher
     }
 
+    /// Who holds which lock.
+    pub(crate) fn lock_order(&self) -> &locks::order::LockOrder {
+        &self.lock_order
+    }
+
+    /// Resources that are initialised.
+    fn resources(&self) -> &locks::resource::Resources {
+        &self.resources
+    }
+
+    /// Lookaside lists that are initialised.
+    fn lookaside(&self) -> &lookaside::Lookaside {
+        &self.lookaside
+    }
+
     /// What drivers printed.
     fn debug_log(&self) -> &debug::DebugLog {
         &self.debug_log
@@ -221,6 +246,8 @@ impl LeakSource for Nt {
         leaks.extend(self.timers.leaks(driver));
         leaks.extend(self.threads.leaks(driver));
         leaks.extend(self.work_items.leaks(driver));
+        leaks.extend(self.resources.leaks(driver));
+        leaks.extend(self.lookaside.leaks(driver));
         leaks
     }
 }
@@ -241,7 +268,7 @@ pub(crate) fn exports() -> impl Iterator<Item = &'static Export> {
         io::open::EXPORTS,
         io::request::EXPORTS,
         irql::EXPORTS,
-        locks::EXPORTS,
+        lookaside::EXPORTS,
         mdl::EXPORTS,
         memory::EXPORTS,
         misc::EXPORTS,
@@ -249,6 +276,8 @@ pub(crate) fn exports() -> impl Iterator<Item = &'static Export> {
         pool_exports::EXPORTS,
         processes::EXPORTS,
         registry::EXPORTS,
+        routines::EXPORTS,
+        slist::EXPORTS,
         strings::EXPORTS,
         threads::EXPORTS,
         time::EXPORTS,
@@ -258,4 +287,5 @@ pub(crate) fn exports() -> impl Iterator<Item = &'static Export> {
     ]
     .into_iter()
     .flatten()
+    .chain(locks::exports())
 }

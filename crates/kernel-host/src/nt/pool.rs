@@ -140,7 +140,7 @@ impl Pool {
     /// Stops on anything that is not exactly one live block.
     pub(crate) fn free(&self, call: &Call, address: usize, tag: u32) {
         if let Some((start, length)) = self.containing(address)
-            && let Some(why) = call.machine().nt.timers().active_in(start, length)
+            && let Some(why) = call.machine().nt.active_in(start, length)
         {
             call.stop(Rule::BadState, format!("the pool block {address:#x} is freed although {why}"));
         }
@@ -199,6 +199,12 @@ impl Pool {
     pub(crate) fn usage(&self) -> (u64, u64) {
         let state = self.lock();
         (state.blocks.len() as u64, state.blocks.values().map(|block| block.length as u64).sum())
+    }
+
+    /// Blocks of this tag and length that are allocated now and came from `ddi`.
+    pub(crate) fn count(&self, tag: u32, length: usize, ddi: &str) -> usize {
+        let state = self.lock();
+        state.blocks.values().filter(|block| block.tag == tag && block.length == length && block.ddi == ddi).count()
     }
 
     /// Start and length of the live block that contains `address`.

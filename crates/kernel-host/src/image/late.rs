@@ -1,0 +1,44 @@
+//! Addresses of exports that a driver learns while it runs, instead of through its import table.
+//!
+//! `MmGetSystemRoutineAddress` hands such addresses out, and some structures carry them (a lookaside list's allocator).
+//! Like an import slot, each leads through a thunk that says which driver calls.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::Binding;
+use super::gate::Thunks;
+use super::imports::{find, known_export};
+use crate::ddi::{Export, Target};
+use crate::machine::Driver;
+
+/// Thunks of one driver beyond those of its imports; one per export, kept until the driver itself is dropped.
+#[derive(Debug, Default)]
+pub(crate) struct LateThunks(Mutex<Vec<(&'static Export, Thunks)>>);
+
+impl LateThunks {
+    /// Where `driver` finds `export`; `None` when Linux has no memory for a thunk.
+    pub(crate) fn address(&self, driver: &Arc<Driver>, export: &'static Export) -> Option<usize> {
+        let target = match export.target {
+            Target::Data(address) => return Some(address.expose_provenance()),
+            Target::Function(address) => address,
+        };
+        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = match made.iter().position(|(known, _)| std::ptr::eq(*known, export)) {
+            Some(index) => index,
+            None => {
+                let binding = Binding { target, driver: Arc::downgrade(driver), export };
+                made.push((export, Thunks::new(Box::new([binding])).ok()?));
+                made.len() - 1
+            }
+        };
+        made.get(index).map(|(_, thunks)| thunks.address(0) as usize)
+    }
+}
+
+/// Where `driver` finds the routine or variable that `module` exports as `name`; `None` when nothing of that name is exported.
+///
+/// A name that Windows exports but this host does not implement has an address too: calling it stops the machine by name.
+pub(crate) fn routine(driver: &Arc<Driver>, module: &str, name: &str) -> Option<usize> {
+    let export = find(module, name).or_else(|| known_export(module, name))?;
+    driver.late.address(driver, export)
+}
