@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::fault::Faults;
 use crate::finding::{Finding, Stopped};
 use crate::leak::LeakReport;
+use crate::thread::Identities;
 use crate::trace::{Trace, TraceEntry};
 use crate::{flt, fs, ndis, nt};
 
@@ -47,6 +48,7 @@ pub(crate) struct Config {
 pub struct Inner {
     pub(crate) config: Config,
     pub(crate) trace: Trace,
+    pub(crate) identities: Identities,
     pub(crate) faults: Faults,
     pub(crate) nt: nt::Nt,
     pub(crate) fs: fs::Fs,
@@ -130,6 +132,7 @@ impl Machine {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        self.identities.clear();
         // Driver objects and drivers refer to each other.
         for driver in self.drivers().drain(..) {
             drop(driver.take_object());

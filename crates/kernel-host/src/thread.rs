@@ -11,9 +11,11 @@ use crate::machine::{Driver, Inner};
 use crate::nt::ob::ObjectRef;
 use crate::process::Process;
 
+mod identity;
 mod pcr;
 mod stack;
 
+pub(crate) use identity::{Identities, Identity};
 pub(crate) use pcr::{GATE_BINDING, GATE_FIRST_PARAMETER, GATE_REGISTERS, Pcr};
 use stack::KernelStack;
 pub(crate) use stack::StackBounds;
@@ -27,6 +29,8 @@ pub struct Thread {
     object: ObjectRef,
     machine: Arc<Inner>,
     id: u32,
+    /// Not a system thread: the Linux thread comes and goes.
+    is_visitor: bool,
     irql: AtomicU8,
     critical_regions: AtomicU32,
     guarded_regions: AtomicU32,
@@ -111,7 +115,7 @@ impl Thread {
     /// As [`Thread::enter`], on a Linux thread that is new to the machine and gets this thread object and id.
     pub(crate) fn enter_as<R>(
         machine: &Arc<Inner>,
-        identity: Option<(ObjectRef, u32)>,
+        identity: Option<Identity>,
         body: impl FnOnce(&Arc<Self>) -> R,
     ) -> R {
         crate::cpu::install_handlers();
@@ -120,14 +124,15 @@ impl Thread {
         body(&thread)
     }
 
-    fn of(machine: &Arc<Inner>, identity: Option<(ObjectRef, u32)>) -> Arc<Self> {
+    fn of(machine: &Arc<Inner>, identity: Option<Identity>) -> Arc<Self> {
         KNOWN.with_borrow_mut(|known| {
             known.retain(|thread| thread.strong_count() > 0);
             let found = known.iter().filter_map(Weak::upgrade);
             if let Some(thread) = found.into_iter().find(|thread| Arc::ptr_eq(&thread.machine, machine)) {
                 return thread;
             }
-            let (object, id) = identity.unwrap_or_else(|| {
+            let is_visitor = identity.is_none();
+            let (object, id) = identity.or_else(|| machine.identities.take()).unwrap_or_else(|| {
                 let id = machine.next_thread_id();
                 let object = crate::nt::threads::new_object(machine, id);
                 (object.expect("a machine has room for its threads"), id)
@@ -136,6 +141,7 @@ impl Thread {
                 object,
                 machine: Arc::clone(machine),
                 id,
+                is_visitor,
                 irql: AtomicU8::new(0),
                 critical_regions: AtomicU32::new(0),
                 guarded_regions: AtomicU32::new(0),
@@ -468,6 +474,14 @@ impl Thread {
         while self.attached_from().len() > levels.attached {
             let depth = self.attached_from().len();
             self.detach(depth);
+        }
+    }
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        if self.is_visitor {
+            self.machine.identities.keep((self.object.clone(), self.id));
         }
     }
 }

@@ -134,6 +134,8 @@ struct RundownState {
     holds: Vec<Hold>,
     /// Callbacks and work items under way, which end by themselves.
     busy: usize,
+    /// Threads that wait for changes: telling nobody costs a system call, and every callback ends here.
+    waiting: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -164,7 +166,7 @@ impl Rundown {
         let found = state.holds.iter().rposition(|hold| Arc::ptr_eq(&hold.driver, driver));
         if let Some(index) = found {
             state.holds.remove(index);
-            self.changed.notify_all();
+            self.tell(&state);
         }
         found.is_some()
     }
@@ -184,8 +186,15 @@ impl Rundown {
 
     /// The end of [`enter`](Self::enter).
     pub(crate) fn leave(&self) {
-        self.lock().busy -= 1;
-        self.changed.notify_all();
+        let mut state = self.lock();
+        state.busy -= 1;
+        self.tell(&state);
+    }
+
+    fn tell(&self, state: &RundownState) {
+        if state.waiting != 0 {
+            self.changed.notify_all();
+        }
     }
 
     /// From now on nobody gets a reference.
@@ -235,7 +244,9 @@ impl Rundown {
                 }
                 return Err(holders);
             }
+            state.waiting += 1;
             (state, _) = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
+            state.waiting -= 1;
             let now = look(&state);
             if seen != now {
                 (seen, since) = (now, Instant::now());

@@ -6,7 +6,7 @@
 //! because a bad pointer faults there and the thread never comes back.
 
 use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nt_types::DISPATCHER_HEADER;
@@ -25,9 +25,16 @@ const DEADLOCK_AFTER: Duration = Duration::from_mins(1);
 /// Wakes waiters of one machine.
 #[derive(Debug)]
 pub(crate) struct Dispatcher {
-    changes: Mutex<u64>,
+    changes: Mutex<Changes>,
     changed: Condvar,
     deadlock_after_ms: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Changes {
+    count: u64,
+    /// Threads that sleep: waking nobody costs a system call too.
+    sleeping: usize,
 }
 
 impl Default for Dispatcher {
@@ -51,8 +58,11 @@ impl Machine {
 impl Dispatcher {
     /// Tells waiters to look again: some state has changed.
     pub(crate) fn wake(&self) {
-        *self.changes.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        self.changed.notify_all();
+        let mut changes = self.lock();
+        changes.count += 1;
+        if changes.sleeping != 0 {
+            self.changed.notify_all();
+        }
     }
 
     /// Calls `satisfied` until it is true or `deadline` has passed; whether it became true.
@@ -61,7 +71,7 @@ impl Dispatcher {
     pub(crate) fn wait(&self, call: &Call, deadline: Option<Instant>, mut satisfied: impl FnMut() -> bool) -> bool {
         let started = Instant::now();
         loop {
-            let seen = *self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+            let seen = self.lock().count;
             if satisfied() {
                 return true;
             }
@@ -77,13 +87,19 @@ impl Dispatcher {
                     format!("the wait has no time-out and lasts for {:?} already", now - started),
                 );
             }
-            let changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
-            if *changes == seen {
-                let woken = self.changed.wait_timeout(changes, nap);
-                drop(woken);
+            let mut changes = self.lock();
+            if changes.count == seen {
+                changes.sleeping += 1;
+                (changes, _) = self.changed.wait_timeout(changes, nap).unwrap_or_else(PoisonError::into_inner);
+                changes.sleeping -= 1;
             }
+            drop(changes);
             call.thread().leave_if_stopped();
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Changes> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn deadlock_after(&self) -> Duration {

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use nt_types::{CLIENT_ID, NtStatus, OBJECT_ATTRIBUTES};
 
@@ -78,8 +78,14 @@ impl Threads {
 #[derive(Debug)]
 pub(crate) struct ThreadBody {
     id: u32,
-    /// Set as soon as a Linux thread runs it.
-    thread: OnceLock<Weak<Thread>>,
+    /// While a Linux thread runs it.
+    thread: Mutex<Weak<Thread>>,
+}
+
+impl ThreadBody {
+    fn thread(&self) -> Option<Arc<Thread>> {
+        self.thread.lock().unwrap_or_else(PoisonError::into_inner).upgrade()
+    }
 }
 
 impl ObjectBody for ThreadBody {
@@ -93,7 +99,7 @@ impl ObjectBody for ThreadBody {
 /// # Errors
 /// `STATUS_INSUFFICIENT_RESOURCES`.
 pub(crate) fn new_object(machine: &Inner, id: u32) -> Result<ObjectRef, NtStatus> {
-    let payload = Arc::new(ThreadBody { id, thread: OnceLock::new() });
+    let payload = Arc::new(ThreadBody { id, thread: Mutex::default() });
     let object = machine.nt.objects().create(ETHREAD_LENGTH, payload)?;
     initialise(Raw::at(object.body()), Kind::Thread, KTHREAD_BYTES, 0);
     Ok(object)
@@ -102,15 +108,14 @@ pub(crate) fn new_object(machine: &Inner, id: u32) -> Result<ObjectRef, NtStatus
 /// Tells a thread object which thread it stands for.
 pub(crate) fn set_thread(object: &ObjectRef, thread: &Arc<Thread>) {
     if let Some(body) = object.payload::<ThreadBody>() {
-        // An object stands for one thread in its life.
-        let _ = body.thread.set(Arc::downgrade(thread));
+        *body.thread.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(thread);
     }
 }
 
 /// The thread behind a `PETHREAD`; stops when there is none.
 pub(crate) fn thread_at(call: &Call, body: usize) -> Arc<Thread> {
     let payload = call.machine().nt.objects().payload::<ThreadBody>(body);
-    let thread = payload.and_then(|payload| payload.thread.get().and_then(Weak::upgrade));
+    let thread = payload.and_then(|payload| payload.thread());
     thread.unwrap_or_else(|| {
         call.stop(Rule::BadArgument, format!("{body:#x} is no thread object, or one whose thread has ended"))
     })
@@ -132,14 +137,10 @@ extern "efiapi" fn ps_get_thread_id(thread: usize) -> u64 {
 extern "efiapi" fn ps_lookup_thread_by_thread_id(id: u64, thread: Raw<usize>) -> NtStatus {
     let call = Call::enter();
     let objects = call.machine().nt.objects();
-    let is_it = |body: &ThreadBody| u64::from(body.id) == id & !3 && body.thread.get().is_some_and(is_alive);
+    let is_it = |body: &ThreadBody| u64::from(body.id) == id & !3 && body.thread().is_some();
     let Some(found) = objects.find(is_it) else { return NtStatus::INVALID_PARAMETER };
     thread.write(objects.give(&found, &call));
     NtStatus::SUCCESS
-}
-
-fn is_alive(thread: &Weak<Thread>) -> bool {
-    thread.strong_count() > 0
 }
 
 extern "efiapi" fn ps_is_system_thread(thread: usize) -> u8 {
