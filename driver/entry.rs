@@ -13,9 +13,19 @@ use nt_types::PVOID;
 /// One entry of the handle table.
 pub(crate) enum Entry {
     /// A file that a client opened.
-    File(File),
+    File(OpenFile),
     /// An image that a NIC driver opened.
     Image(OpenImage),
+}
+
+/// A file in the hands of a client.
+pub(crate) struct OpenFile {
+    /// The file itself.
+    pub(crate) file: File,
+    /// Its length in bytes when it was opened. It cannot grow: writers are locked out.
+    pub(crate) size: u64,
+    /// The time of day when it was opened.
+    pub(crate) opened_at: i64,
 }
 
 /// An image in the hands of a NIC driver.
@@ -24,6 +34,42 @@ pub(crate) struct OpenImage {
     pub(crate) image: HandedOut<Kernel>,
     /// How many times the handle is mapped.
     pub(crate) mappings: AtomicU32,
+    /// The time of day when it was opened.
+    pub(crate) opened_at: i64,
+}
+
+impl Entry {
+    /// Normalised name of the file, or of the one that the image was read from.
+    pub(crate) fn name(&self) -> &[u16] {
+        match self {
+            Self::File(open) => open.file.name(),
+            Self::Image(open) => open.image.name(),
+        }
+    }
+
+    /// Length in bytes.
+    pub(crate) fn size(&self) -> u64 {
+        match self {
+            Self::File(open) => open.size,
+            Self::Image(open) => open.image.size(),
+        }
+    }
+
+    /// The time of day when it was opened: 100 ns since 1601-01-01 UTC.
+    pub(crate) const fn opened_at(&self) -> i64 {
+        match self {
+            Self::File(open) => open.opened_at,
+            Self::Image(open) => open.opened_at,
+        }
+    }
+
+    /// Whether a NIC driver has it mapped at this moment.
+    pub(crate) fn is_mapped(&self) -> bool {
+        match self {
+            Self::File(_) => false,
+            Self::Image(open) => open.mappings.load(Ordering::Acquire) != 0,
+        }
+    }
 }
 
 impl broker::Entry for Entry {

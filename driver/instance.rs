@@ -44,5 +44,5 @@ fn files_on(instance: PFLT_INSTANCE) -> bool {
 }
 
 fn is_file_on(entry: &Entry, instance: PFLT_INSTANCE) -> bool {
-    matches!(entry, Entry::File(file) if file.is_on(instance))
+    matches!(entry, Entry::File(open) if open.file.is_on(instance))
 }

@@ -12,6 +12,7 @@
 //! | `instance` | attaching to volumes and leaving them |
 //! | `port` | requests of clients |
 //! | `nic` | `\Device\FwBroker` and the function table of NIC drivers |
+//! | `report` | what is open, for the debugger |
 //! | `files` | opening and reading firmware files |
 //! | `kernel` | services of ntoskrnl, each behind a type |
 //!
@@ -39,6 +40,7 @@ mod kernel;
 mod layout;
 mod nic;
 mod port;
+mod report;
 mod settings;
 mod start;
 mod state;

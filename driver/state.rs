@@ -15,7 +15,7 @@ use crate::nic::Consumer;
 use crate::port::Connection;
 use crate::settings::Settings;
 use broker::staging::Images;
-use broker::{Error, HandleKey, HandleTable, IrqlLock, Limits};
+use broker::{EntryIds, Error, HandleKey, HandleTable, IrqlLock, Limits};
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use fltmgr::raw::FLT_FILTER;
@@ -28,6 +28,8 @@ pub(crate) type Table = HandleTable<Entry, Reaper, RaiseToDispatch>;
 pub(crate) struct State {
     /// Every handle of every client and NIC driver.
     pub(crate) table: Table,
+    /// Numbers of those handles in lists.
+    pub(crate) entry_ids: EntryIds,
     /// Every staged image.
     pub(crate) images: Images<Kernel>,
     /// Clients, by the cookie that FltMgr carries for them.
@@ -133,6 +135,8 @@ impl State {
         let Settings { policy, roots, limits } = settings;
         Ok(Self {
             table: HandleTable::new(HandleKey::new(random::key()), limits.handles, Reaper),
+            // A key of its own: a number must not give its handle away.
+            entry_ids: EntryIds::new(HandleKey::new(random::key())),
             images: Images::try_new(limits, policy)?,
             connections: Numbered::try_new(usize::from(crate::port::MAX_CONNECTIONS))?,
             consumers: Numbered::try_new(crate::nic::MAX_CONSUMERS)?,

@@ -4,7 +4,7 @@
 //!  voluntary (fltmc unload)        mandatory (sc stop)
 //!        │ anybody here? ── yes ─▶ STATUS_FLT_DO_NOT_DETACH
 //!        ▼ no                           ▼
-//!  refuse everything new · close the server port · delete the device · cancel jobs ·
+//!  refuse everything new · close the server port · delete the device · cancel jobs · report what is open ·
 //!  end sessions and consumers · wait until nothing runs · FltUnregisterFilter · free the state
 //! ```
 //! The port goes before the filter, or FltUnregisterFilter never returns. The state goes last: FltMgr still delivers disconnects while the
@@ -12,6 +12,7 @@
 
 use crate::kernel::log::log;
 use crate::kernel::time;
+use crate::report;
 use crate::state::{self, Registered, State};
 use fltmgr::Passive;
 use fltmgr::raw::FLTFL_FILTER_UNLOAD_MANDATORY;
@@ -24,12 +25,12 @@ pub(crate) unsafe extern "efiapi" fn filter_unload(flags: u32) -> NtStatus {
     let Some(state) = state::get() else { return NtStatus::SUCCESS };
     if flags & FLTFL_FILTER_UNLOAD_MANDATORY == 0 {
         settle(state, passive);
-        if is_needed(state) {
+        if is_needed(state, passive) {
             return NtStatus::FLT_DO_NOT_DETACH;
         }
         // Looked again with the door closed: somebody may have come in after the first look.
         state.set_closing(true);
-        if is_needed(state) {
+        if is_needed(state, passive) {
             state.set_closing(false);
             return NtStatus::FLT_DO_NOT_DETACH;
         }
@@ -50,7 +51,7 @@ fn settle(state: &State, passive: Passive) {
 }
 
 /// Whether somebody would lose something, and says so in the debugger.
-fn is_needed(state: &State) -> bool {
+fn is_needed(state: &State, passive: Passive) -> bool {
     let handles = state.table.len();
     let consumers = state.consumers.len();
     let holders = state.images.holders();
@@ -65,6 +66,7 @@ fn is_needed(state: &State) -> bool {
         holders as u32,
         calls,
     );
+    report::open_handles(state, FEW_LINES, passive);
     true
 }
 
@@ -77,6 +79,8 @@ pub(crate) fn undo(state: &'static State, passive: Passive) {
     drop(device);
     // Jobs are cancelled and stop at their next chunk; images nobody holds go.
     state.images.close();
+    // Before it is closed: who left what open is told while it is known.
+    report::open_handles(state, MANY_LINES, passive);
     end_sessions(state);
     wait_until_idle(state, passive);
     // Images that NIC drivers held when they were unstaged, or that finished meanwhile.
@@ -117,6 +121,11 @@ fn wait_until_idle(state: &State, passive: Passive) {
         waited = waited.wrapping_add(1);
     }
 }
+
+/// Lines about open handles: an unload that is refused may be asked for every second.
+const FEW_LINES: u32 = 16;
+/// ... and one that is not happens once.
+const MANY_LINES: u32 = 1_000;
 
 const POLL_MS: u32 = 5;
 /// In polls: a second.

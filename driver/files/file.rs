@@ -39,6 +39,11 @@ impl File {
         DeviceName::from_normalized(self.name.units())
     }
 
+    /// The normalised name's UTF-16 units.
+    pub(crate) fn name(&self) -> &[u16] {
+        self.name.units()
+    }
+
     /// Whether the file was opened through this instance.
     pub(crate) fn is_on(&self, instance: fltmgr::raw::PFLT_INSTANCE) -> bool {
         self.instance.as_ptr() == instance

@@ -7,6 +7,7 @@ pub(crate) mod log;
 pub(crate) mod numbered;
 pub(crate) mod pages;
 pub(crate) mod platform;
+pub(crate) mod process;
 pub(crate) mod random;
 pub(crate) mod registry;
 pub(crate) mod time;

@@ -52,6 +52,12 @@ impl<T> Numbered<T> {
         Some(entries.swap_remove(index).1)
     }
 
+    /// The object with the smallest number above `last`, for walking through all of them without holding the lock.
+    pub(crate) fn next(&self, last: u64) -> Option<Shared<T>> {
+        let entries = self.entries.lock();
+        entries.iter().filter(|(id, _)| *id > last).min_by_key(|(id, _)| *id).map(|(_, object)| object.clone())
+    }
+
     /// Some object, if there is one: for taking them all out, one after the other.
     pub(crate) fn any(&self) -> Option<(u64, Shared<T>)> {
         let entries = self.entries.lock();

@@ -1,6 +1,6 @@
 //! Time since boot, and waiting for it to pass.
 
-use super::imports::KeQueryInterruptTimePrecise;
+use super::imports::{KeQueryInterruptTimePrecise, KeQuerySystemTimePrecise};
 use broker::Time;
 use fltmgr::Passive;
 use wdk_sys::LARGE_INTEGER;
@@ -11,6 +11,20 @@ pub(crate) fn now() -> Time {
     let mut counter = 0;
     // SAFETY: the out cell is ours (rule: KeQueryInterruptTimePrecise, any level).
     Time(unsafe { KeQueryInterruptTimePrecise(&raw mut counter) })
+}
+
+/// The time of day, for people: 100 ns since 1601-01-01 UTC. Jumps when the clock is set. Any IRQL.
+pub(crate) fn of_day() -> i64 {
+    let mut now = 0;
+    // SAFETY: the out cell is ours (rule: KeQuerySystemTimePrecise, any level).
+    unsafe { KeQuerySystemTimePrecise(&raw mut now) };
+    now
+}
+
+/// Whole seconds since `then`, a time of day; 0 where the clock was set back meanwhile.
+pub(crate) fn seconds_since(then: i64) -> u64 {
+    const TICKS_PER_SECOND: u64 = 10_000_000;
+    u64::try_from(of_day().saturating_sub(then)).unwrap_or(0) / TICKS_PER_SECOND
 }
 
 /// Lets `milliseconds` pass.

@@ -1,8 +1,9 @@
 //! One function table in the hands of a driver.
 
+use crate::kernel::time;
 use crate::state::State;
 use broker::staging::MAX_CONSUMER_UNITS;
-use broker::{Error, Name, Session, SessionId, Shared};
+use broker::{Error, Name, Owner, Role, Session, SessionId, Shared};
 use core::sync::atomic::{AtomicU32, Ordering};
 use nt_types::PVOID;
 
@@ -15,7 +16,6 @@ const SYSTEM_PROCESS: u64 = 4;
 /// A driver that has fetched a table: its name, its handles, its references.
 pub(crate) struct Consumer {
     number: u64,
-    name: Name,
     session: Shared<Session>,
     references: AtomicU32,
 }
@@ -28,10 +28,11 @@ impl Consumer {
         let number = state.next_number();
         // What is longer than can be recorded is cut: the name is for people.
         let name = name.get(..MAX_CONSUMER_UNITS).unwrap_or(name);
+        let owner =
+            Owner { process: SYSTEM_PROCESS, name: Name::try_new(name)?, role: Role::Driver, since: time::of_day() };
         let consumer = Shared::try_new(Self {
             number,
-            name: Name::try_new(name)?,
-            session: Session::try_new(SessionId(number), SYSTEM_PROCESS, &state.limits.session)?,
+            session: Session::with_owner(SessionId(number), owner, &state.limits.session)?,
             references: AtomicU32::new(1),
         })?;
         state.consumers.insert(number, &consumer)?;
@@ -55,7 +56,7 @@ impl Consumer {
 
     /// Who it is.
     pub(super) fn name(&self) -> &[u16] {
-        self.name.units()
+        self.session.owner().name.units()
     }
 
     /// Takes a reference.

@@ -50,7 +50,8 @@ pub(super) fn open(
     let reservation = state.table.reserve(consumer.session())?;
     let image = find(state, consumer, request, name, passive)?;
     let (length, sha256) = (image.size(), *image.sha256());
-    let handle = reservation.fill(Entry::Image(OpenImage { image, mappings: AtomicU32::new(0) }))?;
+    let handle =
+        reservation.fill(Entry::Image(OpenImage { image, mappings: AtomicU32::new(0), opened_at: time::of_day() }))?;
     Ok(FWBROKER_IMAGE { Handle: handle.raw(), Length: length, Sha256: sha256 })
 }
 

@@ -3,15 +3,15 @@
 use crate::kernel::heap;
 use crate::kernel::irql::RaiseToDispatch;
 use crate::kernel::platform::Kernel;
+use crate::kernel::{process, time};
 use crate::state::{self, State};
 use alloc::vec::Vec;
 use broker::staging::Job;
-use broker::{Error, IrqlLock, Session, SessionId, Shared};
+use broker::{Error, IrqlLock, Owner, Role, Session, SessionId, Shared};
 use core::sync::atomic::{AtomicBool, Ordering};
 use fltmgr::raw::PFLT_PORT;
 use fltmgr::{ClientPort, Passive};
 use nt_types::{NtStatus, PVOID};
-use wdk_sys::ntddk::PsGetCurrentProcessId;
 
 /// A client's connection.
 ///
@@ -27,15 +27,20 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    fn try_new(state: &State, port: PFLT_PORT) -> Result<Shared<Self>, Error> {
+    /// A connection of the current process.
+    fn try_new(state: &State, port: PFLT_PORT, role: Role, passive: Passive) -> Result<Shared<Self>, Error> {
         let number = state.next_number();
-        // SAFETY: no preconditions (rule: PsGetCurrentProcessId). Connect runs in the client's process.
-        let process = unsafe { PsGetCurrentProcessId() } as u64;
+        let owner = Owner {
+            process: process::current_id(),
+            name: process::current_image_name(passive)?,
+            role,
+            since: time::of_day(),
+        };
         let mut jobs = Vec::new();
         jobs.try_reserve_exact(state.limits.session.jobs as usize).map_err(|_| Error::OutOfMemory)?;
         Shared::try_new(Self {
             number,
-            session: Session::try_new(SessionId(number), process, &state.limits.session)?,
+            session: Session::with_owner(SessionId(number), owner, &state.limits.session)?,
             port: ClientPort::new(port),
             said_hello: AtomicBool::new(false),
             jobs: IrqlLock::new(jobs),
@@ -43,7 +48,7 @@ impl Connection {
     }
 
     /// What the client may do and has.
-    pub(super) const fn session(&self) -> &Shared<Session> {
+    pub(crate) const fn session(&self) -> &Shared<Session> {
         &self.session
     }
 
@@ -102,7 +107,9 @@ pub(super) unsafe extern "efiapi" fn connect(
     cookie: *mut PVOID,
 ) -> NtStatus {
     let Some(call) = state::enter() else { return NtStatus::SHUTDOWN_IN_PROGRESS };
-    let connected = Connection::try_new(&call, port)
+    // SAFETY: documented to run at PASSIVE_LEVEL, in the client's process.
+    let passive = unsafe { Passive::assume() };
+    let connected = Connection::try_new(&call, port, Role::Administrator, passive)
         .and_then(|connection| call.connections.insert(connection.number, &connection).map(|()| connection.number));
     match connected {
         Ok(number) => {

@@ -2,7 +2,7 @@
 
 use super::connection::Connection;
 use super::failure::Failure;
-use super::{requests, staging};
+use super::{inventory, requests, staging};
 use crate::kernel::heap;
 use crate::kernel::user_memory::{UserInput, UserOutput};
 use crate::state::{self, State};
@@ -152,9 +152,9 @@ fn dispatch(context: &Context<'_>, body: &RequestBody<'_>) -> Result<Reply, Fail
         RequestBody::Stage(stage) => staging::stage(context, stage),
         RequestBody::Unstage(target) => staging::unstage(context, target),
         RequestBody::List(cursor) => staging::list(context, cursor),
-        RequestBody::Handles(_) | RequestBody::Sessions(_) | RequestBody::Revoke(_) => {
-            Err(Failure::new(NtStatus::INVALID_DEVICE_REQUEST, Reason::UnknownKind))
-        }
+        RequestBody::Handles(cursor) => inventory::handles(context, cursor),
+        RequestBody::Sessions(cursor) => inventory::sessions(context, cursor),
+        RequestBody::Revoke(revoke) => inventory::revoke(context, revoke),
     }
 }
 
@@ -178,6 +178,11 @@ impl Context<'_> {
     /// The session of the client.
     pub(super) const fn session(&self) -> &Shared<Session> {
         self.connection.session()
+    }
+
+    /// Lets administrators pass.
+    pub(super) fn administrator(&self) -> Result<(), Failure> {
+        self.session().owner().role.check_administrator().map_err(Failure::from)
     }
 
     /// Whether a reply of `bytes` will fit. Asked before anything is changed, so that a client whose buffer is too

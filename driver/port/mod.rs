@@ -4,6 +4,7 @@
 
 mod connection;
 mod failure;
+mod inventory;
 mod message;
 mod requests;
 mod staging;

@@ -2,8 +2,9 @@
 
 use super::failure::Failure;
 use super::message::{Context, REPLY_BYTES, Reply};
-use crate::entry::Entry;
+use crate::entry::{Entry, OpenFile};
 use crate::files::{self, File};
+use crate::kernel::time;
 use alloc::vec::Vec;
 use broker::{Error, Handle, Kind};
 use nt_types::NtStatus;
@@ -53,7 +54,7 @@ pub(super) fn open(context: &Context<'_>, open: OpenRequest<'_>) -> Result<Reply
     // The room in the table comes first: undoing an open is more than not doing it.
     let reservation = context.state.table.reserve(context.session())?;
     let (file, size) = open_file(context, open.name)?;
-    let handle = reservation.fill(Entry::File(file))?;
+    let handle = reservation.fill(Entry::File(OpenFile { file, size, opened_at: time::of_day() }))?;
     let reply = Reply::with(REPLY_BYTES, |out| OpenReply { handle: handle.raw(), size }.write(out, context.id));
     match reply {
         Ok(reply) => Ok(Reply { handle: Some(handle), ..reply }),
@@ -80,7 +81,7 @@ pub(super) fn open_file(context: &Context<'_>, name: Name<'_>) -> Result<(File, 
 #[inline(never)]
 pub(super) fn query(context: &Context<'_>, handle: u64) -> Result<Reply, Failure> {
     let pinned = context.state.table.get_kind(context.session(), Handle::from_raw(handle)?, Kind::File)?;
-    let Entry::File(file) = &*pinned else { return Err(Error::HandleWrongKind.into()) };
+    let Entry::File(OpenFile { file, .. }) = &*pinned else { return Err(Error::HandleWrongKind.into()) };
     let reply = file.query(context.passive)?;
     context.need_room(size_of::<ReplyHeader>().saturating_add(size_of::<wire::QueryReply>()))?;
     Reply::with(REPLY_BYTES, |out| reply.write(out, context.id))
@@ -90,7 +91,7 @@ pub(super) fn query(context: &Context<'_>, handle: u64) -> Result<Reply, Failure
 #[inline(never)]
 pub(super) fn read(context: &Context<'_>, read: ReadRequest) -> Result<Reply, Failure> {
     let pinned = context.state.table.get_kind(context.session(), Handle::from_raw(read.handle)?, Kind::File)?;
-    let Entry::File(file) = &*pinned else { return Err(Error::HandleWrongKind.into()) };
+    let Entry::File(OpenFile { file, .. }) = &*pinned else { return Err(Error::HandleWrongKind.into()) };
     let size = file.size(context.passive).map_err(Failure::reading)?;
     let length = context.state.limits.check_read(read.offset, read.length, size)?;
     let needed = ReadReply::encoded_len(length);

@@ -112,7 +112,7 @@ pub(super) fn list(context: &Context<'_>, cursor: u64) -> Result<Reply, Failure>
 }
 
 /// Longest list reply, in bytes; a client with more room asks again.
-const MAX_LIST_BYTES: usize = 128 * 1024;
+pub(super) const MAX_LIST_BYTES: usize = 128 * 1024;
 
 fn push(writer: &mut ListWriter<'_>, listed: &Listed<Kernel>) -> Result<(), protocol::BufferTooSmall> {
     let name = Name::from_units(listed.name.units());

@@ -12,6 +12,8 @@
 //! - **Enumeration** pins one entry at a time; nothing is ever stopped. What is opened and closed
 //!   meanwhile may or may not be seen; what lives throughout is seen exactly once.
 
+use core::ops::Range;
+
 use crate::atomics::{AtomicBool, Ordering};
 use crate::slab::{Claimed, OnClaim, Slab, Vacant};
 use crate::slot::Missed;
@@ -142,7 +144,18 @@ impl<E: Entry, R: Reaper<E>, C: LockContext> HandleTable<E, R, C> {
 
     /// As [`iter`](Self::iter), from `cursor` on: 0, or [`Pinned::next_cursor`] of the last entry that was seen.
     pub fn iter_from(&self, cursor: u32) -> impl Iterator<Item = Pinned<'_, E, R, C>> {
-        (cursor..self.slab.end()).filter_map(|index| self.pinned_at(index))
+        self.iter_in(cursor..u32::MAX)
+    }
+
+    /// As [`iter`](Self::iter), of the slots in `range` alone: a part of the work, where a table has many empty slots.
+    pub fn iter_in(&self, range: Range<u32>) -> impl Iterator<Item = Pinned<'_, E, R, C>> {
+        (range.start..range.end.min(self.slab.end())).filter_map(|index| self.pinned_at(index))
+    }
+
+    /// How many slots the table has had in use; none beyond has an entry.
+    #[must_use]
+    pub fn slots(&self) -> u32 {
+        self.slab.end()
     }
 
     /// The live entry in this slot, whichever it is.
