@@ -10,6 +10,7 @@
 )]
 
 mod callback_data;
+mod context;
 mod file_parameters;
 #[cfg(windows)]
 mod functions;
@@ -19,6 +20,7 @@ mod parameters;
 mod registration;
 
 pub use callback_data::*;
+pub use context::*;
 pub use file_parameters::*;
 #[cfg(windows)]
 pub use functions::*;

@@ -1,6 +1,6 @@
 //! What a minifilter tells FltMgr about itself.
 
-use super::{FLT_CALLBACK_DATA, FLT_RELATED_OBJECTS, PFLT_CONTEXT};
+use super::{FLT_CALLBACK_DATA, FLT_CONTEXT_REGISTRATION, FLT_RELATED_OBJECTS};
 use nt_types::{NtStatus, PVOID, UNICODE_STRING, assert_layout};
 
 /// `FLT_REGISTRATION`. Page: `ns-fltkernel-_flt_registration`.
@@ -15,7 +15,7 @@ pub struct FLT_REGISTRATION {
     pub Version: u16,
     /// [`FltRegistrationFlags`] bits.
     pub Flags: u32,
-    /// Contexts, ending in an entry of type [`FLT_CONTEXT_END`]; NULL for none.
+    /// Contexts, ending in an entry of type [`FLT_CONTEXT_END`](super::FLT_CONTEXT_END); NULL for none.
     pub ContextRegistration: *const FLT_CONTEXT_REGISTRATION,
     /// Operations, ending in an entry for [`IRP_MJ_OPERATION_END`]; NULL for none.
     pub OperationRegistration: *const FLT_OPERATION_REGISTRATION,
@@ -138,53 +138,6 @@ bitflags::bitflags! {
     }
 }
 
-/// `FLT_CONTEXT_REGISTRATION`. Page: `ns-fltkernel-_flt_context_registration`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct FLT_CONTEXT_REGISTRATION {
-    /// `FLT_*_CONTEXT`, or [`FLT_CONTEXT_END`].
-    pub ContextType: u16,
-    /// 1: sizes need not match exactly.
-    pub Flags: u16,
-    /// Runs before FltMgr frees a context.
-    pub ContextCleanupCallback: PFLT_CONTEXT_CLEANUP_CALLBACK,
-    /// Bytes, or `usize::MAX` for variable sizes.
-    pub Size: usize,
-    /// Tag of the memory.
-    pub PoolTag: u32,
-    /// Own allocator, or NULL.
-    pub ContextAllocateCallback: PVOID,
-    /// Own release routine, or NULL.
-    pub ContextFreeCallback: PVOID,
-    /// NULL.
-    pub Reserved1: PVOID,
-}
-
-assert_layout!(FLT_CONTEXT_REGISTRATION, 56, {
-    ContextType: 0, Flags: 2, ContextCleanupCallback: 8, Size: 16, PoolTag: 24,
-    ContextAllocateCallback: 32, ContextFreeCallback: 40, Reserved1: 48,
-});
-
-// SAFETY: read only, without interior (rule: registration arrays are constants).
-unsafe impl Sync for FLT_CONTEXT_REGISTRATION {}
-
-/// `FLT_VOLUME_CONTEXT`.
-pub const FLT_VOLUME_CONTEXT: u16 = 0x0001;
-/// `FLT_INSTANCE_CONTEXT`.
-pub const FLT_INSTANCE_CONTEXT: u16 = 0x0002;
-/// `FLT_FILE_CONTEXT`.
-pub const FLT_FILE_CONTEXT: u16 = 0x0004;
-/// `FLT_STREAM_CONTEXT`.
-pub const FLT_STREAM_CONTEXT: u16 = 0x0008;
-/// `FLT_STREAMHANDLE_CONTEXT`.
-pub const FLT_STREAMHANDLE_CONTEXT: u16 = 0x0010;
-/// `FLT_TRANSACTION_CONTEXT`.
-pub const FLT_TRANSACTION_CONTEXT: u16 = 0x0020;
-/// `FLT_SECTION_CONTEXT`.
-pub const FLT_SECTION_CONTEXT: u16 = 0x0040;
-/// Ends an array of [`FLT_CONTEXT_REGISTRATION`].
-pub const FLT_CONTEXT_END: u16 = 0xFFFF;
-
 /// `PFLT_FILTER_UNLOAD_CALLBACK`, PASSIVE_LEVEL. Page: `nc-fltkernel-pflt_filter_unload_callback`.
 ///
 /// `Flags` is 0 or [`FLTFL_FILTER_UNLOAD_MANDATORY`]; a refusal of a mandatory unload is ignored.
@@ -248,9 +201,6 @@ bitflags::bitflags! {
         const INTERNAL_ERROR = 0x10;
     }
 }
-
-/// `PFLT_CONTEXT_CLEANUP_CALLBACK`, IRQL <= APC_LEVEL (DISPATCH_LEVEL for some types).
-pub type PFLT_CONTEXT_CLEANUP_CALLBACK = Option<unsafe extern "efiapi" fn(Context: PFLT_CONTEXT, ContextType: u16)>;
 
 /// `PFLT_PRE_OPERATION_CALLBACK`. Returns one of `FLT_PREOP_*`.
 /// Page: `nc-fltkernel-pflt_pre_operation_callback`.

@@ -174,16 +174,20 @@ extern "efiapi" fn flt_unregister_filter(filter: usize) {
     }
     let machine = call.machine();
     super::port::disconnect_all(call.thread(), &filter);
+    // From here on the filter gives out nothing any more: work items, contexts and references are refused.
+    filter.rundown.start_ending();
     let reason = filter.teardown_reason();
     let instances = filter.lock().instances.clone();
     for instance in &instances {
         instance::detach(call.thread(), instance, reason);
     }
+    if let Err(held) = super::contexts::filter_gone(call.thread(), &filter) {
+        call.stop(Rule::ReferenceLeak, format!("contexts are still referenced in FltUnregisterFilter: {held}"));
+    }
     for instance in &instances {
         wait(&call, &instance.rundown, &format!("the instance {}", instance.name));
         machine.flt.objects.remove(machine, instance.address);
     }
-    filter.rundown.start_ending();
     wait(&call, &filter.rundown, &format!("the filter {}", filter.name));
     machine.flt.filters().retain(|known| !Arc::ptr_eq(known, &filter));
     machine.flt.objects.remove(machine, filter.address);

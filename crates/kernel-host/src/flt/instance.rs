@@ -177,6 +177,7 @@ pub(crate) fn detach(thread: &Thread, instance: &Arc<Instance>, reason: FltTeard
             unsafe { callback(&raw const related, reason.bits()) }
         })
     });
+    super::contexts::instance_gone(thread, instance);
 }
 
 /// FilterDetach: asks the instance, then detaches it.

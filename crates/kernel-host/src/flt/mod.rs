@@ -19,6 +19,7 @@ use crate::machine::{Driver, Inner};
 use crate::thread::Thread;
 
 pub(crate) mod altitude;
+pub(crate) mod contexts;
 mod create;
 mod file_io;
 pub(crate) mod filter;
@@ -49,6 +50,7 @@ pub(crate) struct Flt {
     pub(crate) objects: ObjectTable,
     filters: Mutex<Vec<Arc<Filter>>>,
     volumes: Mutex<Vec<Arc<VolumeStack>>>,
+    pub(crate) contexts: contexts::Contexts,
     pub(crate) names: names::NameTable,
     pub(crate) descriptors: security::Descriptors,
 }
@@ -81,7 +83,8 @@ impl Flt {
 
 impl LeakSource for Flt {
     fn leaks(&self, driver: &Driver) -> Vec<Leak> {
-        let mut leaks = self.names.leaks(driver);
+        let mut leaks = self.contexts.leaks(driver);
+        leaks.extend(self.names.leaks(driver));
         leaks.extend(self.descriptors.leaks(driver));
         let mine = |owner: &Arc<Driver>| std::ptr::eq(Arc::as_ptr(owner), driver);
         for object in self.objects.all() {
@@ -148,6 +151,7 @@ pub(crate) fn exports() -> impl Iterator<Item = &'static Export> {
     ]
     .into_iter()
     .flatten()
+    .chain(contexts::exports())
 }
 
 #[cfg(test)]

@@ -197,6 +197,11 @@ impl Rundown {
         }
     }
 
+    /// Whether the object is on its way out.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.lock().ending
+    }
+
     /// From now on nobody gets a reference.
     pub(crate) fn start_ending(&self) {
         self.lock().ending = true;

@@ -1,13 +1,14 @@
 //! What a filter registers: captured once, checked as FltRegisterFilter's page says.
 
 use fltmgr::raw::{
-    FLT_CONTEXT_END, FLT_CONTEXT_REGISTRATION, FLT_OPERATION_REGISTRATION, FLT_REGISTRATION, FltOperationFlags,
+    FLT_OPERATION_REGISTRATION, FLT_REGISTRATION, FltOperationFlags,
     IRP_MJ_OPERATION_END, PFLT_FILTER_UNLOAD_CALLBACK, PFLT_INSTANCE_QUERY_TEARDOWN_CALLBACK,
     PFLT_INSTANCE_SETUP_CALLBACK, PFLT_INSTANCE_TEARDOWN_CALLBACK, PFLT_POST_OPERATION_CALLBACK,
     PFLT_PRE_OPERATION_CALLBACK,
 };
 use nt_types::NtStatus;
 
+use super::contexts::definition::Definitions;
 use super::stack::major;
 use crate::ddi::Call;
 use crate::finding::Rule;
@@ -29,6 +30,7 @@ pub(crate) struct Registration {
     pub(crate) teardown_start: PFLT_INSTANCE_TEARDOWN_CALLBACK,
     pub(crate) teardown_complete: PFLT_INSTANCE_TEARDOWN_CALLBACK,
     pub(crate) operations: Vec<OperationCallbacks>,
+    pub(crate) contexts: Definitions,
 }
 
 /// Callbacks of one operation.
@@ -83,7 +85,6 @@ impl Registration {
                 call.stop(Rule::NotImplemented, format!("kernel-host does not call {name} yet"));
             }
         }
-        check_contexts(Raw::of(whole.ContextRegistration.cast_mut()))?;
         Ok(Self {
             flags: whole.Flags,
             unload: whole.FilterUnloadCallback,
@@ -92,6 +93,7 @@ impl Registration {
             teardown_start: whole.InstanceTeardownStartCallback,
             teardown_complete: whole.InstanceTeardownCompleteCallback,
             operations: capture_operations(call, Raw::of(whole.OperationRegistration.cast_mut()))?,
+            contexts: Definitions::capture(Raw::of(whole.ContextRegistration.cast_mut()))?,
         })
     }
 
@@ -129,21 +131,4 @@ fn capture_operations(
         }
     }
     Err(NtStatus::INVALID_PARAMETER)
-}
-
-fn check_contexts(first: Raw<FLT_CONTEXT_REGISTRATION>) -> Result<(), NtStatus> {
-    const KNOWN: u16 = 0x7F;
-    let Some(first) = first.some() else { return Ok(()) };
-    for index in 0..MAX_ENTRIES {
-        let entry = first.index(index).read();
-        if entry.ContextType == FLT_CONTEXT_END {
-            return Ok(());
-        }
-        let own_allocator = !entry.ContextAllocateCallback.is_null();
-        let half_an_allocator = own_allocator == entry.ContextFreeCallback.is_null();
-        if entry.ContextType & KNOWN == 0 || !entry.ContextType.is_power_of_two() || half_an_allocator {
-            return Err(NtStatus::FLT_INVALID_CONTEXT_REGISTRATION);
-        }
-    }
-    Err(NtStatus::FLT_INVALID_CONTEXT_REGISTRATION)
 }

@@ -21,6 +21,7 @@ use crate::process::Process;
 use crate::thread::Thread;
 
 mod callbacks;
+mod contexts;
 mod files;
 mod ports;
 mod registering;

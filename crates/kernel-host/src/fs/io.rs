@@ -201,11 +201,16 @@ pub(crate) fn cleanup(machine: Option<&Arc<Inner>>, object: &ObjectRef, open: &O
 }
 
 /// IRP_MJ_CLOSE: the last reference is gone; only the body's address is left of the object.
-pub(crate) fn close(machine: &Arc<Inner>, body: usize, open: &Open) {
+pub(crate) fn close(machine: &Arc<Inner>, body: usize, open: &Arc<Open>) {
+    flt::contexts::closing(machine, body, open);
     let operation = Operation::close(body).on(false, open.is_volume());
     // A close cannot fail.
-    let _outcome = flt::run(machine, &open.volume, None, &operation, &mut || (NtStatus::SUCCESS, 0));
+    let _outcome = flt::run(machine, &open.volume, None, &operation, &mut || {
+        flt::contexts::closed(machine, body, open);
+        (NtStatus::SUCCESS, 0)
+    });
     open.clean_up();
+    flt::contexts::close_ended(machine, body, open);
 }
 
 /// The offset at which a request without one starts, for synchronous opens.

@@ -34,6 +34,7 @@ pub(crate) struct Open {
     data: Data,
     delete_on_close: AtomicBool,
     cleaned_up: AtomicBool,
+    left_stream: AtomicBool,
 }
 
 /// Where the bytes are.
@@ -58,6 +59,7 @@ impl Open {
         data: Data,
     ) -> Self {
         let renames_seen = stream.lock().renames.len();
+        stream.enter();
         Self {
             name: request.path.display(),
             renames_seen,
@@ -72,6 +74,7 @@ impl Open {
             data,
             delete_on_close: AtomicBool::new(request.options & option::DELETE_ON_CLOSE != 0),
             cleaned_up: AtomicBool::new(false),
+            left_stream: AtomicBool::new(false),
         }
     }
 
@@ -238,6 +241,13 @@ impl Open {
         Ok(())
     }
 
+    /// The open does not count for its stream any more: IRP_MJ_CLOSE is through.
+    pub(crate) fn leave_stream(&self) {
+        if !self.left_stream.swap(true, Ordering::AcqRel) {
+            self.stream.leave();
+        }
+    }
+
     /// IRP_MJ_CLEANUP: the last handle is closed. Gives the share counts back and deletes what is marked.
     pub(crate) fn clean_up(&self) {
         if self.cleaned_up.swap(true, Ordering::AcqRel) {
@@ -270,6 +280,7 @@ impl Drop for Open {
     fn drop(&mut self) {
         // A file object without a handle (a failed create, a stream file object) is cleaned up here at the latest.
         self.clean_up();
+        self.leave_stream();
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nt_types::SECTION_OBJECT_POINTERS;
@@ -47,6 +47,8 @@ pub(crate) struct Stream {
     pub(crate) sections: Box<SectionPointers>,
     /// Writable user references that outlive handles: sections and views.
     pub(crate) writable_sections: AtomicU32,
+    /// Opens that have not seen the end of IRP_MJ_CLOSE: contexts live as long as there is one.
+    file_objects: AtomicUsize,
     state: Mutex<StreamState>,
 }
 
@@ -99,12 +101,28 @@ impl Stream {
                 ImageSectionObject: null,
             })),
             writable_sections: AtomicU32::new(0),
+            file_objects: AtomicUsize::new(0),
             state: Mutex::default(),
         })
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, StreamState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens that are not closed yet.
+    pub(crate) fn file_objects(&self) -> usize {
+        self.file_objects.load(Ordering::Acquire)
+    }
+
+    /// An open comes.
+    pub(super) fn enter(&self) {
+        self.file_objects.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// An open goes.
+    pub(super) fn leave(&self) {
+        self.file_objects.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// `MmDoesFileHaveUserWritableReferences`: writable sections and views of user mode, which outlive their handles.

@@ -155,6 +155,29 @@ impl Pool {
         self.arena.release(block.run, block.pages);
     }
 
+    /// Frees a block that the host holds for a driver, wherever it is: contexts end with the objects that they are set on.
+    ///
+    /// # Errors
+    /// Which rule the driver broke with the block, and how.
+    pub(crate) fn reclaim(&self, address: usize) -> Result<(), (Rule, String)> {
+        let block = {
+            let mut state = self.lock();
+            let block = match state.blocks.get(&address) {
+                None => Err(BadFree::NoBlock(state.explain(address))),
+                Some(block) => match block.overwritten_side(address) {
+                    Some(side) => Err(BadFree::Overwritten(block.clone(), side)),
+                    None => Ok(block.clone()),
+                },
+            };
+            let block = block.map_err(|bad| bad.describe(address, 0))?;
+            state.blocks.remove(&address);
+            state.remember(address, "by the owner of the object it belonged to".to_owned());
+            block
+        };
+        self.arena.release(block.run, block.pages);
+        Ok(())
+    }
+
     fn take(&self, call: &Call, address: usize, tag: u32) -> Result<Block, BadFree> {
         let mut state = self.lock();
         let Some(block) = state.blocks.get(&address) else { return Err(BadFree::NoBlock(state.explain(address))) };
