@@ -52,3 +52,4 @@ pub use ndis::ErrorLogEntry;
 pub use ndis::adapter::{Adapter, AdapterError, AdapterState};
 pub use nt::hive as registry;
 pub use nt::io::kernel_client::{KernelDevice, KernelRequest};
+pub use nt::io::program::{PendingRequest, ProgramDevice, RequestOutcome};

@@ -22,6 +22,7 @@ mod service;
 pub use device::PlugInError;
 pub use driver::Driver;
 pub use error::DriverError;
+pub(crate) use load::go_on_unloading;
 use service::Service;
 
 /// A handle to a simulated computer; cheap to clone.

@@ -155,6 +155,9 @@ impl Process {
         if self.exited.swap(true, Ordering::AcqRel) {
             return;
         }
+        if let Some(machine) = self.machine() {
+            crate::nt::io::cancel::cancel_all(&machine, &Thread::current(), self.id);
+        }
         self.handles.close_all(self);
         self.memory.free_all();
         if let Some(machine) = self.machine() {

@@ -53,6 +53,17 @@ pub(crate) struct Entry {
     pub(crate) callback: &'static str,
 }
 
+/// At which IRQL a callback returns.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Exit {
+    /// At the one it was entered at: nearly all.
+    AsEntered,
+    /// At this one: a cancel routine, which releases the cancel spin lock. The thread goes on at the one before the call.
+    At(u8),
+    /// At the one it chooses, where the thread goes on: routines that acquire and release locks for the kernel.
+    Anywhere,
+}
+
 /// What a callback has to leave as it found it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Levels {
@@ -397,12 +408,36 @@ impl Thread {
         Ok(result.unwrap_or_else(|| unreachable!("only a system thread leaves driver code without a finding")))
     }
 
+    /// As [`Thread::call_driver`], for a routine that is documented to return at another IRQL than it is entered at.
+    pub(crate) fn call_driver_until<R>(
+        &self,
+        driver: &Arc<Driver>,
+        callback: &'static str,
+        irql: u8,
+        exit: Exit,
+        body: impl FnOnce() -> R,
+    ) -> Result<R, Stopped> {
+        let result = self.enter_driver_until(driver, callback, irql, exit, body)?;
+        Ok(result.unwrap_or_else(|| unreachable!("only a system thread leaves driver code without a finding")))
+    }
+
     /// As [`Thread::call_driver`], for a routine that may end its thread instead of returning: `Ok(None)` then.
     pub(crate) fn enter_driver<R>(
         &self,
         driver: &Arc<Driver>,
         callback: &'static str,
         irql: u8,
+        body: impl FnOnce() -> R,
+    ) -> Result<Option<R>, Stopped> {
+        self.enter_driver_until(driver, callback, irql, Exit::AsEntered, body)
+    }
+
+    fn enter_driver_until<R>(
+        &self,
+        driver: &Arc<Driver>,
+        callback: &'static str,
+        irql: u8,
+        exit: Exit,
         body: impl FnOnce() -> R,
     ) -> Result<Option<R>, Stopped> {
         if let Some(stopped) = self.machine.stopped() {
@@ -414,10 +449,17 @@ impl Thread {
         let locks = self.machine.nt.lock_order().depth(self);
         let depth = self.push_entry(Entry { driver: Arc::clone(driver), callback });
         self.set_irql(irql);
-        let entered = self.levels();
+        let mut entered = self.levels();
         let result = if self.is_in_driver() { Some(body()) } else { self.run_on_kernel_stack(body) };
         let left = self.levels();
-        let kept = self.machine.nt.lock_order().kept(self, locks);
+        let mut kept = self.machine.nt.lock_order().kept(self, locks);
+        let mut after = before;
+        match exit {
+            Exit::AsEntered => {}
+            Exit::At(irql) => entered.irql = irql,
+            // A routine that takes locks for the kernel returns with them.
+            Exit::Anywhere => (entered.irql, after.irql, kept) = (left.irql, left.irql, None),
+        }
         if (result.is_some() && left != entered || kept.is_some()) && self.machine.stopped().is_none() {
             let (rule, message) = entered.broken_by(left, kept);
             self.machine.record(self.finding(rule, message, None));
@@ -429,7 +471,7 @@ impl Thread {
             // Calls were left, not ended. Other machines' calls on this Linux thread were left with them.
             OPEN_CALLS.set(open_calls);
         }
-        self.set_levels(before);
+        self.set_levels(after);
         self.machine.stopped().map_or(Ok(result), Err)
     }
 

@@ -25,6 +25,9 @@ pub const DO_DEVICE_HAS_NAME: u32 = 0x0000_0040;
 /// `DO_DEVICE_INITIALIZING`: opens are refused. The I/O manager clears it when DriverEntry returns.
 pub const DO_DEVICE_INITIALIZING: u32 = 0x0000_0080;
 
+/// `DO_SHUTDOWN_REGISTERED`: the driver gets `IRP_MJ_SHUTDOWN` for this device.
+pub const DO_SHUTDOWN_REGISTERED: u32 = 0x0000_0800;
+
 /// `DEVICE_OBJECT`. DDI page: `wdm/ns-wdm-_device_object`.
 #[repr(C, align(16))]
 #[derive(Clone, Copy, Debug)]

@@ -309,6 +309,34 @@ statuses! {
     CANNOT_BREAK_OPLOCK = 0xC000_0909;
     /// The operation is blocked because the other side is shutting down.
     SHUTDOWN_IN_PROGRESS = 0xC000_02FE;
+    /// A completion routine keeps the request; its driver completes it later.
+    MORE_PROCESSING_REQUIRED = 0xC000_0016;
+    /// Another device is attached already.
+    DEVICE_ALREADY_ATTACHED = 0xC000_0038;
+    /// The thread impersonates nobody.
+    NO_TOKEN = 0xC000_007C;
+    /// The access list is not well-formed, or has no room.
+    INVALID_ACL = 0xC000_0077;
+    /// The security identifier is not well-formed.
+    INVALID_SID = 0xC000_0078;
+    /// The structure has no room for what is to be added.
+    ALLOTTED_SPACE_EXCEEDED = 0xC000_0099;
+    /// The client allows less impersonation than is asked for.
+    BAD_IMPERSONATION_LEVEL = 0xC000_00A5;
+    /// The token is of the other type: primary, or for impersonation.
+    BAD_TOKEN_TYPE = 0xC000_00A8;
+    /// The object has no security descriptor.
+    NO_SECURITY_ON_OBJECT = 0xC000_00D7;
+    /// A stable key cannot be made below a volatile one.
+    CHILD_MUST_BE_VOLATILE = 0xC000_0181;
+    /// The system is too far in its shutdown, or its start.
+    TOO_LATE = 0xC000_0189;
+    /// A registered callback took the operation over.
+    CALLBACK_BYPASS = 0xC000_0503;
+    /// A wait was ended by an APC. Success severity!
+    USER_APC = 0x0000_00C0;
+    /// A wait was ended by an alert. Success severity!
+    ALERTED = 0x0000_0101;
     /// The filter has no handler for it.
     FLT_NO_HANDLER_DEFINED = 0xC01C_0001;
     /// The object has a context of this kind already.

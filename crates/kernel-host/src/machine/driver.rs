@@ -36,6 +36,8 @@ pub(crate) enum DriverState {
     Running,
     /// It is being asked to unload.
     Unloading,
+    /// Its unload is held back until nobody has its devices open.
+    Leaving,
     /// Its code is gone.
     Unloaded,
 }
@@ -88,6 +90,16 @@ impl Driver {
 
     fn object(&self) -> MutexGuard<'_, Option<DriverObject>> {
         self.object.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether `name` is its service's or its image's, in any case.
+    pub(super) fn is_called(&self, name: &str) -> bool {
+        self.service.eq_ignore_ascii_case(name) || self.name.eq_ignore_ascii_case(name)
+    }
+
+    /// Whether an unload is held back: its devices cannot be opened any more.
+    pub(crate) fn is_leaving(&self) -> bool {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) == DriverState::Leaving
     }
 
     pub(super) fn set_state(&self, state: DriverState) {

@@ -40,6 +40,10 @@ pub enum DriverError {
     /// The driver cannot unload, or does not want to.
     #[error("the driver refused to unload: {0}")]
     UnloadRefused(NtStatus),
+    /// The unload is held back, as Windows does while a device of the driver is in use; it happens by itself when the last
+    /// open is gone. The service control manager shows the driver as stopping.
+    #[error("the unload waits: {0}")]
+    UnloadHeldBack(String),
     /// The host could not provide what the operation needs.
     #[error("{0}")]
     Host(NtStatus),
@@ -55,6 +59,7 @@ impl DriverError {
             Self::File(..) | Self::Inf(_) | Self::NotInstalled(_) | Self::NotLoaded(_) => {
                 NtStatus::OBJECT_NAME_NOT_FOUND
             }
+            Self::UnloadHeldBack(_) => NtStatus::PENDING,
             Self::AlreadyLoaded(_) => NtStatus::IMAGE_ALREADY_LOADED,
             Self::Image(LoadError::MissingImports(_)) => NtStatus::DRIVER_ENTRYPOINT_NOT_FOUND,
             Self::Image(_) => NtStatus::INVALID_IMAGE_FORMAT,

@@ -1,7 +1,7 @@
 //! Loading and unloading drivers.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nt_types::{DRIVER_OBJECT, NtStatus, UNICODE_STRING};
 
@@ -57,35 +57,52 @@ impl Machine {
     /// `fltmc unload`. What the driver has not given back is in the report, and is a finding.
     ///
     /// # Errors
-    /// [`DriverError::NotLoaded`]; [`DriverError::UnloadRefused`] when the driver said no or has no unload routine.
+    /// [`DriverError::NotLoaded`]; [`DriverError::UnloadRefused`] when the driver said no or has no unload routine;
+    /// [`DriverError::UnloadHeldBack`] while somebody has a device of it open: new opens fail with
+    /// `STATUS_NO_SUCH_DEVICE` from then on, and the driver is unloaded when the last one is closed.
     pub fn unload_driver(&self, service: &str, mandatory: bool) -> Result<LeakReport, DriverError> {
         let inner = self.inner();
         if let Some(stopped) = inner.stopped() {
             return Err(stopped.into());
         }
         let driver = self.driver(service).ok_or_else(|| DriverError::NotLoaded(service.to_owned()))?;
+        if driver.is_leaving() {
+            let why = inner.nt.io().held_open(&driver).unwrap_or_default();
+            return Err(DriverError::UnloadHeldBack(why));
+        }
         if !driver.change_state(DriverState::Running, DriverState::Unloading) {
             return Err(DriverError::NotLoaded(service.to_owned()));
         }
-        if let Err(error) = run_unload(inner, &driver, mandatory) {
-            driver.set_state(DriverState::Running);
-            return Err(error);
+        // FilterUnload asks the minifilter first; the service control manager, and drivers that are none, the I/O manager.
+        let asks_filter = !mandatory && inner.flt.filter_of(&driver).is_some();
+        if !asks_filter && let Some(why) = hold_back(inner, &driver) {
+            return Err(DriverError::UnloadHeldBack(why));
         }
-        let report = inner.leaks_of(&driver);
-        if let Some(finding) = leak_finding(&driver, &report, "DriverUnload") {
-            inner.record(finding);
+        unload_now(inner, &driver, mandatory)
+    }
+
+    /// Waits until a driver whose unload is held back is gone; its report. `None` when that takes longer than `time`.
+    #[must_use]
+    pub fn wait_until_unloaded(&self, service: &str, time: Duration) -> Option<LeakReport> {
+        let deadline = Instant::now() + time;
+        loop {
+            let gone = self.inner().gone();
+            let found = gone.iter().rfind(|driver| driver.is_called(service)).map(|driver| driver.name.clone());
+            drop(gone);
+            if let (Some(image), None) = (found, self.driver(service)) {
+                return self.unload_reports().into_iter().rfind(|report| report.driver == image);
+            }
+            if Instant::now() > deadline || self.inner().stopped().is_some() {
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(2));
         }
-        forget(inner, &driver);
-        inner.reports().push(report.clone());
-        Ok(report)
     }
 
     /// A loaded driver, by the name of its service or its image.
     pub(crate) fn driver(&self, name: &str) -> Option<Arc<Driver>> {
         let drivers = self.inner().drivers();
-        let is_it =
-            |driver: &&Arc<Driver>| driver.service.eq_ignore_ascii_case(name) || driver.name.eq_ignore_ascii_case(name);
-        drivers.iter().find(is_it).cloned()
+        drivers.iter().find(|driver| driver.is_called(name)).cloned()
     }
 
     /// Loaded drivers, in the order of loading.
@@ -140,6 +157,48 @@ fn start(inner: &Arc<Inner>, driver: &Arc<Driver>) -> Result<(), DriverError> {
         inner.record(finding);
     }
     Err(DriverError::EntryFailed { status, report })
+}
+
+/// Puts the unload off when a device of the driver is in use: the reason.
+fn hold_back(inner: &Inner, driver: &Driver) -> Option<String> {
+    inner.nt.io().held_open(driver)?;
+    driver.set_state(DriverState::Leaving);
+    // The last open may have gone between the look and the mark: nobody else would notice.
+    let why = inner.nt.io().held_open(driver);
+    if why.is_none() && !driver.change_state(DriverState::Leaving, DriverState::Unloading) {
+        return Some("the last open has gone just now".to_owned());
+    }
+    why
+}
+
+/// A device of `driver` is not in use any more: an unload that was held back for it happens now, on a thread of the system.
+pub(crate) fn go_on_unloading(inner: &Arc<Inner>, driver: &Arc<Driver>) {
+    if !driver.is_leaving() || inner.nt.io().held_open(driver).is_some() {
+        return;
+    }
+    if driver.change_state(DriverState::Leaving, DriverState::Unloading) {
+        let (inner, driver) = (Arc::clone(inner), Arc::clone(driver));
+        // The closing thread may hold locks of other drivers, and runs in some program's context.
+        std::thread::spawn(move || {
+            // Whether it worked is in the machine's reports and findings. A held-back unload is always the service's.
+            let _ = unload_now(&inner, &driver, true);
+        });
+    }
+}
+
+/// Unloads a driver that nobody holds. Its state is `Unloading`.
+fn unload_now(inner: &Arc<Inner>, driver: &Arc<Driver>, mandatory: bool) -> Result<LeakReport, DriverError> {
+    if let Err(error) = run_unload(inner, driver, mandatory) {
+        driver.set_state(DriverState::Running);
+        return Err(error);
+    }
+    let report = inner.leaks_of(driver);
+    if let Some(finding) = leak_finding(driver, &report, "DriverUnload") {
+        inner.record(finding);
+    }
+    inner.reports().push(report.clone());
+    forget(inner, driver);
+    Ok(report)
 }
 
 fn run_unload(inner: &Arc<Inner>, driver: &Arc<Driver>, mandatory: bool) -> Result<(), DriverError> {

@@ -7,18 +7,29 @@ use super::ob::ObjectRef;
 use crate::leak::{Leak, LeakKind};
 use crate::machine::Driver;
 
+pub(crate) mod attach;
+pub(crate) mod build;
+pub(crate) mod cancel;
+pub(crate) mod csq;
 pub(crate) mod device;
 pub(crate) mod driver_object;
 pub(crate) mod file;
 pub(crate) mod irp;
 pub(crate) mod kernel_client;
 pub(crate) mod open;
+pub(crate) mod pending;
+pub(crate) mod program;
+pub(crate) mod remove_lock;
 pub(crate) mod request;
+pub(crate) mod shutdown;
+pub(crate) mod timer;
+pub(crate) mod transfer;
 
 /// What the I/O manager knows beyond what is in the objects themselves.
 #[derive(Debug, Default)]
 pub(crate) struct Io {
     state: Mutex<State>,
+    cancel_lock: cancel::CancelLock,
 }
 
 #[derive(Debug, Default)]
@@ -29,12 +40,16 @@ struct State {
     links: Vec<(String, Arc<Driver>)>,
     /// Requests that exist, by address.
     irps: HashMap<usize, irp::Request>,
+    /// Timers of devices, by device.
+    timers: HashMap<usize, timer::IoTimer>,
+    /// Devices whose drivers want to hear of the shutdown, in the order of registration.
+    shutdown: Vec<shutdown::Registration>,
 }
 
 #[derive(Debug)]
 struct Device {
     /// Keeps the object alive until it is deleted.
-    _object: ObjectRef,
+    object: ObjectRef,
     driver: Arc<Driver>,
     /// Path in the namespace.
     name: Option<String>,
@@ -45,24 +60,35 @@ impl Io {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Devices, links and requests that `driver` has not given back.
+    /// Devices, links, registrations and requests that `driver` has not given back.
     pub(crate) fn leaks(&self, driver: &Driver) -> Vec<Leak> {
         let state = self.lock();
         let is_mine = |owner: &Arc<Driver>| std::ptr::eq(Arc::as_ptr(owner), driver);
-        let leak = |detail: String| Leak { kind: LeakKind::Device, count: 1, bytes: 0, detail };
+        let leak = |kind, detail: String| Leak { kind, count: 1, bytes: 0, detail };
         let devices = state.devices.iter().filter(|(_, device)| is_mine(&device.driver)).map(|(body, device)| {
-            leak(format!("device object {body:#x} {}", device.name.as_deref().unwrap_or("without a name")))
+            let name = device.name.as_deref().unwrap_or("without a name");
+            leak(LeakKind::Device, format!("device object {body:#x} {name} (IoCreateDevice without IoDeleteDevice)"))
         });
         let links = state.links.iter().filter(|(_, owner)| is_mine(owner));
-        let links = links.map(|(path, _)| leak(format!("symbolic link {path}")));
-        let irps = state.irps.iter().filter(|(_, request)| request.owner().is_some_and(is_mine));
-        let irps = irps.map(|(address, request)| Leak {
-            kind: LeakKind::Execution,
-            count: 1,
-            bytes: 0,
-            detail: format!("IRP {address:#x} {}", request.origin()),
+        let links = links.map(|(path, _)| {
+            leak(LeakKind::Device, format!("symbolic link {path} (IoCreateSymbolicLink without IoDeleteSymbolicLink)"))
         });
-        devices.chain(links).chain(irps).collect()
+        let irps = state.irps.iter().filter(|(_, request)| request.owner().is_some_and(is_mine));
+        let irps =
+            irps.map(|(address, request)| leak(LeakKind::Execution, format!("IRP {address:#x} {}", request.origin())));
+        let timers = state.timers.iter().filter(|(_, timer)| timer.is_running() && is_mine(timer.driver()));
+        let timers = timers.map(|(device, _)| {
+            leak(
+                LeakKind::Execution,
+                format!("the I/O timer of device {device:#x} runs (IoStartTimer without IoStopTimer)"),
+            )
+        });
+        let shutdown = state.shutdown.iter().filter(|registration| is_mine(&registration.driver));
+        let shutdown = shutdown.map(|registration| {
+            let device = registration.device;
+            leak(LeakKind::Registration, format!("the shutdown notification of device {device:#x} is still registered"))
+        });
+        devices.chain(links).chain(irps).chain(timers).chain(shutdown).collect()
     }
 }
 

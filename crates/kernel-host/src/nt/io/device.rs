@@ -7,7 +7,7 @@ use nt_types::{
 };
 
 use super::driver_object::DriverBody;
-use super::{Device, file};
+use super::{Device, Io, file};
 use crate::ddi::{Call, exports};
 use crate::finding::Rule;
 use crate::machine::{Driver, Inner};
@@ -28,6 +28,25 @@ const IO_TYPE_DEVICE: i16 = 3;
 
 /// Largest device extension in bytes: `DEVICE_OBJECT::Size` has 16 bits.
 const MAX_EXTENSION: u32 = 0xFFFF - size_of::<DEVICE_OBJECT>() as u32;
+
+impl Io {
+    /// The devices of `driver` that somebody has open, or is attached to: while there are any, it is not unloaded.
+    pub(crate) fn held_open(&self, driver: &Driver) -> Option<String> {
+        let state = self.lock();
+        let mine = state.devices.values().filter(|device| std::ptr::eq(Arc::as_ptr(&device.driver), driver));
+        mine.into_iter().find_map(|device| {
+            let raw = Raw::<DEVICE_OBJECT>::at(device.object.body());
+            let opens = field!(raw, DEVICE_OBJECT, ReferenceCount).read();
+            let attached = !field!(raw, DEVICE_OBJECT, AttachedDevice).read().is_null();
+            let name = device.name.as_deref().unwrap_or("without a name");
+            match (opens, attached) {
+                (0, false) => None,
+                (0, true) => Some(format!("another driver's device is attached to device {name}")),
+                (opens, _) => Some(format!("{opens} file object(s) of device {name} are open")),
+            }
+        })
+    }
+}
 
 /// Payload of a device object.
 #[derive(Debug)]
@@ -96,7 +115,7 @@ pub(super) extern "efiapi" fn io_create_device(
     field!(body, DEVICE_OBJECT, NextDevice).write(first.read());
     first.write(body.pointer());
     device.write(object.body());
-    let entry = Device { _object: object, driver: Arc::clone(call.driver()), name: path };
+    let entry = Device { object, driver: Arc::clone(call.driver()), name: path };
     call.machine().nt.io().lock().devices.insert(body.address(), entry);
     NtStatus::SUCCESS
 }
@@ -122,6 +141,10 @@ pub(super) extern "efiapi" fn io_delete_device(device: Raw<DEVICE_OBJECT>) {
         call.stop(Rule::BadState, format!("{device:?} is no device object, or one that was deleted before"));
     };
     call.detail(removed.name.as_deref().unwrap_or("without a name"));
+    if !field!(device, DEVICE_OBJECT, AttachedDevice).read().is_null() {
+        call.stop(Rule::BadState, "another device is still attached to the device that is deleted");
+    }
+    check_registrations(&call, device);
     unlink(device);
     if let Some(name) = &removed.name {
         // The name is there: only this call removes it.
@@ -129,6 +152,25 @@ pub(super) extern "efiapi" fn io_delete_device(device: Raw<DEVICE_OBJECT>) {
     }
     // Open files keep the object until they are closed, as documented.
     drop(removed);
+}
+
+/// What the device was given has to be taken back first: it would be used after the device is gone.
+fn check_registrations(call: &Call, device: Raw<DEVICE_OBJECT>) {
+    let left = {
+        let mut state = call.machine().nt.io().lock();
+        let timer = state.timers.remove(&device.address()).is_some_and(|timer| timer.is_running());
+        let shutdown = state.shutdown.iter().any(|registration| registration.device == device.address());
+        (timer, shutdown)
+    };
+    if left.0 {
+        call.stop(Rule::BadState, "the device's timer runs: IoStopTimer comes before IoDeleteDevice");
+    }
+    if left.1 {
+        call.stop(
+            Rule::BadState,
+            "the device is registered for IRP_MJ_SHUTDOWN: IoUnregisterShutdownNotification comes first",
+        );
+    }
 }
 
 /// Takes a device out of its driver's chain.

@@ -9,6 +9,8 @@ use nt_types::{
     ShareAccess, UNICODE_STRING,
 };
 
+use super::attach::top_of;
+use super::device::DeviceBody;
 use super::{irp, request};
 use crate::machine::Inner;
 use crate::nt::ob::{ObjectBody, ObjectRef};
@@ -57,11 +59,12 @@ impl DeviceFile {
             return;
         }
         let Some(machine) = self.machine.upgrade() else { return };
-        let device = Raw::<DEVICE_OBJECT>::at(self.device.body());
+        let named = Raw::<DEVICE_OBJECT>::at(self.device.body());
+        let device = top_of(named);
         Thread::enter(&machine, |thread| {
             in_context(thread, process, || {
                 let stack_size = field!(device, DEVICE_OBJECT, StackSize).read();
-                let made = irp::create_for_host(thread, stack_size, 0, self.process_id);
+                let made = irp::create_for_host(thread, stack_size, 0, self.process_id, None);
                 let Some((irp, _, waiter)) = made else { return };
                 let location = irp::next_location(irp);
                 field!(location, IO_STACK_LOCATION, MajorFunction).write(major);
@@ -70,8 +73,11 @@ impl DeviceFile {
                 request::send(thread, device, irp, &waiter);
             });
         });
-        if major == IRP_MJ_CLOSE {
-            count_opens(device, -1);
+        if major == IRP_MJ_CLOSE && count_opens(named, -1) == 0 {
+            // The driver's unload may have waited for this.
+            if let Some(device) = self.device.payload::<DeviceBody>() {
+                crate::machine::go_on_unloading(&machine, device.driver());
+            }
         }
     }
 }
@@ -85,17 +91,18 @@ pub(crate) fn in_context<R>(thread: &Thread, process: Option<&Arc<Process>>, bod
     result
 }
 
-fn count_opens(device: Raw<DEVICE_OBJECT>, change: i32) {
+/// Counts opens of a device up or down: how many there are now.
+fn count_opens(device: Raw<DEVICE_OBJECT>, change: i32) -> i32 {
     let count = field!(device, DEVICE_OBJECT, ReferenceCount);
     // SAFETY: the field is in a device object that the caller keeps alive, and aligned.
     let count = unsafe { std::sync::atomic::AtomicI32::from_ptr(count.pointer()) };
-    count.fetch_add(change, Ordering::AcqRel);
+    count.fetch_add(change, Ordering::AcqRel) + change
 }
 
 /// Opens a device: what the parse procedure of device objects does.
 ///
 /// # Errors
-/// `STATUS_NO_SUCH_DEVICE` while the device is being initialised, `STATUS_ACCESS_DENIED` for a second open of an exclusive
+/// `STATUS_NO_SUCH_DEVICE` while the device is being initialised or its driver's unload is held back, `STATUS_ACCESS_DENIED` for a second open of an exclusive
 /// device, and whatever the driver's `IRP_MJ_CREATE` routine answers.
 pub(super) fn open(
     machine: &Arc<Inner>,
@@ -104,7 +111,8 @@ pub(super) fn open(
 ) -> Result<ObjectRef, NtStatus> {
     let raw = Raw::<DEVICE_OBJECT>::at(device.body());
     let flags = field!(raw, DEVICE_OBJECT, Flags).read();
-    if flags & DO_DEVICE_INITIALIZING != 0 {
+    let is_leaving = device.payload::<DeviceBody>().is_some_and(|body| body.driver().is_leaving());
+    if flags & DO_DEVICE_INITIALIZING != 0 || is_leaving {
         return Err(NtStatus::NO_SUCH_DEVICE);
     }
     if flags & DO_EXCLUSIVE != 0 && field!(raw, DEVICE_OBJECT, ReferenceCount).read() > 0 {
@@ -113,7 +121,7 @@ pub(super) fn open(
     let file = create_object(machine, device, request)?;
     let create = request.file.unwrap_or(FileOpen { disposition: nt_types::FILE_OPEN, ..FileOpen::default() });
     let outcome = Thread::enter(machine, |thread| {
-        in_context(thread, Some(request.process), || send_create(thread, raw, &file, request, create))
+        in_context(thread, Some(request.process), || send_create(thread, top_of(raw), &file, request, create))
     });
     let status = outcome.ok_or(NtStatus::UNSUCCESSFUL)?;
     status.ok()?;
@@ -172,7 +180,7 @@ fn send_create(
 ) -> Option<NtStatus> {
     let stack_size = field!(device, DEVICE_OBJECT, StackSize).read();
     let (irp, extra, waiter) =
-        irp::create_for_host(thread, stack_size, size_of::<SecurityContext>(), request.process.id())?;
+        irp::create_for_host(thread, stack_size, size_of::<SecurityContext>(), request.process.id(), None)?;
     Raw::at(extra).write(SecurityContext {
         security_qos: 0,
         access_state: 0,

@@ -1,14 +1,12 @@
 //! IRPs: making and freeing them.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use nt_types::{
-    DEVICE_OBJECT, DISPATCHER_HEADER, IO_STACK_LOCATION, IO_STATUS_BLOCK, IRP, IRP_MJ_DEVICE_CONTROL,
-    IRP_MJ_INTERNAL_DEVICE_CONTROL, IoStackDeviceIoControl, IoStackParameters, IrpFlags, MDL, METHOD_BUFFERED,
-    METHOD_NEITHER, MdlFlags, NtStatus,
-};
+use nt_types::{IO_STACK_LOCATION, IO_STATUS_BLOCK, IRP, NtStatus};
 
+use super::pending::Dispatched;
+use super::transfer::Transfer;
 use crate::ddi::{Call, exports};
 use crate::finding::Rule;
 use crate::machine::{Driver, Inner};
@@ -20,22 +18,25 @@ exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
     IoAllocateIrp(max 2, fails NULL) = io_allocate_irp;
     IoFreeIrp(max 2) = io_free_irp;
     IoReuseIrp(max 2) = io_reuse_irp;
-    IoBuildDeviceIoControlRequest(max 1, fails NULL) = io_build_device_io_control_request;
+    IoInitializeIrp(max 2) = io_initialize_irp;
     IoGetRequestorProcessId(max 2) = io_get_requestor_process_id;
+    IoGetRequestorProcess(max 2) = io_get_requestor_process;
+    IoIsOperationSynchronous(max 31) = io_is_operation_synchronous;
+    IoIs32bitProcess(max 2) = io_is_32bit_process;
 }
 
 /// `IO_TYPE_IRP`.
 const IO_TYPE_IRP: i16 = 6;
-
-/// Control codes with this bit set, and not both, move the output through an MDL.
-const METHOD_MASK: u32 = 3;
 
 /// What the I/O manager remembers of a request.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     pub(super) kind: Kind,
     run: usize,
+    /// 0 for a request in its maker's own memory.
     pages: usize,
+    /// Entries into dispatch routines whose stack locations were not left behind yet: location and entry.
+    dispatched: Vec<(i8, Arc<Dispatched>)>,
 }
 
 /// Who made a request, and so what happens when it is complete.
@@ -43,10 +44,13 @@ pub(crate) struct Request {
 pub(super) enum Kind {
     /// `IoAllocateIrp`: its maker gets it back in a completion routine and frees it.
     Allocated(Arc<Driver>),
-    /// `IoBuildDeviceIoControlRequest`: the I/O manager copies the output, sets the event and frees it.
+    /// `IoInitializeIrp`: as `Allocated`, in memory that is no business of the I/O manager's.
+    Initialised(Arc<Driver>),
+    /// `IoBuildDeviceIoControlRequest` and `IoBuildSynchronousFsdRequest`: the I/O manager copies the output, sets the
+    /// event and frees it.
     Synchronous { driver: Arc<Driver>, buffered_output: Option<usize> },
-    /// The host itself, which waits for the outcome.
-    Host { waiter: Arc<Waiter>, process_id: u64 },
+    /// The host itself, which waits for the outcome; for a process whose data it carries, if it carries any.
+    Host { waiter: Arc<Waiter>, process_id: u64, transfer: Option<Arc<Transfer>> },
 }
 
 /// Where the host waits for a request of its own.
@@ -68,8 +72,16 @@ impl Waiter {
 
     /// Waits for the outcome; `None` when the machine stopped first.
     pub(super) fn wait(&self, machine: &Inner) -> Option<IO_STATUS_BLOCK> {
+        self.wait_until(machine, None)
+    }
+
+    /// As [`Waiter::wait`]; `None` also when the deadline has passed.
+    pub(super) fn wait_until(&self, machine: &Inner, deadline: Option<Instant>) -> Option<IO_STATUS_BLOCK> {
         let mut outcome = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
-        while outcome.is_none() && machine.stopped().is_none() {
+        while outcome.is_none()
+            && machine.stopped().is_none()
+            && deadline.is_none_or(|deadline| Instant::now() < deadline)
+        {
             let woken = self.complete.wait_timeout(outcome, Duration::from_millis(20));
             outcome = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -82,14 +94,23 @@ impl Request {
     pub(super) fn owner(&self) -> Option<&Arc<Driver>> {
         match &self.kind {
             Kind::Allocated(driver) | Kind::Synchronous { driver, .. } => Some(driver),
-            Kind::Host { .. } => None,
+            Kind::Initialised(_) | Kind::Host { .. } => None,
+        }
+    }
+
+    /// The driver whose completion routine is called where no device tells.
+    pub(super) fn maker(&self) -> Option<&Arc<Driver>> {
+        match &self.kind {
+            Kind::Initialised(driver) => Some(driver),
+            _ => self.owner(),
         }
     }
 
     pub(super) fn origin(&self) -> &'static str {
         match self.kind {
-            Kind::Allocated(_) => "from IoAllocateIrp",
-            Kind::Synchronous { .. } => "from IoBuildDeviceIoControlRequest",
+            Kind::Allocated(_) => "from IoAllocateIrp or IoBuildAsynchronousFsdRequest (without IoFreeIrp)",
+            Kind::Initialised(_) => "from IoInitializeIrp",
+            Kind::Synchronous { .. } => "from IoBuildDeviceIoControlRequest or IoBuildSynchronousFsdRequest",
             Kind::Host { .. } => "from the I/O manager",
         }
     }
@@ -97,15 +118,28 @@ impl Request {
 
 /// Makes a request with `stack_size` locations and `extra` zeroed bytes behind them; the IRP and the extra bytes' address.
 pub(super) fn create(machine: &Inner, kind: Kind, stack_size: i8, extra: usize) -> Option<(Raw<IRP>, usize)> {
+    create_as(machine, stack_size, extra, |_| kind)
+}
+
+/// As [`create`], for a kind that wants to know where the extra bytes are.
+fn create_as(
+    machine: &Inner,
+    stack_size: i8,
+    extra: usize,
+    kind: impl FnOnce(usize) -> Kind,
+) -> Option<(Raw<IRP>, usize)> {
     let stack = usize::try_from(stack_size).ok()? * size_of::<IO_STACK_LOCATION>();
     let header = size_of::<IRP>() + stack;
+    // The extra bytes end where the pages end, so that an access behind them faults.
     let length = (header + extra).next_multiple_of(16);
     let pages = pages_for(length);
     let run = machine.nt.arena().allocate(pages, Access::ReadWrite)?;
     let irp = Raw::<IRP>::at(run + pages * PAGE - length);
     initialise(irp, stack_size);
-    machine.nt.io().lock().irps.insert(irp.address(), Request { kind, run, pages });
-    Some((irp, irp.address() + header))
+    let behind = irp.address() + header;
+    let request = Request { kind: kind(behind), run, pages, dispatched: Vec::new() };
+    machine.nt.io().lock().irps.insert(irp.address(), request);
+    Some((irp, behind))
 }
 
 fn stack_bytes(stack_size: i8) -> usize {
@@ -134,7 +168,34 @@ pub(super) fn next_location(irp: Raw<IRP>) -> Raw<IO_STACK_LOCATION> {
 
 /// Frees a request's memory. The caller took it out of the table.
 pub(super) fn release(machine: &Inner, request: &Request) {
-    machine.nt.arena().release(request.run, request.pages);
+    if request.pages > 0 {
+        machine.nt.arena().release(request.run, request.pages);
+    }
+}
+
+/// Remembers that a dispatch routine is entered for a stack location.
+pub(super) fn track(machine: &Inner, irp: Raw<IRP>, location: i8, entry: &Arc<Dispatched>) {
+    if let Some(request) = machine.nt.io().lock().irps.get_mut(&irp.address()) {
+        request.dispatched.push((location, Arc::clone(entry)));
+    }
+}
+
+/// Takes out the entries whose stack location completion leaves behind.
+pub(super) fn left_behind(machine: &Inner, irp: Raw<IRP>, location: i8) -> Vec<Arc<Dispatched>> {
+    let mut state = machine.nt.io().lock();
+    let Some(request) = state.irps.get_mut(&irp.address()) else { return Vec::new() };
+    let (gone, left) = std::mem::take(&mut request.dispatched).into_iter().partition(|(at, _)| *at == location);
+    request.dispatched = left;
+    let gone: Vec<(i8, Arc<Dispatched>)> = gone;
+    gone.into_iter().map(|(_, entry)| entry).collect()
+}
+
+/// Requests of the host's own that are under way for a file object.
+pub(super) fn of_file(machine: &Inner, file: usize) -> Vec<usize> {
+    let state = machine.nt.io().lock();
+    let of_host = state.irps.iter().filter(|(_, request)| matches!(request.kind, Kind::Host { .. }));
+    let is_its = |irp: &usize| field!(Raw::<IRP>::at(*irp), IRP, OriginalFileObject).read().addr() == file;
+    of_host.map(|(irp, _)| *irp).filter(is_its).collect()
 }
 
 /// Takes a request out of the table.
@@ -160,6 +221,7 @@ pub(super) extern "efiapi" fn io_free_irp(irp: Raw<IRP>) {
     let call = Call::enter();
     match find(call.machine(), irp).map(|request| request.kind) {
         Some(Kind::Allocated(_)) => {
+            check_idle(&call, irp);
             if let Some(request) = remove(call.machine(), irp) {
                 release(call.machine(), &request);
             }
@@ -169,98 +231,109 @@ pub(super) extern "efiapi" fn io_free_irp(irp: Raw<IRP>) {
     }
 }
 
-extern "efiapi" fn io_reuse_irp(irp: Raw<IRP>, status: NtStatus) {
-    let call = Call::enter();
-    if !matches!(find(call.machine(), irp).map(|request| request.kind), Some(Kind::Allocated(_))) {
-        call.stop(Rule::BadState, format!("{irp:?} is no IRP from IoAllocateIrp"));
+/// Stops when a driver below still has the request.
+fn check_idle(call: &Call, irp: Raw<IRP>) {
+    let current = field!(irp, IRP, CurrentLocation).read();
+    if current <= field!(irp, IRP, StackCount).read() {
+        call.stop(Rule::BadState, format!("the IRP {irp:?} is still with the driver that it was sent to"));
     }
+}
+
+pub(super) extern "efiapi" fn io_reuse_irp(irp: Raw<IRP>, status: NtStatus) {
+    let call = Call::enter();
+    if !matches!(find(call.machine(), irp).map(|request| request.kind), Some(Kind::Allocated(_) | Kind::Initialised(_)))
+    {
+        call.stop(Rule::BadState, format!("{irp:?} is no IRP from IoAllocateIrp or IoInitializeIrp"));
+    }
+    check_idle(&call, irp);
     let stack_size = field!(irp, IRP, StackCount).read();
     irp.cast::<u8>().fill(0, size_of::<IRP>() + stack_bytes(stack_size));
     initialise(irp, stack_size);
     field!(irp, IRP, IoStatus.Status).write(status);
 }
 
-pub(super) extern "efiapi" fn io_build_device_io_control_request(
-    code: u32,
-    device: Raw<DEVICE_OBJECT>,
-    input: usize,
-    input_length: u32,
-    output: usize,
-    output_length: u32,
-    internal: u8,
-    event: Raw<DISPATCHER_HEADER>,
-    status_block: Raw<IO_STATUS_BLOCK>,
-) -> usize {
+extern "efiapi" fn io_initialize_irp(irp: Raw<IRP>, bytes: u16, stack_size: i8) {
     let call = Call::enter();
-    call.detail(format_args!("control code {code:#010x}"));
-    if (input == 0 && input_length != 0) || (output == 0 && output_length != 0) {
-        call.stop(Rule::BadArgument, "a buffer is NULL but its length is not zero");
+    if stack_size < 1 || usize::from(bytes) < size_of::<IRP>() + stack_bytes(stack_size) {
+        call.stop(Rule::BadArgument, format!("{bytes} bytes do not hold an IRP with {stack_size} stack locations"));
     }
-    let method = code & METHOD_MASK;
-    let buffered = if method == METHOD_BUFFERED { input_length.max(output_length) } else { input_length };
-    let with_system_buffer = method != METHOD_NEITHER;
-    let extra = size_of::<MDL>() + if with_system_buffer { buffered as usize } else { 0 };
-    let buffered_output = (method == METHOD_BUFFERED && output_length > 0).then_some(output_length as usize);
-    let kind = Kind::Synchronous { driver: Arc::clone(call.driver()), buffered_output };
-    let stack_size = field!(device, DEVICE_OBJECT, StackSize).read();
-    let Some((irp, extra)) = create(call.machine(), kind, stack_size, extra) else { return 0 };
-    let location = next_location(irp);
-    let major = if internal == 0 { IRP_MJ_DEVICE_CONTROL } else { IRP_MJ_INTERNAL_DEVICE_CONTROL };
-    field!(location, IO_STACK_LOCATION, MajorFunction).write(major);
-    let mut parameters = IoStackDeviceIoControl::new(code, input_length, output_length);
-    if with_system_buffer && buffered > 0 {
-        let system_buffer = extra + size_of::<MDL>();
-        Raw::<u8>::at(system_buffer).write_bytes(&Raw::<u8>::at(input).read_bytes(input_length as usize));
-        field!(irp, IRP, SystemBuffer).write(Raw::at(system_buffer).pointer());
-        let input_flag = if buffered_output.is_some() { IrpFlags::SYNCHRONOUS_PAGING_IO } else { IrpFlags::empty() };
-        field!(irp, IRP, Flags).write((IrpFlags::BUFFERED_IO | input_flag).bits());
+    if matches!(find(call.machine(), irp).map(|request| request.kind), Some(Kind::Allocated(_))) {
+        call.stop(Rule::BadState, "an IRP from IoAllocateIrp is initialised already: IoReuseIrp makes it new");
     }
-    if method == METHOD_NEITHER {
-        parameters.Type3InputBuffer = Raw::at(input).pointer();
-    } else if method != METHOD_BUFFERED && output_length > 0 {
-        describe(Raw::at(extra), output, output_length);
-        field!(irp, IRP, MdlAddress).write(Raw::at(extra).pointer());
-    }
-    field!(irp, IRP, UserBuffer).write(Raw::at(output).pointer());
-    field!(irp, IRP, UserEvent).write(event.cast().pointer());
-    field!(irp, IRP, UserIosb).write(status_block.pointer());
-    field!(irp, IRP, Thread).write(call.thread().object().cast_mut());
-    field!(location, IO_STACK_LOCATION, Parameters).write(IoStackParameters { DeviceIoControl: parameters });
-    irp.address()
-}
-
-/// Describes a caller's kernel buffer, which is where it is: locked and mapped.
-fn describe(mdl: Raw<MDL>, address: usize, length: u32) {
-    mdl.write(MDL {
-        Size: i16::from(size_of::<MDL>() as u8),
-        MdlFlags: (MdlFlags::SOURCE_IS_NONPAGED_POOL | MdlFlags::MAPPED_TO_SYSTEM_VA).bits(),
-        MappedSystemVa: Raw::at(address).pointer(),
-        StartVa: Raw::at(address & !(PAGE - 1)).pointer(),
-        ByteCount: length,
-        ByteOffset: (address % PAGE) as u32,
-        ..MDL::ZERO
-    });
+    irp.cast::<u8>().fill(0, bytes.into());
+    initialise(irp, stack_size);
+    let kind = Kind::Initialised(Arc::clone(call.driver()));
+    let request = Request { kind, run: 0, pages: 0, dispatched: Vec::new() };
+    call.machine().nt.io().lock().irps.insert(irp.address(), request);
 }
 
 extern "efiapi" fn io_get_requestor_process_id(irp: Raw<IRP>) -> u32 {
     let call = Call::enter();
+    requestor(&call, irp) as u32
+}
+
+fn requestor(call: &Call, irp: Raw<IRP>) -> u64 {
     match find(call.machine(), irp).map(|request| request.kind) {
-        Some(Kind::Host { process_id, .. }) => process_id as u32,
-        Some(_) => crate::process::SYSTEM_PROCESS_ID as u32,
-        None => call.stop(Rule::BadArgument, format!("{irp:?} is no IRP")),
+        Some(Kind::Host { process_id, .. }) => process_id,
+        Some(_) => crate::process::SYSTEM_PROCESS_ID,
+        None => call.stop(Rule::BadArgument, format!("{irp:?} is no IRP, or one that is complete")),
     }
 }
 
-/// Makes a request of the host's own, for `process`.
+extern "efiapi" fn io_get_requestor_process(irp: Raw<IRP>) -> usize {
+    let call = Call::enter();
+    let id = requestor(&call, irp);
+    call.machine().nt.process(id).map_or(0, |process| process.object())
+}
+
+/// Synchronous when the file is, or the request itself is marked so. Paging I/O of the second kind never is.
+extern "efiapi" fn io_is_operation_synchronous(irp: Raw<IRP>) -> u8 {
+    use nt_types::{FILE_OBJECT, FileObjectFlags, IrpFlags};
+    let _call = Call::enter();
+    let flags = IrpFlags::from_bits_retain(field!(irp, IRP, Flags).read());
+    let file = Raw::<FILE_OBJECT>::of(field!(irp, IRP, OriginalFileObject).read());
+    let file_flags = file.some().map_or(0, |file| field!(file, FILE_OBJECT, Flags).read());
+    let synchronous_file = file_flags & FileObjectFlags::SYNCHRONOUS_IO.bits() != 0;
+    let synchronous = synchronous_file || flags.intersects(IrpFlags::SYNCHRONOUS_API | IrpFlags::SYNCHRONOUS_PAGING_IO);
+    u8::from(synchronous && !(flags.contains(IrpFlags::PAGING_IO) && !flags.contains(IrpFlags::SYNCHRONOUS_PAGING_IO)))
+}
+
+/// No simulated program is a 32-bit one.
+extern "efiapi" fn io_is_32bit_process(_irp: Raw<IRP>) -> u8 {
+    let _call = Call::enter();
+    0
+}
+
+/// Makes a request of the host's own, for a process, with what is to happen to its data at the end.
 pub(super) fn create_for_host(
     thread: &Thread,
     stack_size: i8,
     extra: usize,
     process_id: u64,
+    transfer: Option<Arc<Transfer>>,
 ) -> Option<(Raw<IRP>, usize, Arc<Waiter>)> {
     let waiter = Arc::new(Waiter::default());
-    let kind = Kind::Host { waiter: Arc::clone(&waiter), process_id };
+    let kind = Kind::Host { waiter: Arc::clone(&waiter), process_id, transfer };
     let (irp, extra) = create(thread.machine(), kind, stack_size, extra)?;
+    field!(irp, IRP, Thread).write(thread.object().cast_mut());
+    Some((irp, extra, waiter))
+}
+
+/// As [`create_for_host`], for data whose place in the extra bytes matters.
+pub(super) fn create_with(
+    thread: &Thread,
+    stack_size: i8,
+    extra: usize,
+    process_id: u64,
+    transfer: impl FnOnce(usize) -> Arc<Transfer>,
+) -> Option<(Raw<IRP>, usize, Arc<Waiter>)> {
+    let waiter = Arc::new(Waiter::default());
+    let kept = Arc::clone(&waiter);
+    let (irp, extra) = create_as(thread.machine(), stack_size, extra, |extra| Kind::Host {
+        waiter: kept,
+        process_id,
+        transfer: Some(transfer(extra)),
+    })?;
     field!(irp, IRP, Thread).write(thread.object().cast_mut());
     Some((irp, extra, waiter))
 }

@@ -72,11 +72,11 @@ impl KernelDevice {
     pub fn send(&self, sent: &KernelRequest) -> Result<IO_STATUS_BLOCK, NtStatus> {
         let file = self.file.as_ref().map_or(0, ObjectRef::body);
         let file = Raw::<FILE_OBJECT>::at(file);
-        let device = Raw::<DEVICE_OBJECT>::of(field!(file, FILE_OBJECT, DeviceObject).read());
+        let device = super::attach::top_of(Raw::<DEVICE_OBJECT>::of(field!(file, FILE_OBJECT, DeviceObject).read()));
         let outcome = Thread::enter(&self.machine, |thread| {
             let stack_size = field!(device, DEVICE_OBJECT, StackSize).read();
             let system = crate::process::SYSTEM_PROCESS_ID;
-            let (irp, _, waiter) = irp::create_for_host(thread, stack_size, 0, system)?;
+            let (irp, _, waiter) = irp::create_for_host(thread, stack_size, 0, system, None)?;
             let mut parameters = IoStackDeviceIoControl::new(sent.code, sent.input_length, sent.output_length);
             parameters.Type3InputBuffer = Raw::at(sent.input).pointer();
             field!(irp, IRP, RequestorMode).write(sent.mode);

@@ -9,6 +9,7 @@ use nt_types::{
 
 use super::device::DeviceBody;
 use super::irp::{self, Kind, Waiter};
+use super::pending::Dispatched;
 use crate::ddi::{Call, exports};
 use crate::finding::{Rule, Stopped};
 use crate::machine::Driver;
@@ -18,11 +19,10 @@ use crate::thread::Thread;
 
 exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
     IofCallDriver(max 2, fails REQUEST) = iof_call_driver;
+    IoCallDriver(max 2, fails REQUEST) = iof_call_driver;
     IofCompleteRequest(max 2) = iof_complete_request;
+    IoCompleteRequest(max 2) = iof_complete_request;
 }
-
-/// `STATUS_MORE_PROCESSING_REQUIRED`: a completion routine keeps the request.
-const MORE_PROCESSING_REQUIRED: NtStatus = NtStatus::from_bits(0xC000_0016);
 
 /// Names of the major functions, as reports show them.
 const MAJOR_NAMES: [&str; MAJOR_FUNCTION_COUNT] = [
@@ -56,6 +56,11 @@ const MAJOR_NAMES: [&str; MAJOR_FUNCTION_COUNT] = [
     "IRP_MJ_PNP",
 ];
 
+/// The name of a major function, for reports.
+pub(super) fn name_of(major: u8) -> &'static str {
+    MAJOR_NAMES.get(usize::from(major)).unwrap_or(&"unknown major function")
+}
+
 pub(super) extern "efiapi" fn iof_call_driver(device: Raw<DEVICE_OBJECT>, irp: Raw<IRP>) -> NtStatus {
     let call = Call::enter();
     if irp::find(call.machine(), irp).is_none() {
@@ -67,8 +72,7 @@ pub(super) extern "efiapi" fn iof_call_driver(device: Raw<DEVICE_OBJECT>, irp: R
     if field!(irp, IRP, CurrentLocation).read() <= 1 {
         call.stop(Rule::BadState, format!("the IRP {irp:?} has no stack location left"));
     }
-    let major = usize::from(field!(irp::next_location(irp), IO_STACK_LOCATION, MajorFunction).read());
-    call.detail(*MAJOR_NAMES.get(major).unwrap_or(&"unknown major function"));
+    call.detail(name_of(field!(irp::next_location(irp), IO_STACK_LOCATION, MajorFunction).read()));
     if call.falls_short() {
         return refuse(call.thread(), device, irp, NtStatus::INSUFFICIENT_RESOURCES);
     }
@@ -97,7 +101,7 @@ fn enter_location(device: Raw<DEVICE_OBJECT>, irp: Raw<IRP>) -> Raw<IO_STACK_LOC
 }
 
 /// The driver behind a device object.
-fn target(thread: &Thread, device: Raw<DEVICE_OBJECT>) -> Option<Arc<Driver>> {
+pub(super) fn target(thread: &Thread, device: Raw<DEVICE_OBJECT>) -> Option<Arc<Driver>> {
     let payload = thread.machine().nt.objects().payload::<DeviceBody>(device.address())?;
     Some(Arc::clone(payload.driver()))
 }
@@ -118,37 +122,51 @@ fn dispatch(
         complete(thread, irp);
         return Ok(NtStatus::INVALID_DEVICE_REQUEST);
     };
+    let entry = Dispatched::new(driver, name, irp.address());
+    irp::track(thread.machine(), irp, field!(irp, IRP, CurrentLocation).read(), &entry);
     let (device, irp) = (device.pointer(), irp.pointer());
     // SAFETY: the routine is the driver's own, for a device and an IRP that exist.
-    thread.call_driver(driver, name, thread.irql(), || unsafe { routine(device, irp) })
+    let status = thread.call_driver(driver, name, thread.irql(), || unsafe { routine(device, irp) })?;
+    entry.returned(thread, status);
+    thread.machine().stopped().map_or(Ok(status), Err)
 }
 
-/// Sends a request of the host's own to a device and waits for its end.
-///
-/// Records what the dispatch routine may not do. `None` when the machine stopped.
+/// Sends a request of the host's own to a device and waits for its end. `None` when the machine stopped.
 pub(super) fn send(
     thread: &Thread,
     device: Raw<DEVICE_OBJECT>,
     irp: Raw<IRP>,
     waiter: &Waiter,
 ) -> Option<IO_STATUS_BLOCK> {
+    let _returned = start(thread, device, irp, waiter)?;
+    waiter.wait(thread.machine())
+}
+
+/// Sends a request of the host's own to a device: what the dispatch routine returns.
+///
+/// Records what the dispatch routine may not do. `None` when the machine stopped.
+pub(super) fn start(thread: &Thread, device: Raw<DEVICE_OBJECT>, irp: Raw<IRP>, waiter: &Waiter) -> Option<NtStatus> {
     let driver = target(thread, device)?;
     let major = field!(irp::next_location(irp), IO_STACK_LOCATION, MajorFunction).read();
     let status = dispatch(thread, &driver, device, irp).ok()?;
     if status != NtStatus::PENDING && waiter.outcome().is_none() {
-        let name = MAJOR_NAMES.get(usize::from(major)).unwrap_or(&"");
+        let name = name_of(major);
         let message = format!("{name} returned {status:?} without completing the IRP");
-        thread.machine().record(thread.finding(Rule::BadState, message, None));
+        let mut finding = thread.finding(Rule::BadState, message, None);
+        driver.name.clone_into(&mut finding.driver);
+        thread.machine().record(finding);
         thread.leave_if_stopped();
+        return None;
     }
-    waiter.wait(thread.machine())
+    Some(status)
 }
 
 pub(super) extern "efiapi" fn iof_complete_request(irp: Raw<IRP>, _boost: i8) {
     let call = Call::enter();
     let status = check_completion(&call, irp);
     call.detail(status.name().map_or_else(|| format!("{:#010x}", status.bits()), str::to_owned));
-    complete(call.thread(), irp);
+    complete_by(call.thread(), irp, Some(status));
+    call.thread().leave_if_stopped();
 }
 
 /// The page's rules for the request that a driver completes.
@@ -171,15 +189,24 @@ fn check_completion(call: &Call, irp: Raw<IRP>) -> NtStatus {
 
 /// Takes a request back up, through the completion routines, to whoever made it.
 pub(super) fn complete(thread: &Thread, irp: Raw<IRP>) {
+    complete_by(thread, irp, None);
+}
+
+/// As [`complete`]; `status` is the final one where a driver's own call completes the request.
+fn complete_by(thread: &Thread, irp: Raw<IRP>, mut status: Option<NtStatus>) {
     let stack_count = field!(irp, IRP, StackCount).read();
     let current = field!(irp, IRP, CurrentLocation);
     let location = field!(irp, IRP, CurrentStackLocation);
     while current.read() <= stack_count {
         let below = Raw::of(location.read());
-        current.write(current.read() + 1);
-        location.write(below.index(1).pointer());
         let control = field!(below, IO_STACK_LOCATION, Control).read();
         let pending = control & SL_PENDING_RETURNED;
+        let by = status.take();
+        for entry in irp::left_behind(thread.machine(), irp, current.read()) {
+            entry.left_behind(thread, pending != 0, by);
+        }
+        current.write(current.read() + 1);
+        location.write(below.index(1).pointer());
         field!(irp, IRP, PendingReturned).write(pending);
         if !wants(irp, control) {
             // What a lower driver pended is pending for the upper one, too.
@@ -189,7 +216,9 @@ pub(super) fn complete(thread: &Thread, irp: Raw<IRP>) {
             }
             continue;
         }
-        if call_completion_routine(thread, irp, below, current.read() > stack_count) == MORE_PROCESSING_REQUIRED {
+        if call_completion_routine(thread, irp, below, current.read() > stack_count)
+            == NtStatus::MORE_PROCESSING_REQUIRED
+        {
             return;
         }
     }
@@ -211,13 +240,13 @@ fn call_completion_routine(thread: &Thread, irp: Raw<IRP>, below: Raw<IO_STACK_L
     // The routine belongs to the driver above; whoever made the request has no location of its own, hence no device.
     let device =
         if is_top { std::ptr::null_mut() } else { field!(below.index(1), IO_STACK_LOCATION, DeviceObject).read() };
-    let owner = irp::find(thread.machine(), irp).and_then(|request| request.owner().cloned());
+    let owner = irp::find(thread.machine(), irp).and_then(|request| request.maker().cloned());
     let Some(driver) = target(thread, Raw::of(device)).or(owner) else { return NtStatus::SUCCESS };
     let pointer = irp.pointer();
     // SAFETY: the routine was set for this request by its driver, which keeps it loaded until then.
     let body = || unsafe { routine(device, pointer, location.Context) };
     let called = thread.call_driver(&driver, "IoCompletion", thread.irql(), body);
-    called.unwrap_or(MORE_PROCESSING_REQUIRED)
+    called.unwrap_or(NtStatus::MORE_PROCESSING_REQUIRED)
 }
 
 /// Ends a request: its maker learns the outcome, its memory is freed.
@@ -225,7 +254,8 @@ fn finish(thread: &Thread, irp: Raw<IRP>) {
     let machine = thread.machine();
     let outcome = field!(irp, IRP, IoStatus).read();
     match irp::find(machine, irp).map(|request| request.kind) {
-        Some(Kind::Host { waiter, .. }) => {
+        Some(Kind::Host { waiter, transfer, .. }) => {
+            let outcome = transfer.map_or(outcome, |transfer| transfer.finish(thread, outcome));
             end(thread, irp);
             waiter.finish(outcome);
         }
@@ -245,7 +275,7 @@ fn finish(thread: &Thread, irp: Raw<IRP>) {
                 machine.nt.dispatcher().wake();
             }
         }
-        Some(Kind::Allocated(_)) => {
+        Some(Kind::Allocated(_) | Kind::Initialised(_)) => {
             let message = "an IRP from IoAllocateIrp came back to the I/O manager: its completion routine has to \
                            return STATUS_MORE_PROCESSING_REQUIRED"
                 .to_owned();

@@ -8,9 +8,10 @@ use nt_types::{
     IRP_MJ_CREATE, IRP_MJ_INTERNAL_DEVICE_CONTROL, NtStatus, UNICODE_STRING, USER_MODE,
 };
 
+use super::build::io_build_device_io_control_request;
 use super::device::{io_create_device, io_create_symbolic_link, io_delete_device, io_delete_symbolic_link};
 use super::driver_object::{DriverObject, ImageRange};
-use super::irp::{io_allocate_irp, io_build_device_io_control_request, io_free_irp, next_location};
+use super::irp::{io_allocate_irp, io_free_irp, next_location};
 use super::open::io_get_device_object_pointer;
 use super::request::{iof_call_driver, iof_complete_request, routine_slot};
 use crate::ddi::testing::Bench;
@@ -18,6 +19,11 @@ use crate::finding::Rule;
 use crate::nt::events::ke_initialize_event;
 use crate::nt::ob_exports::obf_dereference_object;
 use crate::nt::raw::{Raw, field};
+
+mod cancelling;
+mod programs;
+mod stacks;
+mod unloading;
 
 const DEVICE_NAME: &str = "\\Device\\Test";
 /// Control codes whose methods are `METHOD_BUFFERED` and `METHOD_NEITHER`.
