@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kernel_host::process::Process;
 use kernel_host::registry::Value;
-use kernel_host::{LeakReport, Machine, MappedView, OpenOptions, ProgramFile};
+use kernel_host::{LeakReport, Machine, MachineBuilder, MappedView, OpenOptions, ProgramFile};
 use nt_types::NtStatus;
 use tempfile::TempDir;
 
@@ -56,14 +56,28 @@ impl Bench {
         bench
     }
 
+    /// As [`start`](Self::start), without a trace of calls, for long runs.
+    #[must_use]
+    pub fn untraced() -> Self {
+        let bench = Self::of(Machine::builder().without_trace());
+        bench.install_from_package("fwbroker.sys");
+        bench.load();
+        bench
+    }
+
     /// A machine on which fwbroker is not installed.
     #[must_use]
     pub fn without_broker() -> Self {
+        Self::of(Machine::builder())
+    }
+
+    /// A machine as configured, with a system volume.
+    fn of(builder: MachineBuilder) -> Self {
         let disk = tempfile::tempdir().expect("a folder for the volume");
         for folder in [FIRMWARE_FOLDER, "Windows/System32/drivers"] {
             std::fs::create_dir_all(disk.path().join(folder)).expect("folders on the volume");
         }
-        let machine = Machine::builder().volume("C:", disk.path()).build().expect("the machine starts");
+        let machine = builder.volume("C:", disk.path()).build().expect("the machine starts");
         Self { machine, disk }
     }
 

@@ -7,8 +7,9 @@ use kernel_host::process::Process;
 use kernel_host::{Machine, PortConnection};
 use nt_types::NtStatus;
 use protocol::{
-    Failure, HelloReply, HelloRequest, Kind, Name, OpenReply, OpenRequest, QueryReply, ReadRequest, Reason, Reply,
-    ReplyBody, Request, RequestBody, StageReply, StageRequest, Target, UnstageReply,
+    Failure, HandleEntry, HandlePhase, HelloReply, HelloRequest, Kind, Name, ObjectKind, OpenReply, OpenRequest,
+    QueryReply, Quota, ReadRequest, Reason, Reply, ReplyBody, Request, RequestBody, RevokeReply, RevokeRequest,
+    RevokeScope, SessionEntry, StageReply, StageRequest, Target, UnstageReply,
 };
 
 /// Length in bytes of a reply header.
@@ -58,6 +59,75 @@ pub struct Staged {
     pub name: String,
     /// Drivers that got it.
     pub handed_to: String,
+}
+
+/// One open handle, as an administrator sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Number for a revocation.
+    pub id: u64,
+    /// What it stands for.
+    pub kind: Option<ObjectKind>,
+    /// What is done with it.
+    pub phase: Option<HandlePhase>,
+    /// Session that has it.
+    pub session_id: u64,
+    /// Process of the session.
+    pub process_id: u64,
+    /// When it was opened, in 100 ns since 1601.
+    pub opened_at: i64,
+    /// Length in bytes.
+    pub size: u64,
+    /// Requests that use it.
+    pub pins: u32,
+    /// Image name of the process, or name of the NIC driver.
+    pub owner: String,
+    /// Name of the file.
+    pub name: String,
+}
+
+/// One session, as an administrator sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connected {
+    /// Number of the session.
+    pub session_id: u64,
+    /// Process that connected.
+    pub process_id: u64,
+    /// When it connected, in 100 ns since 1601.
+    pub connected_at: i64,
+    /// `SESSION_*` flags.
+    pub flags: u32,
+    /// Handles.
+    pub handles: Quota<u32>,
+    /// Bytes.
+    pub bytes: Quota<u64>,
+    /// Jobs.
+    pub jobs: Quota<u32>,
+    /// Requests that run.
+    pub requests: u32,
+    /// Handles taken away and not closed yet.
+    pub revoked: u32,
+    /// Image name of the process, or name of the NIC driver.
+    pub owner: String,
+}
+
+impl From<HandleEntry<'_>> for Held {
+    fn from(entry: HandleEntry<'_>) -> Self {
+        let HandleEntry { id, session_id, process_id, opened_at, size, pins, .. } = entry;
+        let (kind, phase) = (ObjectKind::from_code(entry.kind), HandlePhase::from_code(entry.phase));
+        let (owner, name) = (text(entry.owner), text(entry.name));
+        Self { id, kind, phase, session_id, process_id, opened_at, size, pins, owner, name }
+    }
+}
+
+impl From<SessionEntry<'_>> for Connected {
+    fn from(entry: SessionEntry<'_>) -> Self {
+        let SessionEntry {
+            session_id, process_id, connected_at, flags, handles, bytes, jobs, requests, revoked, ..
+        } = entry;
+        let owner = text(entry.owner);
+        Self { session_id, process_id, connected_at, flags, handles, bytes, jobs, requests, revoked, owner }
+    }
 }
 
 /// A connected client.
@@ -242,6 +312,57 @@ impl Client {
                 .collect(),
             other => panic!("not a list reply: {other:?}"),
         })
+    }
+}
+
+impl Client {
+    /// All open handles, in as many replies as it takes.
+    pub fn handles(&self) -> Result<Vec<Held>, Refused> {
+        let (mut all, mut cursor) = (Vec::new(), 0);
+        loop {
+            let (page, next) = self.handles_from(cursor, 32 * 1024)?;
+            all.extend(page);
+            assert!(next == 0 || next > cursor, "a cursor only grows");
+            if next == 0 {
+                return Ok(all);
+            }
+            cursor = next;
+        }
+    }
+
+    /// One reply of open handles, of at most `output` bytes; also where to go on.
+    pub fn handles_from(&self, cursor: u64, output: usize) -> Result<(Vec<Held>, u64), Refused> {
+        self.request(RequestBody::Handles(cursor), output, |reply| match reply {
+            ReplyBody::Handles(list) => (list.iter().map(Held::from).collect(), list.next_cursor),
+            other => panic!("not a handles reply: {other:?}"),
+        })
+    }
+
+    /// The sessions, in one reply.
+    pub fn sessions(&self) -> Result<Vec<Connected>, Refused> {
+        self.sessions_from(0, 64 * 1024).map(|(sessions, _)| sessions)
+    }
+
+    /// One reply of sessions, of at most `output` bytes; also where to go on.
+    pub fn sessions_from(&self, cursor: u64, output: usize) -> Result<(Vec<Connected>, u64), Refused> {
+        self.request(RequestBody::Sessions(cursor), output, |reply| match reply {
+            ReplyBody::Sessions(list) => (list.iter().map(Connected::from).collect(), list.next_cursor),
+            other => panic!("not a sessions reply: {other:?}"),
+        })
+    }
+
+    /// Takes handles away.
+    pub fn revoke(&self, scope: RevokeScope, id: u64) -> Result<RevokeReply, Refused> {
+        self.request(RequestBody::Revoke(RevokeRequest { scope, id }), 256, |reply| match reply {
+            ReplyBody::Revoke(revoke) => revoke,
+            other => panic!("not a revoke reply: {other:?}"),
+        })
+    }
+
+    /// Number of this session.
+    #[must_use]
+    pub fn session_id(&self) -> u64 {
+        self.limits().session_id
     }
 }
 

@@ -7,6 +7,7 @@
 )]
 
 pub mod bench;
+pub mod churn;
 pub mod client;
 pub mod consumer;
 pub mod drivers;

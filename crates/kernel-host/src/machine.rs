@@ -124,6 +124,17 @@ impl Machine {
         self.0.trace.since(0)
     }
 
+    /// How often drivers have called the export of this name since the machine was built, those included that are unloaded.
+    ///
+    /// Counted always and cheaply, where [`trace`](Self::trace) forgets old calls or is not kept. Names are those that drivers
+    /// import: `ObfDereferenceObject`, for which headers have a macro `ObDereferenceObject`.
+    #[must_use]
+    pub fn calls(&self, export: &str) -> u64 {
+        // Both at once: a driver must not be missed on its way from one list to the other.
+        let (drivers, gone) = (self.0.drivers(), self.0.gone());
+        drivers.iter().chain(gone.iter()).map(|driver| driver.calls(export)).sum()
+    }
+
     /// DDI calls from sequence number `first` on.
     #[must_use]
     pub fn trace_since(&self, first: u64) -> Vec<TraceEntry> {

@@ -10,6 +10,7 @@ mod attack_load;
 mod attack_nic;
 mod attack_settings;
 mod attack_stress;
+mod churn;
 mod cli;
 mod faults;
 mod files;

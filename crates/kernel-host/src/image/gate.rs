@@ -15,6 +15,8 @@
 //! arguments (RAX is an argument of `__chkstk`). Stack and arguments are untouched, so that exports are plain functions, with
 //! any number of stack arguments, and the driver's return address is the export's own.
 //!
+//! The gate also counts the calls of each binding: always, since that costs less than telling whether somebody wants to know.
+//!
 //! The saved registers are what an exception raised inside the export unwinds from: the host's frames in between have no
 //! unwind data of the Windows kind, and need none.
 //!
@@ -22,6 +24,7 @@
 //! and executable.
 
 use std::mem::offset_of;
+use std::sync::atomic::Ordering;
 
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
 
@@ -58,6 +61,7 @@ std::arch::global_asm!(
     "movups gs:[{regs} + {xmm} + 112], xmm13",
     "movups gs:[{regs} + {xmm} + 128], xmm14",
     "movups gs:[{regs} + {xmm} + 144], xmm15",
+    "lock inc qword ptr [r11 + {calls}]",
     "jmp qword ptr [r11 + {target}]",
     // What a control-flow-guard check pointer points at: any target is fine.
     ".global kh_cfg_check, kh_cfg_dispatch",
@@ -81,6 +85,7 @@ std::arch::global_asm!(
     r15 = const offset_of!(NonVolatile, r15),
     xmm = const offset_of!(NonVolatile, xmm),
     target = const offset_of!(Binding, target),
+    calls = const offset_of!(Binding, calls),
 );
 
 unsafe extern "efiapi" {
@@ -130,6 +135,12 @@ impl Thunks {
         // SAFETY: the same mapping; `code` is not used any more.
         unsafe { mprotect(page, length, MprotectFlags::READ | MprotectFlags::EXEC) }?;
         Ok(thunks)
+    }
+
+    /// How often an export of this name was called through these thunks.
+    pub(super) fn calls(&self, export: &str) -> u64 {
+        let bindings = self.bindings.iter().filter(|binding| binding.export.name == export);
+        bindings.map(|binding| binding.calls.load(Ordering::Relaxed)).sum()
     }
 
     /// Address of the thunk of binding `index`.

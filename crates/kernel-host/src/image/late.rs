@@ -26,12 +26,18 @@ impl LateThunks {
         let index = match made.iter().position(|(known, _)| std::ptr::eq(*known, export)) {
             Some(index) => index,
             None => {
-                let binding = Binding { target, driver: Arc::downgrade(driver), export };
+                let binding = Binding::new(target, Arc::downgrade(driver), export);
                 made.push((export, Thunks::new(Box::new([binding])).ok()?));
                 made.len() - 1
             }
         };
         made.get(index).map(|(_, thunks)| thunks.address(0) as usize)
+    }
+
+    /// How often the driver has called an export of this name through an address that it got here.
+    pub(crate) fn calls(&self, export: &str) -> u64 {
+        let made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        made.iter().map(|(_, thunks)| thunks.calls(export)).sum()
     }
 }
 

@@ -5,7 +5,7 @@
 //! the unwinder, `symbols` names addresses.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use crate::ddi::Export;
@@ -73,12 +73,20 @@ pub(crate) struct Binding {
     pub(crate) driver: Weak<Driver>,
     /// The export.
     pub(crate) export: &'static Export,
+    /// How often the driver has called it so far; the gate counts.
+    pub(crate) calls: AtomicU64,
 }
 
 // SAFETY: `target` is the address of a function of this process and never changes.
 unsafe impl Send for Binding {}
-// SAFETY: as above; all fields are read only.
+// SAFETY: as above; all other fields are read only, but for the counter, which is atomic.
 unsafe impl Sync for Binding {}
+
+impl Binding {
+    pub(crate) fn new(target: *const (), driver: Weak<Driver>, export: &'static Export) -> Self {
+        Self { target, driver, export, calls: AtomicU64::new(0) }
+    }
+}
 
 /// A driver image in memory. Dropping it gives its address range back; [`Image::unload`] only takes the memory away.
 #[derive(Debug)]
@@ -86,7 +94,7 @@ pub(crate) struct Image {
     module: Arc<Module>,
     mapping: Mapping,
     /// Kept for as long as driver code may call through them.
-    _thunks: Thunks,
+    thunks: Thunks,
     exports: Vec<(String, u32)>,
     entry: u32,
 }
@@ -115,7 +123,7 @@ impl Image {
         let mut bindings = Vec::new();
         for import in &bound {
             if let Bound::Gate(target, export) = *import {
-                bindings.push(Binding { target, driver: Weak::clone(driver), export });
+                bindings.push(Binding::new(target, Weak::clone(driver), export));
             }
         }
         let thunks = Thunks::new(bindings.into_boxed_slice()).map_err(std::io::Error::from)?;
@@ -140,12 +148,17 @@ impl Image {
             symbols: OnceLock::new(),
         });
         registry::add(Arc::clone(&module));
-        Ok(Self { module, mapping, _thunks: thunks, exports: facts.exports, entry: facts.entry })
+        Ok(Self { module, mapping, thunks, exports: facts.exports, entry: facts.entry })
     }
 
     /// Address of the entry point.
     pub(crate) fn entry(&self) -> usize {
         self.module.base + self.entry as usize
+    }
+
+    /// How often the image has called an import of this name.
+    pub(crate) fn calls(&self, export: &str) -> u64 {
+        self.thunks.calls(export)
     }
 
     pub(crate) fn module(&self) -> &Arc<Module> {

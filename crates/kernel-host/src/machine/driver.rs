@@ -80,6 +80,13 @@ impl Driver {
         self.image.get().map_or(0, |image| image.module().size())
     }
 
+    /// How often the driver has called the export of this name since it was loaded, such as `FltClose`. Counted always, also in a
+    /// machine without a trace.
+    #[must_use]
+    pub fn calls(&self, export: &str) -> u64 {
+        self.image.get().map_or(0, |image| image.calls(export)) + self.late.calls(export)
+    }
+
     pub(super) fn set_object(&self, object: DriverObject) {
         *self.object() = Some(object);
     }

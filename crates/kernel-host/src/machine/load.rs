@@ -235,7 +235,9 @@ fn forget(inner: &Inner, driver: &Arc<Driver>) {
         object.remove(inner);
     }
     inner.nt.objects().forget_driver(driver);
-    inner.drivers().retain(|other| !Arc::ptr_eq(other, driver));
+    let mut drivers = inner.drivers();
+    drivers.retain(|other| !Arc::ptr_eq(other, driver));
+    // Under the lock: who adds up over all drivers finds it in one of the two lists.
     inner.gone().push(Arc::clone(driver));
 }
 
