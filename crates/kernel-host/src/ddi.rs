@@ -62,6 +62,11 @@ impl CallSite {
     pub fn stack(&self) -> Vec<String> {
         crate::cpu::stack_from_call(&self.registers)
     }
+
+    /// The addresses of [`CallSite::stack`], without their names.
+    pub(crate) fn return_addresses(&self) -> Vec<usize> {
+        crate::cpu::addresses_from_call(&self.registers)
+    }
 }
 
 /// An open DDI call. Dropping it writes the trace entry.

@@ -227,7 +227,7 @@ fn clients_that_stage_one_file_together_survive_every_failing_call() {
         recover(trial, bench);
     });
     println!("{report}");
-    // Who comes first differs from run to run, so that numbers drift; nothing may break all the same.
+    // Who comes first differs from run to run, so that a site can be missed; nothing may break all the same.
     assert!(report.is_clean(), "{report}");
 }
 

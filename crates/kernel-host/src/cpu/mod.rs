@@ -69,12 +69,21 @@ pub(crate) fn stack_from_call(registers: &NonVolatile) -> Vec<String> {
     stack_from(&Context::after_call(registers))
 }
 
+/// As [`stack_from_call`], as bare addresses.
+pub(crate) fn addresses_from_call(registers: &NonVolatile) -> Vec<usize> {
+    addresses_from(&Context::after_call(registers))
+}
+
 /// The driver's stack from `context` outwards, up to where the host entered driver code.
 fn stack_from(context: &Context) -> Vec<String> {
+    addresses_from(context).into_iter().map(|address| place(address as u64)).collect()
+}
+
+fn addresses_from(context: &Context) -> Vec<usize> {
     let mut walk = *context;
     let mut stack = Vec::new();
     while stack.len() < MOST_FRAMES_SHOWN && crate::image::is_driver_address(walk.rip as usize) {
-        stack.push(place(walk.rip));
+        stack.push(walk.rip as usize);
         if unwind::step(&mut walk).is_none() {
             break;
         }

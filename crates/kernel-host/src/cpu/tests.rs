@@ -159,15 +159,23 @@ fn a_call_that_fails_by_injection_returns_to_the_driver_and_does_nothing() {
     let (bench, image) = bench();
     let raise: extern "efiapi" fn(NtStatus, *mut [u32; 2]) -> u32 = function(&image, "raise");
     let faults = &bench.machine().inner().faults;
-    faults.arm(vec![1], false);
+    let run_twice = |log: &mut [[u32; 2]; 2]| {
+        let [first, second] = log;
+        bench.run(|| (raise(NtStatus::INVALID_PARAMETER, first), raise(NtStatus::INVALID_PARAMETER, second))).unwrap()
+    };
+    faults.arm(Vec::new(), true);
+    run_twice(&mut [[0; 2]; 2]);
+    let counted = faults.disarm().sites;
+    assert_eq!(counted.len(), 2);
+    assert_ne!(counted[0].id, counted[1].id, "the same place, passed again");
+
+    faults.arm(vec![counted[1].id], false);
     let mut log = [[0_u32; 2]; 2];
-    let [first, second] = &mut log;
-    let results =
-        bench.run(|| (raise(NtStatus::INVALID_PARAMETER, first), raise(NtStatus::INVALID_PARAMETER, second))).unwrap();
+    let results = run_twice(&mut log);
     let sites = faults.disarm().sites;
     assert_eq!((results.0, log[0][1]), (0, NtStatus::INVALID_PARAMETER.bits()), "the first call raised");
     assert_eq!((results.1, log[1]), (1, [0, 0]), "the second returned, and nobody had to unwind");
-    assert_eq!((sites.len(), sites[0].1.call), (1, "KernelHostTestRaise"));
+    assert_eq!((sites.len(), sites[0].call), (1, "KernelHostTestRaise"));
     let entry = bench.machine().trace().pop().unwrap();
     assert!(entry.detail.contains("INSUFFICIENT_RESOURCES"), "{entry}");
 }

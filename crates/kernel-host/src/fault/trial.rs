@@ -3,13 +3,13 @@
 use std::cell::RefCell;
 use std::panic::{self, AssertUnwindSafe};
 
-use super::{Progress, Site};
+use super::{Progress, Site, SiteId};
 use crate::machine::Machine;
 
 /// What a scenario gets: the way to say when faults begin and end.
 #[derive(Debug)]
 pub struct Trial {
-    plan: Vec<usize>,
+    plan: Vec<SiteId>,
     recording: bool,
     machine: RefCell<Option<Machine>>,
     progress: RefCell<Option<Progress>>,
@@ -18,8 +18,10 @@ pub struct Trial {
 /// How a run went.
 #[derive(Debug)]
 pub(super) struct Outcome {
-    /// The sites remembered, by number.
-    pub(super) sites: Vec<(usize, Site)>,
+    /// The sites remembered, in the order of time.
+    pub(super) sites: Vec<Site>,
+    /// What was passed after the first failure.
+    pub(super) after: Vec<SiteId>,
     /// What is wrong, if something is.
     pub(super) problem: Option<String>,
 }
@@ -65,7 +67,7 @@ impl Trial {
     }
 
     /// Runs the scenario, and looks at what it leaves.
-    pub(super) fn run(plan: Vec<usize>, recording: bool, scenario: &dyn Fn(&Self)) -> Outcome {
+    pub(super) fn run(plan: Vec<SiteId>, recording: bool, scenario: &dyn Fn(&Self)) -> Outcome {
         let trial = Self { plan, recording, machine: RefCell::default(), progress: RefCell::default() };
         let panicked = panic::catch_unwind(AssertUnwindSafe(|| scenario(&trial))).err();
         trial.end();
@@ -77,8 +79,8 @@ impl Trial {
         let machine = trial.machine.borrow().clone();
         let found = machine.as_ref().and_then(Machine::finding).map(|finding| finding.to_string());
         let problem = found.or(said).or_else(|| machine.as_ref().and_then(left_behind));
-        let sites = trial.progress.take().map(|progress| progress.sites).unwrap_or_default();
-        Outcome { sites, problem }
+        let Progress { sites, after, .. } = trial.progress.take().unwrap_or_default();
+        Outcome { sites, after, problem }
     }
 }
 
