@@ -4,7 +4,7 @@
 //! below `MmHighestUserAddress`, and is real memory of this Linux process: drivers touch it directly, and fault
 //! where a program's memory would make them fault.
 
-mod memory;
+pub(crate) mod memory;
 mod slices;
 
 use std::fmt;

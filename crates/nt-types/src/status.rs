@@ -213,6 +213,10 @@ statuses! {
     INTEGER_OVERFLOW = 0xC000_0095;
     /// Not enough memory or other resources.
     INSUFFICIENT_RESOURCES = 0xC000_009A;
+    /// Nothing is allocated at the address.
+    MEMORY_NOT_ALLOCATED = 0xC000_00A0;
+    /// The working set quota does not allow more pages to be locked.
+    WORKING_SET_QUOTA = 0xC000_00A1;
     /// The device is not ready.
     DEVICE_NOT_READY = 0xC000_00A3;
     /// The device is in a state that does not allow the request.

@@ -53,6 +53,8 @@ pub(crate) const WAIT_SINGLE: &[Failure] = &[Failure::TimeOut(5)];
 pub(crate) const WAIT_MULTIPLE: &[Failure] = &[Failure::TimeOut(7)];
 /// `MmMapLockedPagesSpecifyCache`: no system addresses; `BugCheckOnFailure` is the fifth parameter.
 pub(crate) const MAPPING: &[Failure] = &[Failure::NullUnless(5)];
+/// `MmProbeAndLockPages`: an exception.
+pub(crate) const LOCKING: &[Failure] = &[Failure::Short("STATUS_WORKING_SET_QUOTA raised")];
 /// `MmAllocatePagesForMdl` and `Ex`: no pages, or fewer than asked for.
 pub(crate) const PAGES: &[Failure] = &[Failure::Null, Failure::Short("half of the pages")];
 /// `IofCallDriver`: the driver below completes the request without having done anything.

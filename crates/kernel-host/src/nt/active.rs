@@ -16,5 +16,6 @@ impl Nt {
             .or_else(|| self.lock_order.forget(start, length))
             .or_else(|| self.resources.active_in(start, length))
             .or_else(|| self.lookaside.active_in(start, length))
+            .or_else(|| self.mappings.shown_in(&self.physical, start, length))
     }
 }

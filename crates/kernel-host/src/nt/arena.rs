@@ -142,6 +142,8 @@ impl Arena {
         access: Access,
     ) -> bool {
         debug_assert!(self.contains(address), "a run of this arena");
+        // A page of the file is not one to be kept for the next owner.
+        self.lock().warm.remove(&(address - self.base));
         let place = std::ptr::with_exposed_provenance_mut(address);
         let flags = MapFlags::SHARED | MapFlags::FIXED;
         // SAFETY: the run is inside our reservation and handed to this caller alone.

@@ -2,7 +2,7 @@
 //! Pages: `wdm/nf-wdm-mmallocatepagesformdlex`, `wdm/nf-wdm-mmmaplockedpagesspecifycache` and their neighbours.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use nt_types::{
     KERNEL_MODE, KPROCESSOR_MODE, MDL, MdlFlags, MdlMapping, MmAllocateFlags, NtStatus, PAGE_EXECUTE_READ,
@@ -17,6 +17,7 @@ use crate::ddi::{Call, exports};
 use crate::finding::Rule;
 use crate::leak::{Leak, LeakKind};
 use crate::machine::Driver;
+use crate::process::Process;
 
 exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
     MmAllocatePagesForMdl(max 2, fails PAGES) = mm_allocate_pages_for_mdl;
@@ -41,16 +42,37 @@ const MAX_BYTES: usize = u32::MAX as usize - PAGE;
 /// What cannot be described by the flags of a list.
 const CONTIGUOUS: MmAllocateFlags = MmAllocateFlags::REQUIRE_CONTIGUOUS_CHUNKS;
 
-/// Mappings of described pages into system space.
+pub(super) mod locking;
+pub(super) mod partial;
+mod user;
+
+/// Mappings of described pages, and pages that lists have locked.
 #[derive(Debug, Default)]
-pub(crate) struct Mappings(Mutex<HashMap<usize, Mapping>>);
+pub(crate) struct Mappings {
+    mapped: Mutex<HashMap<usize, Mapping>>,
+    /// By address of the list.
+    locked: Mutex<HashMap<usize, locking::Locked>>,
+    /// Frames of kernel memory that is shown to programs, by address of the page.
+    moved: Mutex<HashMap<usize, u64>>,
+}
 
 #[derive(Debug)]
 struct Mapping {
+    /// The first page; `None` where the pages are the kernel's own, at the address they have anyway.
+    run: Option<usize>,
     pages: usize,
     list: usize,
+    /// Whose memory the mapping is in, when it is not the kernel's.
+    process: Option<Weak<Process>>,
     driver: Arc<Driver>,
     site: usize,
+}
+
+impl Mapping {
+    /// Whether it is still there: a process takes its mappings along.
+    fn is_alive(&self) -> bool {
+        self.process.as_ref().is_none_or(|process| process.upgrade().is_some_and(|process| !process.has_exited()))
+    }
 }
 
 impl Mappings {
@@ -58,17 +80,18 @@ impl Mappings {
     pub(crate) fn leaks(&self, driver: &Driver) -> Vec<Leak> {
         let mappings = self.lock();
         let mine = mappings.values().filter(|mapping| std::ptr::eq(Arc::as_ptr(&mapping.driver), driver));
+        let mine = mine.filter(|mapping| mapping.is_alive());
         let leak = |mapping: &Mapping| Leak {
             kind: LeakKind::Mapping,
             count: 1,
             bytes: (mapping.pages * PAGE) as u64,
             detail: format!("mapping of the MDL at {:#x}, made from {:#x}", mapping.list, mapping.site),
         };
-        mine.map(leak).collect()
+        mine.map(leak).chain(self.locked_by(driver)).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<usize, Mapping>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.mapped.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -153,6 +176,9 @@ extern "efiapi" fn mm_free_pages_from_mdl(list: Raw<MDL>) {
     }
     let frames = frames_of(list, &header);
     call.bytes((frames.len() * PAGE) as u64);
+    if frames.iter().any(|frame| call.machine().nt.physical().is_pinned(*frame)) {
+        call.stop(Rule::BadState, "the pages are still mapped into a process, or locked by another MDL");
+    }
     if let Err(frame) = call.machine().nt.physical().give_back(&frames) {
         call.stop(Rule::BadState, format!("page frame {frame:#x} is not allocated"));
     }
@@ -162,7 +188,7 @@ extern "efiapi" fn mm_free_pages_from_mdl(list: Raw<MDL>) {
 }
 
 extern "efiapi" fn mm_map_locked_pages(list: Raw<MDL>, mode: KPROCESSOR_MODE) -> usize {
-    map(&Call::enter(), list, mode, MdlMapping::empty())
+    map(Call::enter(), list, mode, MdlMapping::empty())
 }
 
 extern "efiapi" fn mm_map_locked_pages_specify_cache(
@@ -173,19 +199,27 @@ extern "efiapi" fn mm_map_locked_pages_specify_cache(
     _bug_check_on_failure: u32,
     priority: u32,
 ) -> usize {
-    map(&Call::enter(), list, mode, MdlMapping::from_bits_retain(priority))
+    map(Call::enter(), list, mode, MdlMapping::from_bits_retain(priority))
 }
 
-fn map(call: &Call, list: Raw<MDL>, mode: KPROCESSOR_MODE, priority: MdlMapping) -> usize {
-    if mode != KERNEL_MODE {
-        call.stop(Rule::NotImplemented, "mapping into user space is not simulated");
+fn map(call: Call, list: Raw<MDL>, mode: KPROCESSOR_MODE, priority: MdlMapping) -> usize {
+    if mode == KERNEL_MODE {
+        return map_into_kernel(&call, list, priority);
     }
+    // The page: with UserMode a failure is an exception.
+    match user::map(&call, list, !priority.contains(MdlMapping::NO_WRITE)) {
+        Ok(address) => address,
+        Err(status) => call.raise(status),
+    }
+}
+
+fn map_into_kernel(call: &Call, list: Raw<MDL>, priority: MdlMapping) -> usize {
     let header = read_list(call, list);
     let flags = MdlFlags::from_bits_retain(header.MdlFlags);
-    if flags.contains(MdlFlags::MAPPED_TO_SYSTEM_VA) {
+    if flags.intersects(MdlFlags::MAPPED_TO_SYSTEM_VA | MdlFlags::SOURCE_IS_NONPAGED_POOL) {
         call.stop(Rule::BadState, "the MDL is mapped already: its first mapping would be lost");
     }
-    if !flags.contains(MdlFlags::PAGES_LOCKED) {
+    if !flags.intersects(MdlFlags::PAGES_LOCKED | MdlFlags::PARTIAL) {
         call.stop(Rule::BadState, "the MDL describes no locked pages that could be mapped");
     }
     let frames = frames_of(list, &header);
@@ -198,23 +232,33 @@ fn map(call: &Call, list: Raw<MDL>, mode: KPROCESSOR_MODE, priority: MdlMapping)
         (false, false) => Access::ReadExecute,
     };
     let nt = &call.machine().nt;
-    let Some(start) = nt.physical().map(nt.arena(), &frames, access) else { return 0 };
+    let own = frames.first().and_then(|frame| kernel_page(*frame));
+    let run = if own.is_some() { None } else { nt.physical().map(nt.arena(), &frames, access) };
+    let Some(start) = own.or(run) else { return 0 };
     let address = start + header.ByteOffset as usize;
     let mapping = Mapping {
+        run,
         pages: frames.len(),
         list: list.address(),
+        process: None,
         driver: Arc::clone(call.driver()),
         site: call.site().return_address,
     };
     nt.mappings().lock().insert(address, mapping);
-    field!(list, MDL, MdlFlags).write((flags | MdlFlags::MAPPED_TO_SYSTEM_VA).bits());
+    let partial = if flags.contains(MdlFlags::PARTIAL) { MdlFlags::PARTIAL_HAS_BEEN_MAPPED } else { MdlFlags::empty() };
+    field!(list, MDL, MdlFlags).write((flags | MdlFlags::MAPPED_TO_SYSTEM_VA | partial).bits());
     field!(list, MDL, MappedSystemVa).write(Raw::at(address).pointer());
     address
 }
 
 extern "efiapi" fn mm_unmap_locked_pages(address: usize, list: Raw<MDL>) {
     let call = Call::enter();
-    let header = read_list(&call, list);
+    read_list(&call, list);
+    unmap(&call, address, list);
+}
+
+/// Takes a mapping of a list back.
+fn unmap(call: &Call, address: usize, list: Raw<MDL>) {
     let nt = &call.machine().nt;
     let removed = {
         let mut mappings = nt.mappings().lock();
@@ -227,8 +271,14 @@ extern "efiapi" fn mm_unmap_locked_pages(address: usize, list: Raw<MDL>) {
         call.stop(Rule::BadState, format!("{address:#x} is no mapping of this MDL: unmapped already, or never mapped"));
     };
     call.bytes((mapping.pages * PAGE) as u64);
-    nt.arena().release(address - header.ByteOffset as usize, mapping.pages);
-    let flags = MdlFlags::from_bits_retain(header.MdlFlags) - MdlFlags::MAPPED_TO_SYSTEM_VA;
+    if mapping.process.is_some() {
+        return user::unmap(call, address, &mapping);
+    }
+    if let Some(run) = mapping.run {
+        nt.arena().release(run, mapping.pages);
+    }
+    let flags = MdlFlags::from_bits_retain(field!(list, MDL, MdlFlags).read());
+    let flags = flags - MdlFlags::MAPPED_TO_SYSTEM_VA - MdlFlags::PARTIAL_HAS_BEEN_MAPPED;
     field!(list, MDL, MdlFlags).write(flags.bits());
     field!(list, MDL, MappedSystemVa).write(std::ptr::null_mut());
 }
@@ -249,10 +299,9 @@ extern "efiapi" fn mm_protect_mdl_system_address(list: Raw<MDL>, protection: u32
     }
     let nt = &call.machine().nt;
     let address = header.MappedSystemVa.addr();
-    let Some(pages) = nt.mappings().lock().get(&address).map(|mapping| mapping.pages) else {
-        return NtStatus::NOT_MAPPED_VIEW;
-    };
-    let changed = nt.arena().protect(address - header.ByteOffset as usize, pages, access);
+    let mapping = nt.mappings().lock().get(&address).and_then(|mapping| Some((mapping.run?, mapping.pages)));
+    let Some((run, pages)) = mapping else { return NtStatus::NOT_MAPPED_VIEW };
+    let changed = nt.arena().protect(run, pages, access);
     if changed { NtStatus::SUCCESS } else { NtStatus::INSUFFICIENT_RESOURCES }
 }
 
@@ -285,7 +334,14 @@ extern "efiapi" fn io_allocate_mdl(
 extern "efiapi" fn io_free_mdl(list: Raw<MDL>) {
     let call = Call::enter();
     let header = read_list(&call, list);
-    if MdlFlags::from_bits_retain(header.MdlFlags).contains(MdlFlags::MAPPED_TO_SYSTEM_VA) {
+    let flags = MdlFlags::from_bits_retain(header.MdlFlags);
+    if call.machine().nt.mappings().is_locked(list.address()) {
+        call.stop(Rule::BadState, "the MDL's pages are still locked: MmUnlockPages comes first");
+    }
+    if flags.contains(MdlFlags::PARTIAL_HAS_BEEN_MAPPED) {
+        // The page: a partial MDL's own mapping is released with it.
+        unmap(&call, header.MappedSystemVa.addr(), list);
+    } else if flags.contains(MdlFlags::MAPPED_TO_SYSTEM_VA) && !flags.contains(MdlFlags::PARENT_MAPPED_SYSTEM_VA) {
         call.stop(Rule::BadState, "the pages are still mapped: MmUnmapLockedPages comes first");
     }
     call.machine().nt.pool().free(&call, list.address(), MDL_TAG);
@@ -295,9 +351,11 @@ extern "efiapi" fn mm_build_mdl_for_non_paged_pool(list: Raw<MDL>) {
     let call = Call::enter();
     let header = read_list(&call, list);
     let start = header.StartVa.addr() + header.ByteOffset as usize;
-    if call.machine().nt.pool().containing(start).is_none() {
-        call.stop(Rule::BadArgument, format!("{start:#x} is not in non-paged pool"));
+    // Contexts, extensions and objects are non-paged system memory too.
+    if !call.machine().nt.arena().contains(start) && crate::image::find(start).is_none() {
+        call.stop(Rule::BadArgument, format!("{start:#x} is not in non-paged system memory"));
     }
+    describe_kernel_pages(list, &header);
     let flags = MdlFlags::from_bits_retain(header.MdlFlags) | MdlFlags::SOURCE_IS_NONPAGED_POOL;
     field!(list, MDL, MdlFlags).write(flags.bits());
     field!(list, MDL, MappedSystemVa).write(Raw::at(start).pointer());
@@ -306,6 +364,28 @@ extern "efiapi" fn mm_build_mdl_for_non_paged_pool(list: Raw<MDL>) {
 extern "efiapi" fn mm_size_of_mdl(base: usize, length: usize) -> usize {
     let _call = Call::enter();
     list_bytes(base, length)
+}
+
+/// Frame numbers from here on stand for kernel pages at the address they have: memory that is no part of the simulated
+/// physical memory, but that drivers describe all the same.
+const KERNEL_FRAMES: u64 = 1 << 35;
+
+/// The frame number that stands for a kernel page.
+pub(super) fn kernel_frame(address: usize) -> u64 {
+    KERNEL_FRAMES + (address / PAGE) as u64
+}
+
+/// The kernel page that a frame number stands for, if it is such a number.
+pub(super) fn kernel_page(frame: u64) -> Option<usize> {
+    frame.checked_sub(KERNEL_FRAMES).map(|page| page as usize * PAGE)
+}
+
+/// Fills the frame numbers of a list that describes kernel memory.
+fn describe_kernel_pages(list: Raw<MDL>, header: &MDL) {
+    let start = header.StartVa.addr();
+    for index in 0..pages_of(header) {
+        frame_slot(list, index).write(kernel_frame(start + index * PAGE));
+    }
 }
 
 /// Allocates and initialises a list for `length` bytes at `address`.
@@ -343,9 +423,12 @@ fn frame_slot(list: Raw<MDL>, index: usize) -> Raw<u64> {
     list.field::<u64>(size_of::<MDL>()).index(index)
 }
 
+fn pages_of(header: &MDL) -> usize {
+    (header.ByteOffset as usize + header.ByteCount as usize).div_ceil(PAGE)
+}
+
 fn frames_of(list: Raw<MDL>, header: &MDL) -> Vec<u64> {
-    let pages = (header.ByteOffset as usize + header.ByteCount as usize).div_ceil(PAGE);
-    frame_slot(list, 0).read_slice(pages)
+    frame_slot(list, 0).read_slice(pages_of(header))
 }
 
 #[cfg(test)]

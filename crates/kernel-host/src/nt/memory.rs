@@ -91,8 +91,12 @@ extern "efiapi" fn mm_copy_memory(
 }
 
 extern "efiapi" fn mm_is_address_valid(address: usize) -> u8 {
-    let call = Call::enter();
-    u8::from(read_virtual(&call, address, &mut [0]) == 1)
+    u8::from(is_accessible(&Call::enter(), address))
+}
+
+/// Whether an address can be read in the calling context.
+pub(crate) fn is_accessible(call: &Call, address: usize) -> bool {
+    read_virtual(call, address, &mut [0]) == 1
 }
 
 extern "efiapi" fn mm_does_file_have_user_writable_references(sections: usize) -> u32 {

@@ -17,6 +17,7 @@ mod active;
 pub(crate) mod arena;
 pub(crate) mod crt;
 mod debug;
+mod contiguous;
 pub(crate) mod dispatcher;
 pub(crate) mod events;
 pub(crate) mod handles;
@@ -35,6 +36,7 @@ pub(crate) mod parse;
 pub(crate) mod physical;
 pub(crate) mod pool;
 mod pool_exports;
+mod probe;
 pub(crate) mod processes;
 pub(crate) mod raw;
 mod registry;
@@ -46,6 +48,7 @@ pub(crate) mod threads;
 pub(crate) mod time;
 pub(crate) mod timers;
 pub(crate) mod unicode;
+mod virtual_memory;
 pub(crate) mod wait;
 pub(crate) mod work_items;
 
@@ -73,8 +76,9 @@ pub(crate) struct Nt {
     threads: threads::Threads,
     timers: timers::Timers,
     work_items: work_items::WorkItems,
-    physical: physical::PhysicalMemory,
+    physical: Arc<physical::PhysicalMemory>,
     mappings: mdl::Mappings,
+    contiguous: contiguous::Contiguous,
     lock_order: locks::order::LockOrder,
     resources: locks::resource::Resources,
     lookaside: lookaside::Lookaside,
@@ -96,8 +100,9 @@ impl Default for Nt {
             threads: threads::Threads::default(),
             timers: timers::Timers::default(),
             work_items: work_items::WorkItems::default(),
-            physical: physical::PhysicalMemory::default(),
+            physical: Arc::default(),
             mappings: mdl::Mappings::default(),
+            contiguous: contiguous::Contiguous::default(),
             lock_order: locks::order::LockOrder::default(),
             resources: locks::resource::Resources::default(),
             lookaside: lookaside::Lookaside::default(),
@@ -154,13 +159,18 @@ impl Nt {
     }
 
     /// Page frames.
-    pub(crate) fn physical(&self) -> &physical::PhysicalMemory {
+    pub(crate) fn physical(&self) -> &Arc<physical::PhysicalMemory> {
         &self.physical
     }
 
     /// Mappings of described pages.
     pub(crate) fn mappings(&self) -> &mdl::Mappings {
         &self.mappings
+    }
+
+    /// Contiguous memory.
+    fn contiguous(&self) -> &contiguous::Contiguous {
+        &self.contiguous
     }
 
     /// Wakes threads that wait.
@@ -277,10 +287,15 @@ pub(crate) fn exports() -> impl Iterator<Item = &'static Export> {
         irql::EXPORTS,
         lookaside::EXPORTS,
         mdl::EXPORTS,
+        mdl::locking::EXPORTS,
+        mdl::partial::EXPORTS,
+        contiguous::EXPORTS,
+        virtual_memory::EXPORTS,
         memory::EXPORTS,
         misc::EXPORTS,
         ob_exports::EXPORTS,
         pool_exports::EXPORTS,
+        probe::EXPORTS,
         processes::EXPORTS,
         registry::EXPORTS,
         routines::EXPORTS,

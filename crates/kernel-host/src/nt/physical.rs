@@ -37,6 +37,10 @@ struct State {
     free: BTreeMap<u64, u64>,
     /// Frames in use: who allocated them from where.
     owners: HashMap<u64, Owner>,
+    /// How often a frame is locked, or mapped into a process.
+    pins: HashMap<u64, u32>,
+    /// Frames of memory that began as something else, and whether that memory is gone: then the last pin's end frees the frame.
+    adopted: HashMap<u64, bool>,
 }
 
 /// Who has to free a frame.
@@ -54,7 +58,10 @@ impl Default for PhysicalMemory {
         let file = file.expect("Linux offers anonymous files since 3.17");
         rustix::fs::ftruncate(&file, FRAMES * PAGE as u64).expect("a sparse file may have any length");
         let free = BTreeMap::from([(FIRST_FRAME, FRAMES - FIRST_FRAME)]);
-        Self { file, state: Mutex::new(State { free, owners: HashMap::new() }) }
+        Self {
+            file,
+            state: Mutex::new(State { free, owners: HashMap::new(), pins: HashMap::new(), adopted: HashMap::new() }),
+        }
     }
 }
 
@@ -98,13 +105,85 @@ impl PhysicalMemory {
             state.owners.remove(frame).ok_or(*frame)?;
             state.add_free(*frame);
         }
-        // Holes read as zero: the next owner sees nothing of this one's.
+        self.empty(frames);
+        Ok(())
+    }
+
+    /// Makes frames read as zero: the next owner sees nothing of this one's.
+    fn empty(&self, frames: &[u64]) {
         let flags = rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE;
         for run in frames.chunk_by(|left, right| left + 1 == *right) {
             let (offset, length) = (run[0] * PAGE as u64, run.len() * PAGE);
             rustix::fs::fallocate(&self.file, flags, offset, length as u64).expect("an anonymous file can have holes");
         }
-        Ok(())
+    }
+
+    /// Takes `count` frames in a row, between two frame numbers, that do not cross a multiple of `boundary` frames (0 for
+    /// any); the first.
+    pub(crate) fn take_contiguous(
+        &self,
+        count: u64,
+        lowest: u64,
+        highest: u64,
+        boundary: u64,
+        owner: &Owner,
+    ) -> Option<u64> {
+        let mut state = self.lock();
+        let start = state.find_contiguous(count, lowest, highest, boundary)?;
+        let run = state.take_run(count, start, start + count - 1)?;
+        for frame in run.0..run.0 + run.1 {
+            state.owners.insert(frame, owner.clone());
+        }
+        Some(run.0)
+    }
+
+    /// A frame that holds `contents`, a page, for memory that moves into it. Its owner is whoever abandons it.
+    pub(crate) fn adopt(&self, contents: &[u8]) -> Option<u64> {
+        let frame = {
+            let mut state = self.lock();
+            let (frame, _) = state.take_run(1, FIRST_FRAME, FRAMES - 1)?;
+            state.adopted.insert(frame, false);
+            frame
+        };
+        let written = rustix::io::pwrite(&self.file, contents, frame * PAGE as u64);
+        if written == Ok(PAGE) {
+            return Some(frame);
+        }
+        self.abandon(&[frame]);
+        None
+    }
+
+    /// Puts a frame where memory of `arena` is.
+    pub(crate) fn place(&self, arena: &Arena, page: usize, frame: u64, access: Access) -> bool {
+        arena.place_file(page, &self.file, frame * PAGE as u64, 1, access)
+    }
+
+    /// The memory that moved into these frames is gone.
+    pub(crate) fn abandon(&self, frames: &[u64]) {
+        let free: Vec<u64> = {
+            let mut state = self.lock();
+            frames.iter().copied().filter(|frame| state.abandon(*frame)).collect()
+        };
+        self.empty(&free);
+    }
+
+    /// Keeps a frame until it is unpinned as often.
+    pub(crate) fn pin(&self, frame: u64) {
+        *self.lock().pins.entry(frame).or_default() += 1;
+    }
+
+    /// Ends one pin of each frame.
+    pub(crate) fn unpin(&self, frames: &[u64]) {
+        let free: Vec<u64> = {
+            let mut state = self.lock();
+            frames.iter().copied().filter(|frame| state.unpin(*frame)).collect()
+        };
+        self.empty(&free);
+    }
+
+    /// Whether a frame is locked or mapped into a process.
+    pub(crate) fn is_pinned(&self, frame: u64) -> bool {
+        self.lock().pins.contains_key(&frame)
     }
 
     /// Maps frames one behind the other into `arena`; the address of the first.
@@ -169,6 +248,53 @@ impl State {
             self.free.insert(start + taken, end - start - taken);
         }
         Some((start, taken))
+    }
+
+    /// The memory behind an adopted frame is gone; true when the frame is free now.
+    fn abandon(&mut self, frame: u64) -> bool {
+        match self.adopted.get_mut(&frame) {
+            Some(gone) if self.pins.contains_key(&frame) => {
+                *gone = true;
+                false
+            }
+            Some(_) => {
+                self.adopted.remove(&frame);
+                self.add_free(frame);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Ends one pin; true when the frame is free now.
+    fn unpin(&mut self, frame: u64) -> bool {
+        let Some(count) = self.pins.get_mut(&frame) else { return false };
+        *count -= 1;
+        if *count > 0 {
+            return false;
+        }
+        self.pins.remove(&frame);
+        self.adopted.get(&frame) == Some(&true) && self.abandon(frame)
+    }
+
+    /// The highest place for `count` free frames in a row.
+    fn find_contiguous(&self, count: u64, lowest: u64, highest: u64, boundary: u64) -> Option<u64> {
+        if boundary > 0 && count > boundary {
+            return None;
+        }
+        for (first, length) in self.free.iter().rev() {
+            let (from, to) = ((*first).max(lowest), (first + length - 1).min(highest));
+            let Some(mut start) = (to + 1).checked_sub(count).filter(|start| *start >= from) else { continue };
+            if boundary > 0 && start / boundary != (start + count - 1) / boundary {
+                // Down to where the run ends right below the boundary that it crosses.
+                let Some(below) = ((start + count - 1) / boundary * boundary).checked_sub(count) else { continue };
+                start = below;
+            }
+            if start >= from {
+                return Some(start);
+            }
+        }
+        None
     }
 
     fn add_free(&mut self, frame: u64) {

@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nt_types::NtStatus;
 
+pub(crate) mod locking;
+
 use super::Process;
 use super::slices::Slice;
 use crate::nt::arena::{Access, PAGE, pages_for};
@@ -61,6 +63,8 @@ struct Region {
     address: usize,
     /// One entry per page.
     pages: Vec<Protection>,
+    /// Once a page was locked, or for a driver's pages.
+    frames: Option<locking::Frames>,
 }
 
 impl UserMemory {
@@ -82,7 +86,7 @@ impl UserMemory {
             Placement::Aligned => run + pages * PAGE - length.next_multiple_of(16).min(pages * PAGE),
         };
         let protection = if length == 0 { Protection::NoAccess } else { protection };
-        self.0.lock().insert(run, Region { address, pages: vec![protection; pages] });
+        self.0.lock().insert(run, Region { address, pages: vec![protection; pages], frames: None });
         Ok(address)
     }
 
