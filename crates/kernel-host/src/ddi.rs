@@ -91,6 +91,7 @@ impl Call {
         let thread = Thread::current();
         let site = thread.take_call_site();
         thread.leave_if_stopped();
+        thread.linger();
         thread.call_began(&site);
         let started = thread.machine().trace.is_kept().then(Instant::now);
         let mut call = Self {
@@ -196,6 +197,7 @@ impl Drop for Call {
     fn drop(&mut self) {
         self.write_trace();
         self.thread.call_ended();
+        self.thread.linger();
     }
 }
 

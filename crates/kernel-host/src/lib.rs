@@ -37,6 +37,8 @@ pub mod image;
 pub mod inf;
 mod ndis;
 mod nt;
+mod random;
+mod schedule;
 pub mod server;
 
 pub use fault::{Sweep, SweepReport, Trial};

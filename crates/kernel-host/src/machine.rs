@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::fault::Faults;
 use crate::finding::{Finding, Stopped};
 use crate::leak::LeakReport;
+use crate::schedule::Schedule;
 use crate::thread::Identities;
 use crate::trace::{Trace, TraceEntry};
 use crate::{flt, fs, ndis, nt};
@@ -51,6 +52,7 @@ pub struct Inner {
     pub(crate) trace: Trace,
     pub(crate) identities: Identities,
     pub(crate) faults: Faults,
+    pub(crate) schedule: Schedule,
     pub(crate) nt: nt::Nt,
     pub(crate) fs: fs::Fs,
     pub(crate) flt: flt::Flt,
@@ -89,6 +91,7 @@ impl MachineBuilder {
             std::fs::read_dir(folder)?;
         }
         let mut inner = Inner::default();
+        inner.schedule = Schedule::of_environment();
         inner.trace = Trace::new(!self.config.untraced);
         inner.config = self.config;
         let machine = Arc::new(inner);

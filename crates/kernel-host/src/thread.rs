@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::ddi::CallSite;
@@ -40,6 +40,8 @@ pub struct Thread {
     entries: Mutex<Vec<Entry>>,
     /// Calls of exports that are under way, innermost last.
     calls: Mutex<Vec<CallSite>>,
+    /// Points at which the thread could be held up, so far.
+    steps: AtomicU64,
     /// Address of the saved stack pointer that leads out of driver code; zero outside.
     way_out: AtomicUsize,
 }
@@ -160,6 +162,7 @@ impl Thread {
                 attached_from: Mutex::new(Vec::new()),
                 entries: Mutex::new(Vec::new()),
                 calls: Mutex::new(Vec::new()),
+                steps: AtomicU64::new(0),
                 way_out: AtomicUsize::new(0),
             });
             crate::nt::threads::set_thread(&thread.object, &thread);
@@ -316,6 +319,11 @@ impl Thread {
     pub(crate) fn call_ended(&self) {
         self.calls().pop();
         OPEN_CALLS.set(OPEN_CALLS.get().saturating_sub(1));
+    }
+
+    /// Holds the thread up for a moment, if the machine's schedule is perturbed and chance says so.
+    pub(crate) fn linger(&self) {
+        self.machine.schedule.delay(self.id, &self.steps);
     }
 
     /// Whether host code runs for a driver, so that a fault in it is a bad pointer of the driver's. May be asked in a

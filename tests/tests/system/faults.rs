@@ -207,8 +207,8 @@ fn a_mandatory_unload_with_files_and_images_in_use_survives_every_failing_call()
 }
 
 #[test]
-fn clients_that_stage_one_file_together_survive_every_failing_call() {
-    let report = Machine::sweep(|trial| {
+fn clients_that_stage_one_file_together_survive_every_failing_call_and_any_order() {
+    let report = Sweep::new().schedules(100).run(|trial| {
         let bench = Bench::start();
         let content = large();
         let path = bench.write_firmware("nic.rom", &content);

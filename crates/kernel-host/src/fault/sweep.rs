@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::trial::{Outcome, Trial};
 use super::{Site, SiteId};
 use crate::machine::Machine;
+use crate::random::Random;
 
 /// Names the sites that fail in the only run to be made, as `0123456789ab` or two of them joined by `+`.
 const REPLAY: &str = "KERNEL_HOST_FAULTS";
@@ -20,6 +21,7 @@ const SECOND_CHANCES: usize = 15;
 #[derive(Clone, Debug)]
 pub struct Sweep {
     pairs: usize,
+    schedules: usize,
     seed: u64,
 }
 
@@ -30,6 +32,8 @@ pub struct Broken {
     pub plan: Vec<SiteId>,
     /// Those that were reached.
     pub sites: Vec<Site>,
+    /// Seed of the perturbed schedule, where it was.
+    pub schedule: Option<u64>,
     /// The finding, the leak, or what the scenario says.
     pub problem: String,
 }
@@ -43,6 +47,8 @@ pub struct SweepReport {
     pub exercised: usize,
     /// How many runs with two faults were made.
     pub pairs: usize,
+    /// How many runs with perturbed schedules were made.
+    pub schedules: usize,
     /// Seed from which the pairs were drawn.
     pub seed: u64,
     /// Sites that did not come up again in any of the runs in which they were to fail: threads race, and went another way.
@@ -75,7 +81,7 @@ impl Sweep {
     #[must_use]
     pub fn new() -> Self {
         let seed = std::env::var(SEED).ok().and_then(|text| text.parse().ok());
-        Self { pairs: 0, seed: seed.unwrap_or(0x5eed) }
+        Self { pairs: 0, schedules: 0, seed: seed.unwrap_or(0x5eed) }
     }
 
     /// Also makes `count` runs in which two sites fail, drawn at random. The seed is fixed, so that
@@ -86,6 +92,13 @@ impl Sweep {
         self
     }
 
+    /// Also makes `count` runs without any fault in which threads are held up at random, each time otherwise.
+    #[must_use]
+    pub fn schedules(mut self, count: usize) -> Self {
+        self.schedules = count;
+        self
+    }
+
     /// Runs it, as [`Machine::sweep`] describes.
     ///
     /// With the environment variable `KERNEL_HOST_FAULTS` set to what a report names, only that run is made.
@@ -93,7 +106,7 @@ impl Sweep {
         let started = Instant::now();
         let mut report = SweepReport { seed: self.seed, ..SweepReport::default() };
         if let Some(plan) = replayed() {
-            let outcome = Trial::run(plan.clone(), true, &scenario);
+            let outcome = Trial::new(plan.clone()).recording().run(&scenario);
             report.sites = outcome.sites.iter().filter(|site| plan.contains(&site.id)).cloned().collect();
             report.exercised = report.sites.len();
             report.judge(plan, outcome);
@@ -105,7 +118,7 @@ impl Sweep {
     }
 
     fn run_all(&self, scenario: &dyn Fn(&Trial), report: &mut SweepReport) {
-        let counted = Trial::run(Vec::new(), true, scenario);
+        let counted = Trial::new(Vec::new()).recording().run(scenario);
         report.sites.clone_from(&counted.sites);
         report.judge(Vec::new(), counted);
         if !report.is_clean() {
@@ -115,12 +128,12 @@ impl Sweep {
         let mut followed = Vec::new();
         for site in report.sites.clone() {
             let plan = vec![site.id];
-            let mut outcome = Trial::run(plan.clone(), false, scenario);
+            let mut outcome = Trial::new(plan.clone()).run(scenario);
             for _ in 0..SECOND_CHANCES {
                 if !outcome.sites.is_empty() || outcome.problem.is_some() {
                     break;
                 }
-                outcome = Trial::run(plan.clone(), false, scenario);
+                outcome = Trial::new(plan.clone()).run(scenario);
             }
             if outcome.sites.is_empty() {
                 report.missed.push(site.clone());
@@ -132,12 +145,16 @@ impl Sweep {
             }
             report.judge(plan, outcome);
         }
-        let mut random = Random(self.seed);
+        let mut random = Random::new(self.seed);
         for _ in 0..if followed.is_empty() { 0 } else { self.pairs } {
             let (first, after) = &followed[random.below(followed.len())];
             let plan = vec![*first, after[random.below(after.len())]];
             report.pairs += 1;
-            report.judge(plan.clone(), Trial::run(plan, false, scenario));
+            report.judge(plan.clone(), Trial::new(plan).run(scenario));
+        }
+        for _ in 0..self.schedules {
+            report.schedules += 1;
+            report.judge(Vec::new(), Trial::new(Vec::new()).perturbed(random.next()).run(scenario));
         }
     }
 }
@@ -158,17 +175,20 @@ impl SweepReport {
                 counted.cloned().unwrap_or(site)
             };
             let sites = hit.map(describe).collect();
-            self.broken.push(Broken { plan, sites, problem });
+            self.broken.push(Broken { plan, sites, schedule: outcome.schedule, problem });
         }
     }
 }
 
 impl fmt::Display for SweepReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { sites, exercised, pairs, seed, missed, broken, took } = self;
+        let Self { sites, exercised, pairs, schedules, seed, missed, broken, took } = self;
         write!(f, "{} sites, {exercised} exercised, {} missed, {} broken", sites.len(), missed.len(), broken.len())?;
         if *pairs != 0 {
             write!(f, ", {pairs} pairs from seed {seed}")?;
+        }
+        if *schedules != 0 {
+            write!(f, ", {schedules} schedules from seed {seed}")?;
         }
         writeln!(f, ", in {took:.1?}")?;
         let mut by_call = BTreeMap::new();
@@ -190,7 +210,13 @@ impl fmt::Display for SweepReport {
 
 impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { plan, sites, problem } = self;
+        let Self { plan, sites, schedule, problem } = self;
+        let thread = std::thread::current();
+        let test = thread.name().unwrap_or_default();
+        if let Some(seed) = schedule {
+            writeln!(f, "broken under a perturbed schedule: {}", problem.trim_end().replace('\n', "\n  "))?;
+            return write!(f, "  likely again with: KERNEL_HOST_SCHEDULE={seed} and the test {test}");
+        }
         if plan.is_empty() {
             return write!(f, "broken without any fault: {problem}");
         }
@@ -199,8 +225,7 @@ impl fmt::Display for Broken {
             writeln!(f, "site {}: {site}", site.id)?;
         }
         writeln!(f, "  {}", problem.trim_end().replace('\n', "\n  "))?;
-        let thread = std::thread::current();
-        write!(f, "  replay: {REPLAY}={numbers} and the test {}", thread.name().unwrap_or_default())
+        write!(f, "  replay: {REPLAY}={numbers} and the test {test}")
     }
 }
 
@@ -209,19 +234,6 @@ fn replayed() -> Option<Vec<SiteId>> {
     let text = std::env::var(REPLAY).ok()?;
     let sites: Result<Vec<SiteId>, _> = text.split('+').map(str::parse).collect();
     Some(sites.unwrap_or_else(|_| panic!("{REPLAY} is {text:?}; it takes sites as a report names them, joined by +")))
-}
-
-/// `SplitMix64`: enough for drawing pairs, and the same everywhere.
-struct Random(u64);
-
-impl Random {
-    /// A number below `limit`, which is not 0.
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((mixed ^ (mixed >> 31)) % limit as u64) as usize
-    }
 }
 
 #[cfg(test)]
@@ -268,6 +280,19 @@ mod tests {
             machine.inner().faults.of_callback("test.sys", call, "fails");
         });
         assert_eq!((report.missed.len(), report.is_clean()), (1, true));
+    }
+
+    #[test]
+    fn perturbed_schedules_are_runs_without_faults_and_a_bad_one_names_its_seed() {
+        let runs = std::cell::Cell::new(0);
+        let report = Sweep::new().schedules(3).run(|trial| {
+            let machine = Machine::builder().build().unwrap();
+            trial.begin(&machine);
+            assert!(trial.failed().is_empty());
+            assert_ne!(runs.replace(runs.get() + 1), 2, "the second of them");
+        });
+        assert_eq!((runs.get(), report.schedules, report.broken.len()), (4, 3, 1));
+        assert!(report.to_string().contains("KERNEL_HOST_SCHEDULE="), "{report}");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::machine::Machine;
 pub struct Trial {
     plan: Vec<SiteId>,
     recording: bool,
+    schedule: Option<u64>,
     machine: RefCell<Option<Machine>>,
     progress: RefCell<Option<Progress>>,
 }
@@ -22,6 +23,8 @@ pub(super) struct Outcome {
     pub(super) sites: Vec<Site>,
     /// What was passed after the first failure.
     pub(super) after: Vec<SiteId>,
+    /// The seed, if threads were held up.
+    pub(super) schedule: Option<u64>,
     /// What is wrong, if something is.
     pub(super) problem: Option<String>,
 }
@@ -34,6 +37,9 @@ impl Trial {
     pub fn begin(&self, machine: &Machine) {
         let before = self.machine.replace(Some(machine.clone()));
         assert!(before.is_none(), "a trial watches one machine, once");
+        if let Some(seed) = self.schedule {
+            machine.perturb_schedules(seed);
+        }
         machine.inner().faults.arm(self.plan.clone(), self.recording);
     }
 
@@ -66,21 +72,37 @@ impl Trial {
         }
     }
 
+    /// A run in which the sites of `plan` fail.
+    pub(super) fn new(plan: Vec<SiteId>) -> Self {
+        Self { plan, recording: false, schedule: None, machine: RefCell::default(), progress: RefCell::default() }
+    }
+
+    /// Remembers all sites, with their stacks.
+    pub(super) fn recording(mut self) -> Self {
+        self.recording = true;
+        self
+    }
+
+    /// Holds threads up, as drawn from `seed`.
+    pub(super) fn perturbed(mut self, seed: u64) -> Self {
+        self.schedule = Some(seed);
+        self
+    }
+
     /// Runs the scenario, and looks at what it leaves.
-    pub(super) fn run(plan: Vec<SiteId>, recording: bool, scenario: &dyn Fn(&Self)) -> Outcome {
-        let trial = Self { plan, recording, machine: RefCell::default(), progress: RefCell::default() };
-        let panicked = panic::catch_unwind(AssertUnwindSafe(|| scenario(&trial))).err();
-        trial.end();
+    pub(super) fn run(self, scenario: &dyn Fn(&Self)) -> Outcome {
+        let panicked = panic::catch_unwind(AssertUnwindSafe(|| scenario(&self))).err();
+        self.end();
         let said = panicked.map(|payload| {
             let text = payload.downcast_ref::<String>().map(String::as_str);
             text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("the scenario panicked").to_owned()
         });
         // A finding explains the panic that follows from it, and a panic explains what is left over.
-        let machine = trial.machine.borrow().clone();
+        let machine = self.machine.borrow().clone();
         let found = machine.as_ref().and_then(Machine::finding).map(|finding| finding.to_string());
         let problem = found.or(said).or_else(|| machine.as_ref().and_then(left_behind));
-        let Progress { sites, after, .. } = trial.progress.take().unwrap_or_default();
-        Outcome { sites, after, problem }
+        let Progress { sites, after, .. } = self.progress.take().unwrap_or_default();
+        Outcome { sites, after, schedule: self.schedule, problem }
     }
 }
 
