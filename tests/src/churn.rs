@@ -134,10 +134,11 @@ impl Tally {
 fn live(bench: &Bench, paths: &[String], taken: &AtomicU64, rounds: u64, mut random: Random) -> Tally {
     let mut tally = Tally::default();
     loop {
-        let client = bench.client();
+        let client = bench.client().keeping_buffers();
         loop {
             if taken.fetch_add(1, Ordering::Relaxed) >= rounds {
                 tally.left += 1;
+                leave(client);
                 return tally;
             }
             let path = &paths[(random.next() % paths.len() as u64) as usize];
@@ -150,6 +151,7 @@ fn live(bench: &Bench, paths: &[String], taken: &AtomicU64, rounds: u64, mut ran
                     tally.left += 1;
                     // Without closing: that is for the driver to do.
                     let _open = client.open(path);
+                    leave(client);
                 }
                 break;
             }
@@ -178,6 +180,13 @@ fn round(client: &Client, path: &str) -> bool {
             false
         }
     }
+}
+
+/// Closes the connection, then ends the process, as a program that is done does.
+fn leave(client: Client) {
+    let process = client.process().clone();
+    drop(client);
+    process.terminate();
 }
 
 /// Ends the process at some point of a round, from another thread.
