@@ -36,10 +36,10 @@ pub struct Image {
 }
 
 /// Output buffer in bytes for replies of fixed size.
-const SMALL_REPLY: u32 = 4096;
+pub(crate) const SMALL_REPLY: u32 = 4096;
 
 /// Output buffer in bytes for a list. Two names can take 128 KiB, so that one entry always fits.
-const LIST_REPLY: u32 = 256 * 1024;
+pub(crate) const LIST_REPLY: u32 = 256 * 1024;
 
 impl Client {
     /// Connects to the driver's port and says hello.
@@ -63,6 +63,10 @@ impl Client {
     #[must_use]
     pub const fn limits(&self) -> &HelloReply {
         &self.limits
+    }
+
+    pub(crate) const fn session(&mut self) -> &mut Session {
+        &mut self.session
     }
 
     /// Opens a file for reading.
@@ -191,14 +195,14 @@ impl Client {
 }
 
 /// The port, and the numbering of requests on it.
-struct Session {
+pub(crate) struct Session {
     port: Box<dyn Port>,
     next_id: u64,
 }
 
 impl Session {
     /// Sends one request; `pick` takes what is wanted out of the reply.
-    fn call<T>(
+    pub(crate) fn call<T>(
         &mut self,
         action: &str,
         body: RequestBody<'_>,
@@ -241,6 +245,6 @@ impl From<ListEntry<'_>> for Image {
 }
 
 /// A name for people: unpaired surrogates, which file systems allow, are shown as U+FFFD.
-fn text(name: Name<'_>) -> String {
+pub(crate) fn text(name: Name<'_>) -> String {
     char::decode_utf16(name.units()).map(|unit| unit.unwrap_or(char::REPLACEMENT_CHARACTER)).collect()
 }

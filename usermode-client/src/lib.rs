@@ -28,6 +28,7 @@ mod error;
 mod filter_library;
 #[cfg(windows)]
 mod fltlib;
+mod inventory;
 mod nt_path;
 pub mod publish;
 #[cfg(unix)]
@@ -37,6 +38,7 @@ pub use client::{Client, Image};
 pub use digest::{Hasher, Sha256Digest};
 pub use error::{Error, ErrorReport};
 pub use filter_library::{FilterLibrary, HResult, LibraryError, Port};
+pub use inventory::{HeldHandle, SessionInfo, SessionRole};
 pub use nt_path::NtPath;
 
 use std::path::Path;

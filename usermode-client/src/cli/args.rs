@@ -65,6 +65,10 @@ pub enum Command {
     },
     /// Show the staged images and who got them.
     List,
+    /// Show who holds which file or image, or take handles away.
+    Handles(HandlesArgs),
+    /// Show who is connected, and how much of its quotas each session uses.
+    Sessions,
     /// Put a verified file where NdisOpenFile looks, for NIC drivers that do not know fwbroker.
     Publish(PublishArgs),
 }
@@ -118,6 +122,34 @@ pub struct StageArgs {
     pub deadline: Option<u32>,
 }
 
+/// Arguments of `handles`.
+#[derive(Debug, Args)]
+pub struct HandlesArgs {
+    /// Show only handles of this session.
+    #[arg(long, value_name = "ID")]
+    pub session: Option<u64>,
+    /// Show only handles of this process.
+    #[arg(long, value_name = "PID")]
+    pub owner: Option<u64>,
+    /// Take these handles away from their owners; numbers as `fwbctl handles` shows them.
+    ///
+    /// Requests that use a handle go on to their end; the owner's next one fails with HandleRevoked. The file is closed as soon as
+    /// nothing uses it. Handles of NIC drivers are never taken away: disable the adapter instead.
+    #[arg(long, value_name = "HANDLE", num_args = 1.., value_parser = number, conflicts_with_all = ["session", "owner"])]
+    pub revoke: Vec<u64>,
+    /// Take all handles of this session away. It stays connected, and may open others.
+    #[arg(long, value_name = "ID", value_parser = number, conflicts_with_all = ["session", "owner", "revoke"])]
+    pub revoke_session: Option<u64>,
+    /// Take all handles of this process away, in all its sessions.
+    #[arg(
+        long,
+        value_name = "PID",
+        value_parser = number,
+        conflicts_with_all = ["session", "owner", "revoke", "revoke_session"]
+    )]
+    pub revoke_owner: Option<u64>,
+}
+
 /// Arguments of `publish`.
 #[derive(Debug, Args)]
 pub struct PublishArgs {
@@ -135,7 +167,15 @@ pub struct PublishArgs {
     pub sha256: Option<Sha256Digest>,
 }
 
-/// A physical address, decimal or with 0x.
+/// What can be revoked has a number, and none has the number 0.
+fn number(text: &str) -> Result<u64, String> {
+    match address(text)? {
+        0 => Err("nothing has the number 0".into()),
+        number => Ok(number),
+    }
+}
+
+/// A number, decimal or with 0x; a physical address, mostly.
 fn address(text: &str) -> Result<u64, String> {
     let parsed = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         Some(hex) => u64::from_str_radix(hex, 16),
@@ -174,6 +214,11 @@ mod tests {
             &["stage", "x", "--deadline", "0"],
             &["stage", "x", "--highest-address", "0xg"],
             &["read", "x", "--offset", "-1"],
+            &["handles", "--revoke"],
+            &["handles", "--revoke", "0"],
+            &["handles", "--revoke", "me"],
+            &["handles", "--revoke", "1", "--revoke-session", "2"],
+            &["handles", "--revoke-owner", "1", "--session", "2"],
             &["erase", "x"],
         ] {
             assert_eq!(parse(args).unwrap_err().exit_code(), 2, "{args:?}");

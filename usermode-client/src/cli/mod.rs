@@ -2,6 +2,7 @@
 
 mod args;
 mod files;
+mod inventory;
 mod output;
 mod publish;
 mod staging;
@@ -14,7 +15,7 @@ use clap::Parser as _;
 use protocol::SERVICE_NAME;
 use serde::Serialize;
 
-pub use args::{Cli, Command, DigestArgs, PublishArgs, ReadArgs, StageArgs};
+pub use args::{Cli, Command, DigestArgs, HandlesArgs, PublishArgs, ReadArgs, StageArgs};
 
 use crate::error::FltlibCall;
 use crate::{Client, Error, ErrorReport, FilterLibrary, LibraryError};
@@ -115,6 +116,8 @@ fn execute(
         Command::Stage(args) => return staging::stage(library, args, terminal),
         Command::Unstage { image } => Box::new(staging::unstage(&mut Client::connect(library)?, image)?),
         Command::List => Box::new(staging::list(&mut Client::connect(library)?)?),
+        Command::Handles(args) => return inventory::handles(&mut Client::connect(library)?, args),
+        Command::Sessions => Box::new(inventory::sessions(&mut Client::connect(library)?)?),
         Command::Publish(args) => Box::new(publish::publish(library, args, terminal)?),
     };
     Ok((output, None))

@@ -130,6 +130,63 @@ fn list_follows_the_cursor_and_unstage_takes_numbers_and_names() {
     assert_eq!(table.lines().count(), 2, "{table}");
 }
 
+/// A driver with handles 1 to 3 open, which it lists as 1001 to 1003.
+fn fake_with_handles() -> Fake {
+    let fake = fake();
+    fake.0.borrow_mut().handles = (1..=3).map(|handle| (handle, NT_FILE.to_owned())).collect();
+    fake
+}
+
+#[test]
+fn handles_follow_the_cursor_over_empty_pages_and_can_be_filtered() {
+    let fake = fake_with_handles();
+    let (code, json) = fake.json(&["handles"]);
+    let numbers: Vec<_> =
+        json["handles"].as_array().unwrap().iter().map(|handle| handle["handle"].as_str().unwrap()).collect();
+    assert_eq!((code, numbers), (0, vec!["0x00000000000003e9", "0x00000000000003ea", "0x00000000000003eb"]));
+    assert_eq!(json["handles"][0]["name"], FILE);
+    assert_eq!(json["handles"][0]["phase"], "in-use");
+    for (filter, count) in [("--owner=4711", 3), ("--owner=5", 0), ("--session=7", 3), ("--session=8", 0)] {
+        assert_eq!(fake.json(&["handles", filter]).1["handles"].as_array().unwrap().len(), count, "{filter}");
+    }
+    let (_, table, _) = fake.run(&["handles"]);
+    assert!(table.lines().count() == 4 && table.contains("agent.exe"), "{table}");
+    assert_eq!(fake.run(&["handles", "--owner", "5"]).1, "no handle is open\n");
+}
+
+#[test]
+fn revoke_takes_numbers_as_they_are_listed_and_the_first_refusal_ends_it() {
+    let fake = fake_with_handles();
+    let (code, json) = fake.json(&["handles", "--revoke", "0x3e9", "1003"]);
+    assert_eq!((code, &json["revoked"]), (0, &json!({"handles": 2, "kept": 1})));
+    let (code, json) = fake.json(&["handles", "--revoke", "1002", "1001", "1003"]);
+    assert_eq!((code, &json["revoked"]["handles"]), (1, &json!(1)));
+    assert_eq!(json["error"]["reason"], "HandleNotFound");
+    assert!(json["error"]["message"].as_str().unwrap().contains("0x3e9"), "{json}");
+}
+
+#[test]
+fn sessions_and_processes_lose_all_their_handles() {
+    for option in ["--revoke-session=7", "--revoke-owner=4711"] {
+        let fake = fake_with_handles();
+        let (code, out, err) = fake.run(&["handles", option]);
+        assert_eq!((code, err.as_str()), (0, ""));
+        assert!(out.starts_with("revoked  3 handles\n1 handles of NIC drivers are left"), "{out}");
+        assert!(fake.0.borrow().handles.is_empty());
+    }
+    let (code, json) = fake_with_handles().json(&["handles", "--revoke-session=8"]);
+    assert_eq!((code, &json["error"]["reason"]), (1, &json!("SessionNotFound")));
+}
+
+#[test]
+fn sessions_show_quotas_and_use() {
+    let (code, json) = fake_with_handles().json(&["sessions"]);
+    assert_eq!((code, &json["sessions"][0]["handles"]), (0, &json!({"used": 3, "limit": 16})));
+    assert_eq!(json["sessions"][0]["role"], "administrator");
+    let (_, table, _) = fake_with_handles().run(&["sessions"]);
+    assert!(table.contains("3/16") && table.contains("100/1000"), "{table}");
+}
+
 #[cfg(unix)]
 #[test]
 fn publish_puts_the_verified_bytes_in_place_and_leaves_nothing_staged() {

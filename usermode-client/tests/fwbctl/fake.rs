@@ -8,9 +8,9 @@ use std::rc::Rc;
 
 use fwbctl::{Error, FilterLibrary, HResult, Hasher, LibraryError, Port};
 use protocol::{
-    BufferTooSmall, Detail, HelloReply, Kind, ListEntry, ListWriter, Name, OpenReply, Phase, QueryReply, ReadReply,
-    ReadRequest, Reason, Request, RequestBody, StageReply, StageRequest, Target, UnstageReply, write_close,
-    write_failure,
+    BufferTooSmall, Detail, HandleEntry, HelloReply, Kind, ListEntry, ListWriter, Name, OpenReply, Phase, QueryReply,
+    Quota, ReadReply, ReadRequest, Reason, Request, RequestBody, RevokeReply, RevokeRequest, RevokeScope, SessionEntry,
+    StageReply, StageRequest, Target, UnstageReply, wire, write_close, write_failure,
 };
 
 /// State shared by the library, its ports and the test.
@@ -113,6 +113,10 @@ impl Port for Fake {
     }
 }
 
+/// Session and process that all handles belong to.
+const SESSION: u64 = 7;
+const PROCESS: u64 = 4711;
+
 /// NTSTATUS bits, reason, phase.
 type Refusal = (u32, Reason, Option<Phase>);
 
@@ -170,9 +174,15 @@ impl State {
                 UnstageReply { image_id, size: bytes.len() as u64 }.write(out, id)
             }
             RequestBody::List(cursor) => self.list(*cursor, id, out),
-            RequestBody::Handles(_) | RequestBody::Sessions(_) | RequestBody::Revoke(_) => {
-                return Err((0xC000_0010, Reason::UnknownKind, None));
+            RequestBody::Handles(cursor) => self.list_handles(*cursor, id, out),
+            RequestBody::Sessions(cursor) => {
+                let mut writer = ListWriter::new(Kind::Sessions, out).unwrap();
+                if *cursor < SESSION {
+                    writer.push(&self.session()).unwrap();
+                }
+                writer.finish(id, 0, 1)
             }
+            RequestBody::Revoke(revoke) => self.revoke(revoke)?.write(out, id),
         }
         .unwrap())
     }
@@ -244,6 +254,64 @@ impl State {
         let next = cursor + 1;
         let next = if next < self.images.len() as u64 { next } else { 0 };
         writer.finish(id, next, self.images.len() as u32)
+    }
+
+    /// One entry a reply; numbers of handles are those of the handles plus a thousand. The first page is empty.
+    fn list_handles(&self, cursor: u64, id: u64, out: &mut [u8]) -> Result<usize, BufferTooSmall> {
+        let mut writer = ListWriter::new(Kind::Handles, out).unwrap();
+        let found = if cursor == 0 { None } else { self.handles.range(cursor..).next() };
+        if let Some((handle, path)) = found {
+            let name: Vec<u16> = path.encode_utf16().collect();
+            let owner: Vec<u16> = r"\Device\HarddiskVolume3\agent.exe".encode_utf16().collect();
+            let entry = HandleEntry {
+                id: handle + 1000,
+                kind: 1,
+                phase: 2,
+                session_id: SESSION,
+                process_id: PROCESS,
+                opened_at: 133_800_768_000_000_000,
+                size: 8,
+                pins: 1,
+                owner: Name::from_units(&owner),
+                name: Name::from_units(&name),
+            };
+            writer.push(&entry).unwrap();
+        }
+        let next = match (cursor, found) {
+            (0, _) if !self.handles.is_empty() => 1,
+            (_, Some((handle, _))) if self.handles.range(handle + 1..).next().is_some() => handle + 1,
+            _ => 0,
+        };
+        writer.finish(id, next, self.handles.len() as u32)
+    }
+
+    fn session(&self) -> SessionEntry<'static> {
+        SessionEntry {
+            session_id: SESSION,
+            process_id: PROCESS,
+            connected_at: 133_800_768_000_000_000,
+            flags: wire::SESSION_ADMINISTRATOR,
+            handles: Quota { used: self.handles.len() as u32, limit: 16 },
+            bytes: Quota { used: 100, limit: 1000 },
+            jobs: Quota { used: 0, limit: 8 },
+            requests: 1,
+            revoked: 0,
+            owner: Name::default(),
+        }
+    }
+
+    fn revoke(&mut self, request: &RevokeRequest) -> Result<RevokeReply, Refusal> {
+        let before = self.handles.len();
+        match request.scope {
+            RevokeScope::Handle => {
+                let handle = self.handles.remove(&request.id.wrapping_sub(1000));
+                handle.ok_or((0xC000_0225, Reason::HandleNotFound, None))?;
+            }
+            RevokeScope::Session if request.id == SESSION => self.handles.clear(),
+            RevokeScope::Process if request.id == PROCESS => self.handles.clear(),
+            _ => return Err((0xC000_0225, Reason::SessionNotFound, None)),
+        }
+        Ok(RevokeReply { revoked: (before - self.handles.len()) as u32, kept: u32::from(before > 2) })
     }
 
     fn file(&self, path: &str) -> Result<&Vec<u8>, Refusal> {

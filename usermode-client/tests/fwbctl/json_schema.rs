@@ -41,7 +41,8 @@ fn every_command_prints_what_the_document_says() {
     let out = folder.path().join("out");
     let out = out.to_str().unwrap();
     let fake = Fake::with_file(r"\??\C:\Firmware\nic.rom", b"firmware");
-    let runs: [(&str, &[&str]); 10] = [
+    fake.0.borrow_mut().handles.insert(9, r"\??\C:\Firmware\nic.rom".into());
+    let runs: [(&str, &[&str]); 13] = [
         ("`fwbctl load`", &["load"]),
         ("`fwbctl status`", &["status"]),
         ("`fwbctl open FILE`", &["open", FILE]),
@@ -49,6 +50,9 @@ fn every_command_prints_what_the_document_says() {
         ("`fwbctl stage FILE", &["stage", FILE]),
         ("`fwbctl list`", &["list"]),
         ("`fwbctl unstage IMAGE`", &["unstage", FILE]),
+        ("`fwbctl handles`", &["handles"]),
+        ("`fwbctl handles --revoke", &["handles", "--revoke", "1009"]),
+        ("`fwbctl sessions`", &["sessions"]),
         ("`fwbctl publish FILE`", &["publish", FILE, "--to", folder.path().to_str().unwrap()]),
         ("Any command that fails", &["open", r"C:\Firmware\none"]),
         ("`fwbctl unload`", &["unload"]),
