@@ -48,7 +48,8 @@ impl Default for Dispatcher {
 }
 
 impl Machine {
-    /// Sets after which time a driver's wait without time-out is reported as a deadlock; a minute at first.
+    /// Sets after which time a driver's wait without time-out, or a request that it has pended, is reported as a deadlock; a
+    /// minute at first.
     pub fn set_deadlock_time(&self, time: Duration) {
         let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         self.inner().nt.dispatcher().deadlock_after_ms.store(milliseconds, Ordering::Relaxed);
@@ -102,7 +103,8 @@ impl Dispatcher {
         self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn deadlock_after(&self) -> Duration {
+    /// How long a wait without time-out may take.
+    pub(crate) fn deadlock_after(&self) -> Duration {
         Duration::from_millis(self.deadlock_after_ms.load(Ordering::Relaxed))
     }
 }

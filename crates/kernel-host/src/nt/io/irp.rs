@@ -1,6 +1,6 @@
 //! IRPs: making and freeing them.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use nt_types::{IO_STACK_LOCATION, IO_STATUS_BLOCK, IRP, NtStatus};
@@ -8,7 +8,7 @@ use nt_types::{IO_STACK_LOCATION, IO_STATUS_BLOCK, IRP, NtStatus};
 use super::pending::Dispatched;
 use super::transfer::Transfer;
 use crate::ddi::{Call, exports};
-use crate::finding::Rule;
+use crate::finding::{Finding, Rule};
 use crate::machine::{Driver, Inner};
 use crate::nt::arena::{Access, PAGE, pages_for};
 use crate::nt::raw::{Raw, field};
@@ -58,9 +58,17 @@ pub(super) enum Kind {
 pub(super) struct Waiter {
     outcome: Mutex<Option<IO_STATUS_BLOCK>>,
     complete: Condvar,
+    /// Which driver has the request, and for what.
+    sent: OnceLock<(Arc<Driver>, &'static str)>,
 }
 
 impl Waiter {
+    /// Notes where the request goes first; that driver is to blame when it never ends.
+    pub(super) fn sent_to(&self, driver: &Arc<Driver>, major: &'static str) {
+        // A request is sent once.
+        let _ = self.sent.set((Arc::clone(driver), major));
+    }
+
     pub(super) fn finish(&self, outcome: IO_STATUS_BLOCK) {
         *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
         self.complete.notify_all();
@@ -70,9 +78,23 @@ impl Waiter {
         *self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for the outcome; `None` when the machine stopped first.
+    /// Waits for the outcome; `None` when the machine stopped first. It stops when that takes too long: a driver has lost the
+    /// request, or waits for something that never comes.
     pub(super) fn wait(&self, machine: &Inner) -> Option<IO_STATUS_BLOCK> {
-        self.wait_until(machine, None)
+        let patience = machine.nt.dispatcher().deadlock_after();
+        let outcome = self.wait_until(machine, Instant::now().checked_add(patience));
+        if outcome.is_none() && machine.stopped().is_none() {
+            let (driver, call) = self.sent.get().map_or(("", ""), |(driver, major)| (driver.name.as_str(), *major));
+            machine.record(Finding {
+                rule: Rule::Deadlock,
+                message: format!("the request was pended and is not complete after {patience:?}"),
+                call: call.to_owned(),
+                driver: driver.to_owned(),
+                irql: 0,
+                stack: Vec::new(),
+            });
+        }
+        outcome
     }
 
     /// As [`Waiter::wait`]; `None` also when the deadline has passed.

@@ -148,12 +148,14 @@ pub(super) fn send(
 pub(super) fn start(thread: &Thread, device: Raw<DEVICE_OBJECT>, irp: Raw<IRP>, waiter: &Waiter) -> Option<NtStatus> {
     let driver = target(thread, device)?;
     let major = field!(irp::next_location(irp), IO_STACK_LOCATION, MajorFunction).read();
+    let name = name_of(major);
+    waiter.sent_to(&driver, name);
     let status = dispatch(thread, &driver, device, irp).ok()?;
     if status != NtStatus::PENDING && waiter.outcome().is_none() {
-        let name = name_of(major);
         let message = format!("{name} returned {status:?} without completing the IRP");
         let mut finding = thread.finding(Rule::BadState, message, None);
         driver.name.clone_into(&mut finding.driver);
+        name.clone_into(&mut finding.call);
         thread.machine().record(finding);
         thread.leave_if_stopped();
         return None;
@@ -173,6 +175,10 @@ pub(super) extern "efiapi" fn iof_complete_request(irp: Raw<IRP>, _boost: i8) {
 fn check_completion(call: &Call, irp: Raw<IRP>) -> NtStatus {
     if irp::find(call.machine(), irp).is_none() {
         call.stop(Rule::BadState, format!("{irp:?} is no IRP, or one that is complete already"));
+    }
+    // Completion routines of drivers above run inside of the call, and may want the same lock.
+    if let Some(lock) = call.machine().nt.lock_order().spin_lock_of(call.thread()) {
+        call.stop(Rule::BadState, format!("the IRP {irp:?} is completed while this thread holds {lock}"));
     }
     if field!(irp, IRP, CurrentLocation).read() > field!(irp, IRP, StackCount).read() {
         call.stop(Rule::BadState, format!("the IRP {irp:?} was sent to no driver, or is complete already"));

@@ -146,6 +146,16 @@ impl LockOrder {
         (!names.is_empty()).then(|| names.join(", "))
     }
 
+    /// Names a spin lock that a thread holds.
+    pub(crate) fn spin_lock_of(&self, thread: &Thread) -> Option<String> {
+        if self.held.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let state = self.lock();
+        let holds = state.held.get(&thread.object().addr())?;
+        holds.iter().find(|hold| hold.kind == Kind::SpinLock).map(Hold::describe)
+    }
+
     /// Memory goes away: names a lock in it that somebody holds; forgets the others.
     pub(crate) fn forget(&self, start: usize, length: usize) -> Option<String> {
         let inside = |address: usize| address.wrapping_sub(start) < length;
