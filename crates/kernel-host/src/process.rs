@@ -15,7 +15,7 @@ use nt_types::NtStatus;
 
 use crate::machine::{Inner, Machine};
 use crate::nt::handles::{HandleTable, is_kernel_handle};
-use crate::nt::ob::ObjectBody;
+use crate::nt::ob::{ObjectBody, ObjectRef};
 use crate::thread::Thread;
 
 pub use memory::{Placement, Protection, UserBuffer, UserMemory};
@@ -64,6 +64,7 @@ pub struct Process {
     memory: UserMemory,
     exited: AtomicBool,
     object: OnceLock<usize>,
+    primary_token: OnceLock<ObjectRef>,
 }
 
 impl Process {
@@ -125,6 +126,19 @@ impl Process {
     /// Address of the process object's body (`PEPROCESS`).
     pub fn object(&self) -> usize {
         self.object.get().copied().unwrap_or_default()
+    }
+
+    /// Its token as an object, made on first use.
+    pub(crate) fn primary_token(
+        &self,
+        create: impl FnOnce() -> Result<ObjectRef, NtStatus>,
+    ) -> Result<ObjectRef, NtStatus> {
+        if let Some(token) = self.primary_token.get() {
+            return Ok(token.clone());
+        }
+        // Two threads may make one each; the first stays.
+        let made = create()?;
+        Ok(self.primary_token.get_or_init(|| made).clone())
     }
 
     /// Allocates user memory and fills it with `bytes`, at the end of its pages, so that an overrun faults.
@@ -216,6 +230,7 @@ impl Process {
             memory: UserMemory::new()?,
             exited: AtomicBool::new(false),
             object: OnceLock::new(),
+            primary_token: OnceLock::new(),
         });
         let payload = Arc::new(ProcessBody(Arc::downgrade(&process)));
         let object = machine.nt.objects().create(EPROCESS_LENGTH, payload)?;

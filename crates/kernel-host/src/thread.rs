@@ -9,6 +9,7 @@ use crate::ddi::CallSite;
 use crate::finding::{Finding, Rule, Stopped};
 use crate::machine::{Driver, Inner};
 use crate::nt::ob::ObjectRef;
+use crate::nt::security::impersonation::Impersonation;
 use crate::process::Process;
 
 mod identity;
@@ -37,6 +38,8 @@ pub struct Thread {
     process: Mutex<Option<Arc<Process>>>,
     /// Processes to go back to, outermost first: one for each `KeStackAttachProcess` without its detach.
     attached_from: Mutex<Vec<Option<Arc<Process>>>>,
+    /// For whom it acts, when not for its process.
+    impersonation: Mutex<Option<Impersonation>>,
     entries: Mutex<Vec<Entry>>,
     /// Calls of exports that are under way, innermost last.
     calls: Mutex<Vec<CallSite>>,
@@ -73,6 +76,8 @@ struct Levels {
     critical_regions: u32,
     guarded_regions: u32,
     attached: usize,
+    /// The token it acts with; 0 for its process's.
+    client: usize,
 }
 
 thread_local! {
@@ -160,6 +165,7 @@ impl Thread {
                 guarded_regions: AtomicU32::new(0),
                 process: Mutex::new(None),
                 attached_from: Mutex::new(Vec::new()),
+                impersonation: Mutex::new(None),
                 entries: Mutex::new(Vec::new()),
                 calls: Mutex::new(Vec::new()),
                 steps: AtomicU64::new(0),
@@ -249,6 +255,17 @@ impl Thread {
     pub fn own_process(&self) -> Option<Arc<Process>> {
         let outermost = self.attached_from().first().cloned();
         outermost.unwrap_or_else(|| self.process())
+    }
+
+    /// For whom the thread acts; `None` for its own process.
+    pub(crate) fn impersonation(&self) -> Option<Impersonation> {
+        self.impersonation.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes for whom it acts; what was before.
+    pub(crate) fn set_impersonation(&self, client: Option<Impersonation>) -> Option<Impersonation> {
+        let mut slot = self.impersonation.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut slot, client)
     }
 
     /// Attaches to a process (`None`: the system's). How many attaches there are now.
@@ -514,6 +531,7 @@ impl Thread {
             critical_regions: self.critical_regions(),
             guarded_regions: self.guarded_regions(),
             attached: self.attached_from().len(),
+            client: self.impersonation().map_or(0, |client| client.token_body()),
         }
     }
 
@@ -546,6 +564,13 @@ impl Levels {
         }
         if let Some(kept) = kept {
             return (Rule::LockHeld, format!("returned while it holds {kept}"));
+        }
+        if self.client != left.client {
+            return (
+                Rule::BadState,
+                "returned while the thread impersonates another client than before: PsRevertToSelf is missing"
+                    .to_owned(),
+            );
         }
         if self.attached != left.attached {
             return (Rule::BadState, "returned while the thread is attached to another process".to_owned());

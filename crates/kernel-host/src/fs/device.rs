@@ -150,7 +150,7 @@ impl ObjectBody for File {
 
 /// On whose behalf `process` opens in `mode`.
 pub(crate) fn subject(process: &Process, check: bool) -> Subject {
-    match process.token() {
+    match crate::nt::security::impersonation::effective_kind(process) {
         _ if !check => Subject::Kernel,
         Token::System => Subject::System,
         Token::Administrator => Subject::Administrator,

@@ -42,6 +42,7 @@ pub(crate) mod raw;
 mod registry;
 mod registry_information;
 mod routines;
+pub(crate) mod security;
 mod slist;
 mod strings;
 pub(crate) mod threads;
@@ -309,5 +310,6 @@ pub(crate) fn exports() -> impl Iterator<Item = &'static Export> {
     ]
     .into_iter()
     .flatten()
+    .chain(security::exports())
     .chain(locks::exports())
 }

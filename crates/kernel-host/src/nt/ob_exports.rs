@@ -26,6 +26,13 @@ exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
     data ExEventObjectType = EX_EVENT_OBJECT_TYPE;
     data PsProcessType = PS_PROCESS_TYPE;
     data PsThreadType = PS_THREAD_TYPE;
+    data SeTokenObjectType = SE_TOKEN_OBJECT_TYPE;
+    data IoDeviceObjectType = IO_DEVICE_OBJECT_TYPE;
+    data IoDriverObjectType = IO_DRIVER_OBJECT_TYPE;
+    data CmKeyObjectType = CM_KEY_OBJECT_TYPE;
+    data ExSemaphoreObjectType = EX_SEMAPHORE_OBJECT_TYPE;
+    data MmSectionObjectType = MM_SECTION_OBJECT_TYPE;
+    data LpcPortObjectType = LPC_PORT_OBJECT_TYPE;
 }
 
 /// An object type as drivers see it: its address is all they use.
@@ -39,19 +46,34 @@ struct TypeBody {
 #[repr(transparent)]
 struct TypeVariable(&'static TypeBody);
 
-static FILE_TYPE: TypeBody = TypeBody { name: "File" };
-static EVENT_TYPE: TypeBody = TypeBody { name: "Event" };
-static PROCESS_TYPE: TypeBody = TypeBody { name: "Process" };
-static THREAD_TYPE: TypeBody = TypeBody { name: "Thread" };
-static IO_FILE_OBJECT_TYPE: TypeVariable = TypeVariable(&FILE_TYPE);
-static EX_EVENT_OBJECT_TYPE: TypeVariable = TypeVariable(&EVENT_TYPE);
-static PS_PROCESS_TYPE: TypeVariable = TypeVariable(&PROCESS_TYPE);
-static PS_THREAD_TYPE: TypeVariable = TypeVariable(&THREAD_TYPE);
+/// Declares the types and their exported variables.
+macro_rules! object_types {
+    ($($body:ident $variable:ident = $name:literal;)*) => {
+        $(
+            static $body: TypeBody = TypeBody { name: $name };
+            static $variable: TypeVariable = TypeVariable(&$body);
+        )*
+        const KNOWN_TYPES: &[&TypeBody] = &[$(&$body),*];
+    };
+}
+
+object_types! {
+    FILE_TYPE IO_FILE_OBJECT_TYPE = "File";
+    EVENT_TYPE EX_EVENT_OBJECT_TYPE = "Event";
+    PROCESS_TYPE PS_PROCESS_TYPE = "Process";
+    THREAD_TYPE PS_THREAD_TYPE = "Thread";
+    TOKEN_TYPE SE_TOKEN_OBJECT_TYPE = "Token";
+    DEVICE_TYPE IO_DEVICE_OBJECT_TYPE = "Device";
+    DRIVER_TYPE IO_DRIVER_OBJECT_TYPE = "Driver";
+    KEY_TYPE CM_KEY_OBJECT_TYPE = "Key";
+    SEMAPHORE_TYPE EX_SEMAPHORE_OBJECT_TYPE = "Semaphore";
+    SECTION_TYPE MM_SECTION_OBJECT_TYPE = "Section";
+    PORT_TYPE LPC_PORT_OBJECT_TYPE = "ALPC Port";
+}
 
 /// The type that a driver's `POBJECT_TYPE` names; `None` for NULL. Stops on an address that is no object type.
 fn type_of(call: &Call, object_type: usize) -> Option<&'static str> {
-    let known = [&FILE_TYPE, &EVENT_TYPE, &PROCESS_TYPE, &THREAD_TYPE];
-    let found = known.into_iter().find(|body| std::ptr::from_ref(*body).addr() == object_type);
+    let found = KNOWN_TYPES.iter().find(|body| std::ptr::from_ref(**body).addr() == object_type);
     match found {
         Some(body) => Some(body.name),
         None if object_type == 0 => None,
@@ -149,6 +171,9 @@ fn by_handle(
     }
 }
 
+/// `NtCurrentThread`.
+const CURRENT_THREAD: usize = usize::MAX - 1;
+
 /// What a handle parameter of a DDI stands for, pseudo handles included.
 ///
 /// # Errors
@@ -165,6 +190,14 @@ pub(crate) fn open_entry(
         let body = process.object();
         let object = call.machine().nt.objects().lookup(body).ok_or(NtStatus::INVALID_HANDLE)?;
         if type_name.is_some_and(|name| name != "Process") {
+            return Err(NtStatus::OBJECT_TYPE_MISMATCH);
+        }
+        return Ok(Entry { object, access: u32::MAX, opener: None });
+    }
+    if handle == CURRENT_THREAD {
+        let body = call.thread().object().addr();
+        let object = call.machine().nt.objects().lookup(body).ok_or(NtStatus::INVALID_HANDLE)?;
+        if type_name.is_some_and(|name| name != "Thread") {
             return Err(NtStatus::OBJECT_TYPE_MISMATCH);
         }
         return Ok(Entry { object, access: u32::MAX, opener: None });

@@ -1,6 +1,6 @@
 //! Device objects and the symbolic links to them.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use nt_types::{
     DEVICE_OBJECT, DO_DEVICE_HAS_NAME, DO_DEVICE_INITIALIZING, DO_EXCLUSIVE, DRIVER_OBJECT, NtStatus, UNICODE_STRING,
@@ -14,6 +14,7 @@ use crate::machine::{Driver, Inner};
 use crate::nt::ob::{ObjectBody, ObjectRef};
 use crate::nt::parse::ParseRequest;
 use crate::nt::raw::{Raw, field};
+use crate::nt::security::descriptor::Descriptor;
 use crate::nt::unicode;
 
 exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
@@ -25,6 +26,9 @@ exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
 
 /// `IO_TYPE_DEVICE`.
 const IO_TYPE_DEVICE: i16 = 3;
+
+/// What everybody may do with a device whose driver sets no descriptor: read and write, as for most device types.
+const DEFAULT_WORLD_ACCESS: u32 = 0x0012_019F;
 
 /// Largest device extension in bytes: `DEVICE_OBJECT::Size` has 16 bits.
 const MAX_EXTENSION: u32 = 0xFFFF - size_of::<DEVICE_OBJECT>() as u32;
@@ -53,12 +57,22 @@ impl Io {
 pub(crate) struct DeviceBody {
     driver: Arc<Driver>,
     machine: Weak<Inner>,
+    descriptor: Mutex<Descriptor>,
 }
 
 impl DeviceBody {
     /// The driver that made it.
     pub(crate) fn driver(&self) -> &Arc<Driver> {
         &self.driver
+    }
+
+    /// Who may open it.
+    pub(crate) fn descriptor(&self) -> Descriptor {
+        self.descriptor.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_descriptor(&self, descriptor: Descriptor) {
+        *self.descriptor.lock().unwrap_or_else(PoisonError::into_inner) = descriptor;
     }
 }
 
@@ -97,7 +111,11 @@ pub(super) extern "efiapi" fn io_create_device(
         Err(status) => return status,
     };
     call.detail(path.as_deref().unwrap_or("without a name"));
-    let payload = Arc::new(DeviceBody { driver: owner, machine: Arc::downgrade(call.machine()) });
+    let payload = Arc::new(DeviceBody {
+        driver: owner,
+        machine: Arc::downgrade(call.machine()),
+        descriptor: Mutex::new(Descriptor::open_to_world(DEFAULT_WORLD_ACCESS)),
+    });
     let object = match objects.create(size_of::<DEVICE_OBJECT>() + extension_length as usize, payload) {
         Ok(object) => object,
         Err(status) => return status,

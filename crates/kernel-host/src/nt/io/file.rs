@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use nt_types::{
-    AccessMask, DEVICE_OBJECT, DO_DEVICE_INITIALIZING, DO_EXCLUSIVE, FILE_OBJECT, FileObjectFlags, IO_STACK_LOCATION,
-    IRP, IRP_MJ_CLEANUP, IRP_MJ_CLOSE, IRP_MJ_CREATE, IoStackCreate, IoStackParameters, KPROCESSOR_MODE, NtStatus,
-    ShareAccess, UNICODE_STRING,
+    AccessMask, DEVICE_OBJECT, DO_DEVICE_INITIALIZING, DO_EXCLUSIVE, FILE_DEVICE_SECURE_OPEN, FILE_OBJECT,
+    FileObjectFlags, IO_STACK_LOCATION, IRP, IRP_MJ_CLEANUP, IRP_MJ_CLOSE, IRP_MJ_CREATE, IoStackCreate,
+    IoStackParameters, KPROCESSOR_MODE, NtStatus, ShareAccess, UNICODE_STRING,
 };
 
 use super::attach::top_of;
@@ -16,6 +16,8 @@ use crate::machine::Inner;
 use crate::nt::ob::{ObjectBody, ObjectRef};
 use crate::nt::parse::{FileOpen, ParseRequest};
 use crate::nt::raw::{Raw, field};
+use crate::nt::security::access;
+use crate::nt::security::impersonation::effective_token;
 use crate::process::Process;
 use crate::thread::Thread;
 
@@ -118,6 +120,7 @@ pub(super) fn open(
     if flags & DO_EXCLUSIVE != 0 && field!(raw, DEVICE_OBJECT, ReferenceCount).read() > 0 {
         return Err(NtStatus::ACCESS_DENIED);
     }
+    check_access(machine, device, request)?;
     let file = create_object(machine, device, request)?;
     let create = request.file.unwrap_or(FileOpen { disposition: nt_types::FILE_OPEN, ..FileOpen::default() });
     let outcome = Thread::enter(machine, |thread| {
@@ -130,6 +133,25 @@ pub(super) fn open(
     }
     count_opens(raw, 1);
     Ok(file)
+}
+
+/// Checks a program's open against the device's descriptor. Names behind the device's are its driver's business, unless the
+/// device has `FILE_DEVICE_SECURE_OPEN`: the documented trap.
+fn check_access(machine: &Inner, device: &ObjectRef, request: &ParseRequest<'_>) -> Result<(), NtStatus> {
+    let characteristics = field!(Raw::<DEVICE_OBJECT>::at(device.body()), DEVICE_OBJECT, Characteristics).read();
+    if request.mode == nt_types::KERNEL_MODE
+        || (!request.rest.is_empty() && characteristics & FILE_DEVICE_SECURE_OPEN == 0)
+    {
+        return Ok(());
+    }
+    let Some(body) = device.payload::<DeviceBody>() else { return Ok(()) };
+    let token = effective_token(machine, request.process)?;
+    access::check(&body.descriptor(), &token, request.desired_access, &access::FILE_MAPPING).map(drop)
+}
+
+/// The device that a file of a driver's is open on.
+pub(crate) fn device_of(file: &ObjectRef) -> Option<Arc<DeviceBody>> {
+    file.payload::<DeviceFile>()?.device.payload()
 }
 
 fn create_object(machine: &Arc<Inner>, device: &ObjectRef, request: &ParseRequest<'_>) -> Result<ObjectRef, NtStatus> {
