@@ -20,4 +20,6 @@ mod messages;
 mod nic;
 mod pass_through;
 mod refusals;
+mod revocation;
+mod sessions;
 mod staging;
