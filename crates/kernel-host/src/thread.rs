@@ -56,6 +56,8 @@ pub(crate) struct Entry {
     pub(crate) driver: Arc<Driver>,
     /// Documented name of the callback.
     pub(crate) callback: &'static str,
+    /// Calls of exports that were under way when it began.
+    open_calls: usize,
 }
 
 /// At which IRQL a callback returns.
@@ -360,6 +362,26 @@ impl Thread {
         calls.iter().rev().skip(skip).flat_map(CallSite::stack).collect()
     }
 
+    /// The innermost call under way that was made above a stack pointer, and how many calls there were before it.
+    pub(crate) fn outer_call(&self, stack_pointer: usize) -> Option<(usize, CallSite)> {
+        let calls = self.calls();
+        let (index, site) = calls.iter().enumerate().rev().find(|(_, site)| site.stack_pointer > stack_pointer)?;
+        Some((index, site.clone()))
+    }
+
+    /// An exception leaves callbacks and calls for good: all but the outermost `calls` calls, and what they called.
+    pub(crate) fn abandon_calls(&self, calls: usize) {
+        let left = {
+            let mut open = self.calls();
+            let left = open.len().saturating_sub(calls);
+            open.truncate(calls);
+            left
+        };
+        OPEN_CALLS.set(OPEN_CALLS.get().saturating_sub(left));
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.retain(|entry| entry.open_calls < calls);
+    }
+
     fn calls(&self) -> std::sync::MutexGuard<'_, Vec<CallSite>> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -472,7 +494,7 @@ impl Thread {
         let before = self.levels();
         let open_calls = self.calls().len();
         let locks = self.machine.nt.lock_order().depth(self);
-        let depth = self.push_entry(Entry { driver: Arc::clone(driver), callback });
+        let depth = self.push_entry(Entry { driver: Arc::clone(driver), callback, open_calls });
         self.set_irql(irql);
         let mut entered = self.levels();
         let result = if self.is_in_driver() { Some(body()) } else { self.run_on_kernel_stack(body) };

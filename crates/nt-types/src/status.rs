@@ -143,6 +143,8 @@ statuses! {
     INVALID_HANDLE = 0xC000_0008;
     /// A parameter is not acceptable.
     INVALID_PARAMETER = 0xC000_000D;
+    /// An unwind is under way.
+    UNWIND = 0xC000_0027;
     /// The device does not exist.
     NO_SUCH_DEVICE = 0xC000_000E;
     /// The file does not exist.

@@ -185,6 +185,48 @@ std::arch::global_asm!(
     "mov rsp, [rdi + {gpr} + 32]",
     "mov rdi, [rdi + {gpr} + 56]",
     "jmp qword ptr [rsp - 8]",
+    // ! kh_step_context(rdi: *const Context, rsi: *mut [u64; 5] with RIP, -, flags, RSP, -)
+    // As above, with RIP and flags taking effect at once: a trap flag set by popfq would already trap on the jump.
+    ".global kh_step_context",
+    "kh_step_context:",
+    "mov rax, cs",
+    "mov [rsi + 8], rax",
+    "mov rax, ss",
+    "mov [rsi + 32], rax",
+    "ldmxcsr [rdi + {mxcsr}]",
+    "movups xmm0, [rdi + {xmm} + 0]",
+    "movups xmm1, [rdi + {xmm} + 16]",
+    "movups xmm2, [rdi + {xmm} + 32]",
+    "movups xmm3, [rdi + {xmm} + 48]",
+    "movups xmm4, [rdi + {xmm} + 64]",
+    "movups xmm5, [rdi + {xmm} + 80]",
+    "movups xmm6, [rdi + {xmm} + 96]",
+    "movups xmm7, [rdi + {xmm} + 112]",
+    "movups xmm8, [rdi + {xmm} + 128]",
+    "movups xmm9, [rdi + {xmm} + 144]",
+    "movups xmm10, [rdi + {xmm} + 160]",
+    "movups xmm11, [rdi + {xmm} + 176]",
+    "movups xmm12, [rdi + {xmm} + 192]",
+    "movups xmm13, [rdi + {xmm} + 208]",
+    "movups xmm14, [rdi + {xmm} + 224]",
+    "movups xmm15, [rdi + {xmm} + 240]",
+    "mov rax, [rdi + {gpr} + 0]",
+    "mov rcx, [rdi + {gpr} + 8]",
+    "mov rdx, [rdi + {gpr} + 16]",
+    "mov rbx, [rdi + {gpr} + 24]",
+    "mov rbp, [rdi + {gpr} + 40]",
+    "mov r8, [rdi + {gpr} + 64]",
+    "mov r9, [rdi + {gpr} + 72]",
+    "mov r10, [rdi + {gpr} + 80]",
+    "mov r11, [rdi + {gpr} + 88]",
+    "mov r12, [rdi + {gpr} + 96]",
+    "mov r13, [rdi + {gpr} + 104]",
+    "mov r14, [rdi + {gpr} + 112]",
+    "mov r15, [rdi + {gpr} + 120]",
+    "mov rsp, rsi",
+    "mov rsi, [rdi + {gpr} + 48]",
+    "mov rdi, [rdi + {gpr} + 56]",
+    "iretq",
     mxcsr = const offset_of!(Context, mx_csr),
     xmm = const offset_of!(Context, xmm),
     eflags = const offset_of!(Context, eflags),
@@ -194,6 +236,7 @@ std::arch::global_asm!(
 
 unsafe extern "sysv64" {
     fn kh_restore_context(context: *const Context) -> !;
+    fn kh_step_context(context: *const Context, frame: *mut [u64; 5]) -> !;
 }
 
 /// Makes `context` the processor's state: execution goes on in the driver.
@@ -204,4 +247,16 @@ unsafe extern "sysv64" {
 pub(crate) unsafe fn restore(context: *const Context) -> ! {
     // SAFETY: the caller's promise is exactly what the routine needs.
     unsafe { kh_restore_context(context) }
+}
+
+/// As [`restore`], with flags that may have the trap flag set: exactly one instruction of the driver runs.
+///
+/// # Safety
+/// As for [`restore`]. The context lies above this function's frame.
+pub(super) unsafe fn step(context: *const Context) -> ! {
+    // SAFETY: the caller says that the context is there.
+    let (rip, flags, rsp) = unsafe { ((*context).rip, (*context).eflags, (*context).rsp()) };
+    let mut frame = [rip, 0, u64::from(flags), rsp, 0];
+    // SAFETY: the frame's selectors are filled in by the routine; the rest is the caller's promise.
+    unsafe { kh_step_context(context, &raw mut frame) }
 }

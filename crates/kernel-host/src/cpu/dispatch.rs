@@ -5,13 +5,16 @@
 //! running the termination handlers of the frames in between. Driver code that runs meanwhile (filters and
 //! `__finally` blocks) runs below the frames it looks at, which stay as they are until control is handed over.
 //!
-//! The host's own frames end the walk: an exception does not pass through an export into an outer driver frame.
+//! Where the host's own frames come in between, `bridge` says how the walk goes on.
 //!
 //! Functions here that do not return are left by a jump into the driver. Nothing in them owns anything at that point.
 
 use std::fmt::Write as _;
 use std::ptr::null_mut;
 
+use nt_types::NtStatus;
+
+use super::bridge::{self, Beyond};
 use super::context::{
     Context, DispatcherContext, EXCEPTION_EXIT_UNWIND, EXCEPTION_NONCONTINUABLE, EXCEPTION_TARGET_UNWIND,
     EXCEPTION_UNWINDING, ExceptionRecord, RAX, restore,
@@ -74,22 +77,75 @@ fn ask(record: &mut ExceptionRecord, context: *mut Context, dispatcher: &mut Dis
     unsafe { handler(record, dispatcher.establisher_frame, context, dispatcher) }
 }
 
+/// Filters that may be under way at a time, each for an exception in the one before.
+const MOST_NESTED_FILTERS: usize = 8;
+
+/// A walk over driver frames, outwards, through the host's frames where exceptions may pass them.
+struct Walk {
+    context: Context,
+    /// Scopes of the next frame that count no more: its `__finally` blocks that have run.
+    scope_index: u32,
+}
+
+impl Walk {
+    /// Looks at the next frame that is the driver's; `context` is then its caller's. `None` at the end of driver code.
+    ///
+    /// `leaves` says that frames which are passed are left for good.
+    fn step(
+        &mut self,
+        pass: u8,
+        target_ip: u64,
+        seen: *mut Context,
+        leaves: bool,
+    ) -> Option<(DispatcherContext, bool)> {
+        while !crate::image::is_driver_address(self.context.rip as usize) {
+            match bridge::beyond(self.context.rsp()) {
+                Beyond::Dispatch { context, scope_index, .. } => {
+                    (self.context, self.scope_index) = (context, scope_index);
+                }
+                Beyond::Export { context, index } => {
+                    if leaves {
+                        bridge::abandon(index, context.rsp());
+                    }
+                    (self.context, self.scope_index) = (context, 0);
+                }
+                Beyond::Opaque { .. } | Beyond::Nothing => return None,
+            }
+        }
+        if !seen.is_null() {
+            // SAFETY: the caller's own context, which it lends for the walk.
+            unsafe { seen.write(self.context) };
+        }
+        let (mut dispatcher, has_handler) = step_plain(&mut self.context, pass, target_ip, seen)?;
+        dispatcher.scope_index = std::mem::take(&mut self.scope_index);
+        Some((dispatcher, has_handler))
+    }
+}
+
 /// First pass. Control goes to a handler, back to where the exception happened, or the machine stops.
 pub(super) fn dispatch(record: &mut ExceptionRecord, context: &mut Context) -> ! {
-    let mut walk = *context;
+    if bridge::nested_filters() > MOST_NESTED_FILTERS {
+        unhandled(record, context);
+    }
+    let mut walk = Walk { context: *context, scope_index: 0 };
     for _ in 0..MOST_FRAMES {
-        let Some((mut dispatcher, has_handler)) = step_plain(&mut walk, EXCEPTION_HANDLER, 0, null_mut()) else {
+        let Some((mut dispatcher, has_handler)) = walk.step(EXCEPTION_HANDLER, 0, null_mut(), false) else {
             break;
         };
         if !has_handler {
             continue;
         }
-        dispatcher.context_record = &raw mut walk;
+        dispatcher.context_record = &raw mut walk.context;
         match ask(record, context, &mut dispatcher) {
             CONTINUE_SEARCH => {}
             CONTINUE_EXECUTION if record.flags & EXCEPTION_NONCONTINUABLE == 0 => {
                 // SAFETY: the context is where the exception happened, on this stack, above our frames.
                 unsafe { restore(context) }
+            }
+            CONTINUE_EXECUTION => {
+                let mut message = describe(record);
+                message += "; a filter wants to go on, but the exception is noncontinuable";
+                stop(Rule::UnhandledException, message, context)
             }
             _ => break,
         }
@@ -105,16 +161,16 @@ pub(super) fn unwind_to(
     result: u64,
     start: &Context,
 ) -> ! {
+    // The frame at hand, as handlers see it, and the walk, which is one frame further out.
     let mut here = *start;
+    let mut walk = Walk { context: *start, scope_index: 0 };
     record.flags |= EXCEPTION_UNWINDING;
     if target_frame == 0 {
         record.flags |= EXCEPTION_EXIT_UNWIND;
     }
     for _ in 0..MOST_FRAMES {
-        let mut outer = here;
         let here_pointer = &raw mut here;
-        let Some((mut dispatcher, has_handler)) = step_plain(&mut outer, TERMINATION_HANDLER, target_ip, here_pointer)
-        else {
+        let Some((mut dispatcher, has_handler)) = walk.step(TERMINATION_HANDLER, target_ip, here_pointer, true) else {
             break;
         };
         let is_target = dispatcher.establisher_frame == target_frame;
@@ -133,16 +189,14 @@ pub(super) fn unwind_to(
             // SAFETY: `here` is the target's frame on this stack, found by walking outwards from the exception.
             unsafe { restore(&raw const here) }
         }
-        here = outer;
     }
     unhandled(record, start)
 }
 
-/// Nobody took it: on Windows a bug check, here a finding.
-fn unhandled(record: &ExceptionRecord, context: &Context) -> ! {
+fn describe(record: &ExceptionRecord) -> String {
     let ExceptionRecord { code, address, parameters, parameter_count, .. } = *record;
     let mut message = format!("exception {} at {}", super::exception_name(code), super::place(address));
-    if parameter_count >= 2 {
+    if matches!(NtStatus(code), NtStatus::ACCESS_VIOLATION | NtStatus::IN_PAGE_ERROR) && parameter_count >= 2 {
         let access = match parameters[0] {
             0 => "reading",
             1 => "writing",
@@ -150,7 +204,28 @@ fn unhandled(record: &ExceptionRecord, context: &Context) -> ! {
         };
         let _ = write!(message, ", {access} {:#x}", parameters[1]);
     }
-    message += "; no handler took it";
+    message
+}
+
+/// Nobody took it: on Windows a bug check, here a finding.
+fn unhandled(record: &ExceptionRecord, context: &Context) -> ! {
+    let mut message = describe(record);
+    let mut walk = *context;
+    for _ in 0..MOST_FRAMES {
+        if step(&mut walk).is_none() {
+            break;
+        }
+    }
+    match bridge::beyond(walk.rsp()) {
+        Beyond::Opaque { export } => {
+            let callback = Thread::current().entry().map_or("a callback", |entry| entry.callback);
+            let _ = write!(message, "; nothing in {callback} took it, and it cannot pass {export}, which called that");
+        }
+        Beyond::Dispatch { is_filter: true, .. } => {
+            message += "; it was raised in an exception filter, and no handler took it"
+        }
+        _ => message += "; no handler took it",
+    }
     stop(Rule::UnhandledException, message, context)
 }
 

@@ -1,12 +1,13 @@
 //! What a fault in driver code means, decided on the driver's stack as ordinary code.
 
-use iced_x86::{Mnemonic, Register};
+use iced_x86::{Mnemonic, OpKind, Register};
 use nt_types::NtStatus;
 
-use super::context::{Context, ExceptionRecord, RCX, RSP, restore};
+use super::context::{Context, ExceptionRecord, RCX, RSP, restore, step};
 use super::dispatch::{dispatch, stop};
 use super::epilogue::decode;
 use super::memory::try_read_u64;
+use super::shared_data;
 use crate::finding::Rule;
 use crate::image::is_driver_address;
 use crate::process::{HIGHEST_USER_ADDRESS, guard_page_hit};
@@ -50,6 +51,10 @@ mod vector {
 pub(super) extern "sysv64" fn enter(fault: *mut Fault) -> ! {
     // SAFETY: the signal handler wrote it below the driver's stack pointer, above our frame, for us alone.
     let fault = unsafe { &mut *fault };
+    if serves_shared_data(fault) {
+        // SAFETY: the context is the faulting instruction's, or just behind it, on this stack above our frames.
+        unsafe { step(&raw const fault.context) }
+    }
     if crate::nt::crt::is_leaf(fault.context.rip as usize) {
         // A copy routine that the driver called: the exception is the caller's.
         step_out(&mut fault.context);
@@ -64,7 +69,7 @@ pub(super) extern "sysv64" fn enter(fault: *mut Fault) -> ! {
     match fault.vector {
         vector::PAGE => page_fault(fault),
         vector::PROTECTION => protection_fault(fault),
-        vector::DIVIDE => raise(fault, NtStatus::INTEGER_DIVIDE_BY_ZERO, &[]),
+        vector::DIVIDE => divide_fault(fault),
         vector::DEBUG => raise(fault, NtStatus::SINGLE_STEP, &[]),
         vector::BREAKPOINT => {
             // RIP is behind the instruction; Windows reports the instruction itself.
@@ -79,6 +84,45 @@ pub(super) extern "sysv64" fn enter(fault: *mut Fault) -> ! {
             &fault.context,
         ),
     }
+}
+
+/// Whether the fault is part of a read of `KUSER_SHARED_DATA`, and the driver can go on.
+fn serves_shared_data(fault: &mut Fault) -> bool {
+    if fault.vector != vector::DEBUG {
+        shared_data::cancel(&mut fault.context);
+    }
+    match fault.vector {
+        vector::PAGE if shared_data::contains(fault.address) && fault.error & (WRITE | INSTRUCTION_FETCH) == 0 => {
+            shared_data::prepare(&mut fault.context)
+        }
+        vector::DEBUG => shared_data::finish(&mut fault.context),
+        _ => false,
+    }
+}
+
+/// One vector for two exceptions: the divisor is zero, or the quotient does not fit.
+fn divide_fault(fault: &mut Fault) -> ! {
+    let divisor = decode(fault.context.rip).and_then(|instruction| {
+        if instruction.op0_kind() == OpKind::Register {
+            let register = instruction.op0_register();
+            let value = fault.context.integer.get(register.full_register().number())?;
+            // AH and its like are no divisors that compilers use.
+            return Some(value & (u64::MAX >> (64 - 8 * register.size().min(8))));
+        }
+        let address = instruction.virtual_address(0, 0, |register, _, _| match register {
+            Register::RIP => Some(instruction.next_ip()),
+            register if register.is_gpr64() => fault.context.integer.get(register.number()).copied(),
+            _ => Some(0),
+        })?;
+        let value = try_read_u64(address)?;
+        Some(value & (u64::MAX >> (64 - 8 * instruction.memory_size().size().clamp(1, 8))))
+    });
+    let code = if divisor.is_none_or(|divisor| divisor == 0) {
+        NtStatus::INTEGER_DIVIDE_BY_ZERO
+    } else {
+        NtStatus::INTEGER_OVERFLOW
+    };
+    raise(fault, code, &[])
 }
 
 /// An export met a bad pointer. Its frames own things, so they cannot be jumped over as an exception would: the machine
@@ -209,7 +253,7 @@ fn protection_fault(fault: &mut Fault) -> ! {
         Mnemonic::Int if instruction.immediate8() == 0x2C => {
             raise(fault, NtStatus::ASSERTION_FAILURE, &[]);
         }
-        mnemonic if instruction.is_privileged() => {
+        mnemonic if instruction.is_privileged() || is_port_access(mnemonic) => {
             let message = format!("kernel-host does not simulate the instruction {mnemonic:?}").to_lowercase();
             stop(Rule::NotImplemented, message, &fault.context)
         }
@@ -219,4 +263,10 @@ fn protection_fault(fault: &mut Fault) -> ! {
     fault.context.rip = instruction.next_ip();
     // SAFETY: the context is the faulting instruction's, moved past it, on this stack above our frames.
     unsafe { restore(&raw const fault.context) }
+}
+
+/// Instructions that programs may use only with the system's leave, which no simulated driver has.
+fn is_port_access(mnemonic: Mnemonic) -> bool {
+    use Mnemonic::{Cli, In, Insb, Insd, Insw, Out, Outsb, Outsd, Outsw, Sti};
+    matches!(mnemonic, In | Insb | Insd | Insw | Out | Outsb | Outsd | Outsw | Cli | Sti)
 }

@@ -12,13 +12,17 @@ use crate::finding::Rule;
 use crate::nt::arena::PAGE;
 use crate::thread::Thread;
 
+pub(crate) mod bridge;
 mod context;
 mod dispatch;
 mod epilogue;
 mod fault;
+mod frames;
 pub(crate) mod memory;
+mod raise;
 pub(crate) mod registers;
 mod seh;
+mod shared_data;
 mod signal;
 #[cfg(test)]
 mod tests;
@@ -33,7 +37,7 @@ const MOST_FRAMES_SHOWN: usize = 32;
 
 /// What drivers can import from here.
 pub(crate) fn exports() -> impl Iterator<Item = &'static Export> {
-    seh::TABLE.iter()
+    [seh::TABLE, raise::TABLE, frames::TABLE].into_iter().flatten()
 }
 
 /// Raises `status` as an exception at the call that `registers` describe, as `ExRaiseStatus` does.

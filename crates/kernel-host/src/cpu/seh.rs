@@ -4,6 +4,7 @@
 //! target. A target of 0 marks a `__finally` block, whose address is then in the filter's place. A filter of 1 stands for
 //! the constant `EXCEPTION_EXECUTE_HANDLER`.
 
+use super::bridge;
 use super::context::{
     Context, DispatcherContext, EXCEPTION_TARGET_UNWIND, EXCEPTION_UNWINDING, ExceptionPointers, ExceptionRecord,
 };
@@ -71,7 +72,10 @@ unsafe extern "efiapi" fn c_specific_handler(
         let mut pointers = ExceptionPointers { record, context };
         let verdict = match scope.filter {
             ALWAYS => 1,
-            filter => run_filter(dispatcher.image_base + u64::from(filter), &mut pointers, frame),
+            filter => {
+                let address = dispatcher.image_base + u64::from(filter);
+                bridge::run(context, 0, true, || run_filter(address, &mut pointers, frame))
+            }
         };
         if verdict < 0 {
             return CONTINUE_EXECUTION;
@@ -116,8 +120,9 @@ fn run_finally_blocks(dispatcher: &mut DispatcherContext, frame: u64, count: u32
             let address = (dispatcher.image_base + u64::from(scope.filter)) as *const ();
             // SAFETY: the scope table of a loaded image names a termination handler; they all have this signature.
             let finally = unsafe { std::mem::transmute::<*const (), Finally>(address) };
+            let (outer, next_scope) = (dispatcher.context_record, dispatcher.scope_index);
             // SAFETY: the frame is alive; the unwinder leaves it only later.
-            unsafe { finally(1, frame) };
+            bridge::run(outer, next_scope, false, || unsafe { finally(1, frame) });
         }
     }
 }

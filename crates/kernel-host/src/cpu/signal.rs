@@ -69,6 +69,7 @@ fn is_jump_from_driver(machine: &libc::mcontext_t) -> bool {
 /// Makes the signal return into [`fault::enter`] on the driver's stack, or on the spare one when that has no room.
 fn redirect(signal: c_int, machine: &mut libc::mcontext_t, stack: StackBounds) {
     const DIRECTION_FLAG: usize = 0x400;
+    const TRAP_FLAG: usize = 0x100;
     let fault = Fault {
         context: context_of(machine),
         signal,
@@ -82,7 +83,7 @@ fn redirect(signal: c_int, machine: &mut libc::mcontext_t, stack: StackBounds) {
     // SAFETY: below the stack pointer of code in the Windows convention nothing lives, and nothing uses the spare stack.
     let missing = unsafe { try_copy(below as *mut u8, (&raw const fault).cast(), size_of::<Fault>()) };
     debug_assert_eq!(missing, 0, "kernel stacks are mapped");
-    let flags = get(machine, libc::REG_EFL) as usize & !DIRECTION_FLAG;
+    let flags = get(machine, libc::REG_EFL) as usize & !(DIRECTION_FLAG | TRAP_FLAG);
     set(machine, libc::REG_EFL, flags);
     set(machine, libc::REG_RDI, below);
     // As after a call: the stack pointer is 8 below a multiple of 16.

@@ -8,6 +8,8 @@ use crate::image::Image;
 use crate::image::testing::{function, load_on};
 use crate::thread::Thread;
 
+mod exceptions;
+
 type Copy = extern "efiapi" fn(*mut u8, *const u8, usize) -> NtStatus;
 type Poke = extern "efiapi" fn(usize, u8);
 type Call = extern "efiapi" fn(usize);

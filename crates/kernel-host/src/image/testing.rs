@@ -13,11 +13,21 @@ mod code;
 
 exports! { pub(crate) TABLE in "ntoskrnl.exe":
     KernelHostTestRaise(max 2, fails RESOURCES) = raise;
+    KernelHostTestCallBack(max 2) = call_back;
 }
 
 /// Raises the status it is given, as `ExRaiseStatus` does.
 extern "efiapi" fn raise(status: NtStatus) {
     Call::enter().raise(status)
+}
+
+/// Calls a routine of the driver, as exports do that exceptions do not pass.
+extern "efiapi" fn call_back(routine: usize, argument: usize) {
+    let call = Call::enter();
+    // SAFETY: the tests' driver passes one of its functions.
+    let routine = unsafe { std::mem::transmute::<usize, extern "efiapi" fn(usize)>(routine) };
+    let driver = Arc::clone(call.driver());
+    let _ = call.thread().call_driver(&driver, "TEST_CALLBACK", 0, || routine(argument));
 }
 
 /// Offset of the optional header in files made here.

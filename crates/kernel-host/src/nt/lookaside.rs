@@ -13,6 +13,7 @@ use nt_types::{DISPATCH_LEVEL, NtStatus};
 use super::pool_exports::{OldPool, allocate_from_type};
 use super::raw::Raw;
 use super::slist;
+use crate::cpu::bridge::call_out;
 use crate::ddi::{Call, Export, Target, exports};
 use crate::finding::Rule;
 use crate::leak::{Leak, LeakKind};
@@ -297,13 +298,13 @@ fn give(call: &Call, list: Raw<u8>, entry: usize) {
 extern "efiapi" fn allocate(list: Raw<u8>) -> usize {
     let call = Call::enter();
     check(&call, list, &[Kind::NonPaged, Kind::Paged]);
-    take(&call, list)
+    take(call, list)
 }
 
 extern "efiapi" fn allocate_ex(list: Raw<u8>) -> usize {
     let call = Call::enter();
     check(&call, list, &[Kind::Ex]);
-    take(&call, list)
+    take(call, list)
 }
 
 fn count(list: Raw<u8>, counter: usize) {
@@ -311,10 +312,10 @@ fn count(list: Raw<u8>, counter: usize) {
     counter.write(counter.read().wrapping_add(1));
 }
 
-fn take(call: &Call, list: Raw<u8>) -> usize {
+fn take(call: Call, list: Raw<u8>) -> usize {
     type Allocate = unsafe extern "efiapi" fn(i32, usize, u32, usize) -> usize;
     count(list, at::TOTAL_ALLOCATES);
-    let entry = slist::pop(call, list.cast());
+    let entry = slist::pop(&call, list.cast());
     if entry != 0 {
         return entry;
     }
@@ -324,11 +325,10 @@ fn take(call: &Call, list: Raw<u8>) -> usize {
     let routine = unsafe { std::mem::transmute::<usize, Allocate>(routine) };
     let (pool_type, size, tag) =
         (list.field::<i32>(at::TYPE).read(), list.field::<u32>(at::SIZE).read(), list.field::<u32>(at::TAG).read());
-    let irql = call.thread().irql();
-    let driver = Arc::clone(call.driver());
+    // With RAISE_ON_FAIL the routine raises, and the exception is for the driver that wants an entry.
     // SAFETY: the arguments are those the page promises.
     let body = || unsafe { routine(pool_type, size as usize, tag, list.address()) };
-    call.thread().call_driver(&driver, "ALLOCATE_FUNCTION_EX", irql, body).unwrap_or(0)
+    call_out(call, "ALLOCATE_FUNCTION_EX", body).1
 }
 
 extern "efiapi" fn free(list: Raw<u8>, entry: usize) {

@@ -15,7 +15,12 @@ exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
 }
 
 /// Windows 11 24H2, the build that driver packages are installed for, too.
-const BUILD: u32 = 26_100;
+pub(crate) const BUILD: u32 = 26_100;
+
+/// Version of Windows 10 and 11.
+pub(crate) const MAJOR_VERSION: u32 = 10;
+/// The part behind the point.
+pub(crate) const MINOR_VERSION: u32 = 0;
 
 /// `VER_PLATFORM_WIN32_NT`.
 const PLATFORM_NT: u32 = 2;
@@ -35,7 +40,7 @@ extern "efiapi" fn rtl_get_version(information: Raw<u32>) -> NtStatus {
         return NtStatus::INVALID_PARAMETER;
     }
     information.cast::<u8>().field::<u8>(4).fill(0, length as usize - 4);
-    for (index, value) in [10, 0, BUILD, PLATFORM_NT].into_iter().enumerate() {
+    for (index, value) in [MAJOR_VERSION, MINOR_VERSION, BUILD, PLATFORM_NT].into_iter().enumerate() {
         information.index(index + 1).write(value);
     }
     if length == VERSION_EX_LENGTH {

@@ -28,7 +28,7 @@ pub(crate) mod locks;
 mod lookaside;
 pub(crate) mod mdl;
 mod memory;
-mod misc;
+pub(crate) mod misc;
 pub(crate) mod namespace;
 pub(crate) mod ob;
 mod ob_exports;
@@ -44,6 +44,7 @@ mod registry_information;
 mod routines;
 pub(crate) mod security;
 mod slist;
+mod sorting;
 mod strings;
 pub(crate) mod threads;
 pub(crate) mod time;
@@ -301,6 +302,7 @@ pub(crate) fn exports() -> impl Iterator<Item = &'static Export> {
         registry::EXPORTS,
         routines::EXPORTS,
         slist::EXPORTS,
+        sorting::EXPORTS,
         strings::EXPORTS,
         threads::EXPORTS,
         time::EXPORTS,

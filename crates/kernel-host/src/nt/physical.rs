@@ -16,7 +16,7 @@ use crate::machine::Driver;
 const FIRST_FRAME: u64 = 0x100;
 
 /// Frames of the machine: 16 GiB.
-const FRAMES: u64 = (16 << 30) / PAGE as u64;
+pub(crate) const FRAMES: u64 = (16 << 30) / PAGE as u64;
 
 /// Most frames in a row that one allocation gets: what is larger is never contiguous, as on a machine that runs for a while.
 const LONGEST_RUN: u64 = 64;

@@ -19,10 +19,10 @@ exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
 const UNIX_EPOCH_IN_NT_TIME: i64 = 116_444_736_000_000_000;
 
 /// Counts per second of the performance counter, as on current Windows.
-const PERFORMANCE_FREQUENCY: i64 = 10_000_000;
+pub(crate) const PERFORMANCE_FREQUENCY: i64 = 10_000_000;
 
 /// 100 ns intervals between two clock interrupts: 64 a second.
-const TIME_INCREMENT: u32 = 156_250;
+pub(crate) const TIME_INCREMENT: u32 = 156_250;
 
 /// When the simulated computers of this process were switched on: a little before the first question, so that the time
 /// since boot is never zero.

@@ -40,6 +40,11 @@ impl StackBounds {
         (self.low + HEADROOM..=self.high).contains(&stack_pointer)
     }
 
+    /// The lowest address, and the one past the highest.
+    pub(crate) fn limits(self) -> (usize, usize) {
+        (self.low, self.high)
+    }
+
     /// Top of the spare stack.
     pub(crate) fn spare(self) -> usize {
         self.spare
