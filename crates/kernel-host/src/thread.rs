@@ -215,7 +215,10 @@ impl Thread {
 
     /// Sets the IRQL (the exports that raise or lower it check their own rules first).
     pub fn set_irql(&self, irql: u8) {
-        self.irql.store(irql, Ordering::Relaxed);
+        let before = self.irql.swap(irql, Ordering::Relaxed);
+        if before <= nt_types::APC_LEVEL && irql > nt_types::APC_LEVEL {
+            self.machine.nt.paging().page_out();
+        }
     }
 
     /// How many critical regions (`KeEnterCriticalRegion`) the thread is in: normal kernel APCs are off when not zero.

@@ -133,6 +133,11 @@ fn bad_argument(fault: &Fault) -> ! {
         let message = format!("the host itself faulted at {:#x}", fault.context.rip);
         stop(Rule::UnhandledException, message, &fault.context)
     };
+    if fault.vector == vector::PAGE
+        && let Some(message) = paged_too_high(fault)
+    {
+        thread.stop(Rule::IrqlTooHigh, format!("{}: {message}", site.export.name), Some(&site));
+    }
     let address = if fault.vector == vector::PAGE { fault.address } else { u64::MAX };
     let verb = if fault.error & WRITE != 0 { "written" } else { "read" };
     let message = format!(
@@ -141,6 +146,19 @@ fn bad_argument(fault: &Fault) -> ! {
         super::explain(address)
     );
     thread.stop(Rule::BadArgument, message, Some(&site))
+}
+
+/// The fault was on memory that may be paged out, where nobody could page it in.
+fn paged_too_high(fault: &Fault) -> Option<String> {
+    let thread = Thread::try_current()?;
+    let what = crate::nt::paging::at(thread.machine(), fault.address as usize)?;
+    let irql = thread.irql();
+    (irql > HIGHEST_PAGING_IRQL).then(|| {
+        format!(
+            "DRIVER_IRQL_NOT_LESS_OR_EQUAL (0xD1): {:#x} is in {what}, which must not be touched at IRQL {irql}",
+            fault.address
+        )
+    })
 }
 
 /// There is no stack to go on with: a double fault on Windows.
@@ -182,6 +200,9 @@ fn page_fault(fault: &mut Fault) -> ! {
         (false, false) => 0,
     };
     let address = fault.address;
+    if let Some(message) = paged_too_high(fault) {
+        stop(Rule::IrqlTooHigh, format!("{}: {message}", super::place(fault.context.rip)), &fault.context);
+    }
     if is_fetch {
         bad_jump(fault);
     }
@@ -219,7 +240,13 @@ fn bad_jump(fault: &mut Fault) -> ! {
         Some(module) if module.is_unloaded() => {
             format!("{} was called at {} after it was unloaded", module.name(), super::place(target))
         }
-        Some(_) => format!("{} is data, not code", super::place(target)),
+        Some(module) => match module.discarded_section(target as usize) {
+            Some(section) => format!(
+                "{} was called, but its section {section} went away when DriverEntry had returned",
+                super::place(target)
+            ),
+            None => format!("{} is data, not code", super::place(target)),
+        },
         None => format!("a call or jump to {target:#x}, where there is no code"),
     };
     let mut caller = fault.context;

@@ -115,6 +115,8 @@ fn explain(address: u64) -> String {
         let name = module.name();
         return if module.is_unloaded() {
             format!(", which was in {name} before it was unloaded")
+        } else if let Some(section) = module.discarded_section(address) {
+            format!(", in the section {section} of {name}, which went away when DriverEntry had returned")
         } else {
             format!(", in {name} (read-only there?)")
         };

@@ -14,10 +14,16 @@ use super::context::Context;
 use super::fault::{self, Fault};
 use super::memory::{recovery, try_copy, try_read_u64};
 use crate::image::is_driver_address;
+use crate::nt::paging::{Needed, bring_in};
 use crate::thread::{StackBounds, Thread};
 
 /// Signals that a processor exception becomes.
 const SIGNALS: [c_int; 5] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP];
+
+/// The exception vector of page faults.
+const PAGE_FAULT: u64 = 14;
+/// In a page fault's error code: the processor fetched an instruction.
+const INSTRUCTION_FETCH: u64 = 16;
 
 static PREVIOUS: OnceLock<[libc::sigaction; 5]> = OnceLock::new();
 
@@ -43,6 +49,9 @@ unsafe extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: 
     // SAFETY: Linux passes a valid ucontext_t, ours for the duration of the handler.
     let machine = unsafe { &mut (*context.cast::<libc::ucontext_t>()).uc_mcontext };
     let rip = get(machine, libc::REG_RIP) as usize;
+    if is_served_page_fault(machine) {
+        return;
+    }
     if let Some(recovery) = recovery(rip) {
         set(machine, libc::REG_RIP, recovery);
         return;
@@ -59,10 +68,21 @@ unsafe extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: 
     }
 }
 
+/// Whether the access was to pageable memory and can be tried again now.
+fn is_served_page_fault(machine: &libc::mcontext_t) -> bool {
+    const WRITE: u64 = 2;
+    let error = get(machine, libc::REG_ERR);
+    let needed = match (error & INSTRUCTION_FETCH != 0, error & WRITE != 0) {
+        (true, _) => Needed::Execute,
+        (false, true) => Needed::Write,
+        (false, false) => Needed::Read,
+    };
+    get(machine, libc::REG_TRAPNO) == PAGE_FAULT && bring_in(get(machine, libc::REG_CR2) as usize, needed)
+}
+
 /// Whether a driver called or jumped to an address where there is no code (a null function pointer).
 fn is_jump_from_driver(machine: &libc::mcontext_t) -> bool {
-    const INSTRUCTION_FETCH: u64 = 16;
-    let is_fetch = get(machine, libc::REG_TRAPNO) == 14 && get(machine, libc::REG_ERR) & INSTRUCTION_FETCH != 0;
+    let is_fetch = get(machine, libc::REG_TRAPNO) == PAGE_FAULT && get(machine, libc::REG_ERR) & INSTRUCTION_FETCH != 0;
     is_fetch && try_read_u64(get(machine, libc::REG_RSP)).is_some_and(|address| is_driver_address(address as usize))
 }
 

@@ -157,6 +157,16 @@ impl Open {
                 while done < buffer.len() {
                     let Some(at) = offset.checked_add(done as u64) else { break };
                     match rustix::io::pread(fd, &mut buffer[done..], at) {
+                        // Linux does not page in what we have hidden: the copy below does, or finds a bad pointer.
+                        Err(rustix::io::Errno::FAULT) => {
+                            let mut bytes = vec![0; buffer.len() - done];
+                            let count = rustix::io::pread(fd, &mut bytes, at).map_err(host::status)?;
+                            if count == 0 {
+                                break;
+                            }
+                            buffer[done..done + count].copy_from_slice(&bytes[..count]);
+                            done += count;
+                        }
                         Ok(0) | Err(rustix::io::Errno::INVAL) => break,
                         Ok(count) => done += count,
                         Err(rustix::io::Errno::INTR) => {}
@@ -190,6 +200,11 @@ impl Open {
                 while done < buffer.len() {
                     let at = offset.checked_add(done as u64).ok_or(NtStatus::INVALID_PARAMETER)?;
                     match rustix::io::pwrite(fd, &buffer[done..], at) {
+                        // As for a read: our own copy of it is not hidden.
+                        Err(rustix::io::Errno::FAULT) => {
+                            let bytes = buffer[done..].to_vec();
+                            done += rustix::io::pwrite(fd, &bytes, at).map_err(host::status)?;
+                        }
                         Ok(0) => return Err(host::DISK_FULL),
                         Ok(count) => done += count,
                         Err(rustix::io::Errno::INTR) => {}

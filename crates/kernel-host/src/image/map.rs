@@ -61,6 +61,12 @@ impl Mapping {
         debug_assert!(result.is_ok(), "an image's memory could not be given back");
     }
 
+    /// Makes a part of the image inaccessible for good.
+    pub(super) fn hide(&self, offset: usize, length: usize) {
+        let result = self.protect_range(offset, length, MprotectFlags::empty());
+        debug_assert!(result.is_ok(), "a section could not be made inaccessible");
+    }
+
     fn fill(&self, memory: &mut [u8], file: &[u8], facts: &PeFacts) -> Result<(), LoadError> {
         copy(memory, 0, file.get(..facts.headers_size as usize))?;
         for section in &facts.sections {

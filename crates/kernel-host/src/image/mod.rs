@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use crate::ddi::Export;
 use crate::machine::Driver;
+use crate::nt::arena::{Access, pages_for};
 
 mod gate;
 pub(crate) mod imports;
@@ -29,7 +30,7 @@ use gate::Thunks;
 pub use imports::ImportKind;
 use imports::{Bound, Resolver};
 use map::Mapping;
-use pe::{PeFacts, RuntimeFunction};
+use pe::{PeFacts, RuntimeFunction, Section};
 pub(crate) use registry::{find, is_driver_address};
 pub use report::{ImageReport, ImportReport, SectionReport};
 use symbols::Symbols;
@@ -108,6 +109,9 @@ pub(crate) struct Module {
     functions: Vec<RuntimeFunction>,
     functions_offset: u32,
     unloaded: AtomicBool,
+    sections: Vec<Section>,
+    /// Whether the discardable ones of them are gone.
+    discarded: AtomicBool,
     /// Where the file is, for the symbols beside it.
     path: PathBuf,
     pdb: Option<String>,
@@ -143,12 +147,34 @@ impl Image {
             functions: facts.functions,
             functions_offset: facts.functions_offset,
             unloaded: AtomicBool::new(false),
+            sections: facts.sections,
+            discarded: AtomicBool::new(false),
             path: path.to_owned(),
             pdb: facts.pdb,
             symbols: OnceLock::new(),
         });
         registry::add(Arc::clone(&module));
         Ok(Self { module, mapping, thunks, exports: facts.exports, entry: facts.entry })
+    }
+
+    /// Address, pages and access of each section that may be paged out.
+    pub(crate) fn pageable_sections(&self) -> impl Iterator<Item = (usize, usize, Access)> {
+        self.module.sections.iter().filter(|section| section.is_pageable()).map(|section| {
+            let access = match (section.executable, section.writable) {
+                (true, _) => Access::ReadExecute,
+                (false, true) => Access::ReadWrite,
+                (false, false) => Access::Read,
+            };
+            (self.module.base + section.offset as usize, pages_for(section.size as usize), access)
+        })
+    }
+
+    /// `DriverEntry` has returned: what is only for it goes away.
+    pub(crate) fn discard_initialisation(&self) {
+        self.module.discarded.store(true, Ordering::Release);
+        for section in self.module.sections.iter().filter(|section| section.discardable) {
+            self.mapping.hide(section.offset as usize, section.size as usize);
+        }
     }
 
     /// Address of the entry point.
@@ -196,6 +222,16 @@ impl Module {
 
     pub(crate) fn size(&self) -> usize {
         self.size
+    }
+
+    /// The section that held `address` until `DriverEntry` had returned.
+    pub(crate) fn discarded_section(&self, address: usize) -> Option<&str> {
+        let offset = address.wrapping_sub(self.base);
+        let holds = |section: &&Section| {
+            section.discardable && offset.wrapping_sub(section.offset as usize) < section.size as usize
+        };
+        let gone = self.discarded.load(Ordering::Acquire).then(|| self.sections.iter().find(holds))?;
+        gone.map(|section| section.name.trim_end_matches('\0'))
     }
 
     pub(crate) fn is_unloaded(&self) -> bool {

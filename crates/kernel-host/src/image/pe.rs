@@ -54,6 +54,15 @@ pub(crate) struct Section {
     pub(crate) file: std::ops::Range<usize>,
     pub(crate) writable: bool,
     pub(crate) executable: bool,
+    /// Goes away when `DriverEntry` has returned.
+    pub(crate) discardable: bool,
+}
+
+impl Section {
+    /// Whether Windows may page the section out: those whose names begin with `PAGE`.
+    pub(crate) fn is_pageable(&self) -> bool {
+        self.name.starts_with("PAGE")
+    }
 }
 
 /// One import slot.
@@ -253,6 +262,7 @@ fn sections(image: &PeFile64<'_>, file: &[u8], headers_size: u32, image_size: u3
             file: range,
             writable: flags & pe::IMAGE_SCN_MEM_WRITE != 0,
             executable: flags & pe::IMAGE_SCN_MEM_EXECUTE != 0,
+            discardable: flags & pe::IMAGE_SCN_MEM_DISCARDABLE != 0,
         };
         if section.writable && section.executable {
             return Err(LoadError::WritableCode(section.name));

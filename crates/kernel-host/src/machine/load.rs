@@ -12,6 +12,7 @@ use crate::image::Image;
 use crate::image::imports::Resolver;
 use crate::leak::{LeakKind, LeakReport};
 use crate::nt::io::driver_object::{DriverObject, ImageRange};
+use crate::nt::paging::Pageable;
 use crate::nt::raw::Raw;
 use crate::thread::Thread;
 
@@ -132,6 +133,9 @@ fn start(inner: &Arc<Inner>, driver: &Arc<Driver>) -> Result<(), DriverError> {
         Image::load(&driver.path, &Resolver { images }, &Arc::downgrade(driver))?
     };
     let image = driver.image.get_or_init(|| image);
+    for (address, pages, access) in image.pageable_sections() {
+        inner.nt.paging().add(address, pages, access, Pageable::Section);
+    }
     let module = image.module();
     let range = ImageRange { base: module.base(), size: module.size(), entry: image.entry() };
     let object = DriverObject::create(inner, driver, range, &driver.service).map_err(DriverError::Host)?;
@@ -149,6 +153,7 @@ fn start(inner: &Arc<Inner>, driver: &Arc<Driver>) -> Result<(), DriverError> {
     driver.set_entry_time(started.elapsed());
     if status.is_success() {
         driver.with_object(DriverObject::entry_returned);
+        image.discard_initialisation();
         return Ok(());
     }
     // Pool that it leaves behind now is leaked for good: Windows does not call DriverUnload after a failed start.
@@ -229,6 +234,9 @@ fn run_unload(inner: &Arc<Inner>, driver: &Arc<Driver>, mandatory: bool) -> Resu
 fn forget(inner: &Inner, driver: &Arc<Driver>) {
     driver.set_state(DriverState::Unloaded);
     if let Some(image) = driver.image.get() {
+        for (address, ..) in image.pageable_sections() {
+            inner.nt.paging().remove(address);
+        }
         image.unload();
     }
     if let Some(object) = driver.take_object() {

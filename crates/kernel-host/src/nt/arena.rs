@@ -27,7 +27,7 @@ pub(crate) enum Access {
 }
 
 impl Access {
-    const fn mprotect(self) -> MprotectFlags {
+    pub(super) const fn mprotect(self) -> MprotectFlags {
         match self {
             Self::None => MprotectFlags::empty(),
             Self::Read => MprotectFlags::READ,

@@ -32,6 +32,7 @@ pub(crate) mod misc;
 pub(crate) mod namespace;
 pub(crate) mod ob;
 mod ob_exports;
+pub(crate) mod paging;
 pub(crate) mod parse;
 pub(crate) mod physical;
 pub(crate) mod pool;
@@ -74,6 +75,7 @@ pub(crate) struct Nt {
     hive: hive::Hive,
     objects: Arc<ObjectManager>,
     pool: pool::Pool,
+    paging: paging::Paging,
     io: io::Io,
     threads: threads::Threads,
     timers: timers::Timers,
@@ -98,6 +100,7 @@ impl Default for Nt {
         Self {
             objects: ObjectManager::new(Arc::clone(&arena)),
             pool: pool::Pool::new(Arc::clone(&arena)),
+            paging: paging::Paging::default(),
             io: io::Io::default(),
             threads: threads::Threads::default(),
             timers: timers::Timers::default(),
@@ -123,6 +126,11 @@ impl Nt {
     /// Page-granular kernel memory.
     pub(crate) fn arena(&self) -> &Arc<Arena> {
         &self.arena
+    }
+
+    /// Memory that may be paged out.
+    pub(crate) fn paging(&self) -> &paging::Paging {
+        &self.paging
     }
 
     /// The registry.

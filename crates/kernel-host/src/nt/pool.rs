@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::arena::{Access, Arena, PAGE, pages_for};
+use super::paging::Pageable;
 use super::raw::Raw;
 use crate::ddi::Call;
 use crate::finding::Rule;
@@ -132,6 +133,9 @@ impl Pool {
             Raw::<u8>::at(address).fill(POISON, request.length);
         }
         self.lock().blocks.insert(address, block);
+        if request.kind == PoolKind::Paged {
+            call.machine().nt.paging().add(run, pages, access, Pageable::Pool);
+        }
         address
     }
 
@@ -152,6 +156,9 @@ impl Pool {
             }
         };
         call.bytes(block.length as u64);
+        if block.kind == PoolKind::Paged {
+            call.machine().nt.paging().remove(block.run);
+        }
         self.arena.release(block.run, block.pages);
     }
 
