@@ -140,6 +140,8 @@ nt_types::statuses! {
     RESOURCE_CONFLICT = 0xC001_001E;
     /// The adapter is paused.
     PAUSED = 0xC023_002A;
+    /// The device is in a low power state.
+    LOW_POWER_STATE = 0xC023_002F;
     /// The revision of a structure is not supported.
     UNSUPPORTED_REVISION = 0xC023_002C;
 }

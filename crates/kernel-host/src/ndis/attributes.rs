@@ -22,6 +22,8 @@ exports! { pub(super) EXPORTS in "ndis.sys":
 pub(super) struct Attributes {
     /// `MiniportAdapterContext`, once the registration attributes are set.
     pub(super) context: Option<usize>,
+    /// `CheckForHangTimeInSeconds` of these.
+    pub(super) hang_seconds: u32,
     /// The general attributes, once they are set.
     pub(super) general: Option<General>,
 }
@@ -31,6 +33,28 @@ pub(super) struct Attributes {
 pub(super) struct General {
     pub(super) mac_address: Vec<u8>,
     pub(super) oids: Vec<u32>,
+    /// `NDIS_MEDIUM`.
+    pub(super) media: u32,
+    pub(super) physical_medium: u32,
+    pub(super) mtu: u32,
+    /// In bits per second, as the three others.
+    pub(super) max_xmit_speed: u64,
+    pub(super) xmit_speed: u64,
+    pub(super) max_rcv_speed: u64,
+    pub(super) rcv_speed: u64,
+    pub(super) connect_state: u32,
+    pub(super) duplex_state: u32,
+    pub(super) lookahead: u32,
+    pub(super) mac_options: u32,
+    pub(super) packet_filters: u32,
+    pub(super) multicast_addresses: u32,
+    pub(super) access: u32,
+    pub(super) direction: u32,
+    pub(super) connection: u32,
+    pub(super) if_type: u16,
+    pub(super) has_connector: u8,
+    pub(super) data_back_fill: u32,
+    pub(super) context_back_fill: u32,
 }
 
 extern "efiapi" fn set_attributes(handle: usize, attributes: Raw<NDIS_OBJECT_HEADER>) -> NdisStatus {
@@ -52,7 +76,9 @@ extern "efiapi" fn set_attributes(handle: usize, attributes: Raw<NDIS_OBJECT_HEA
             let context = field!(raw, NDIS_MINIPORT_ADAPTER_REGISTRATION_ATTRIBUTES, MiniportAdapterContext)
                 .cast::<usize>()
                 .read();
-            port.set_attributes(Attributes { context: Some(context), ..so_far });
+            let hang_seconds =
+                field!(raw, NDIS_MINIPORT_ADAPTER_REGISTRATION_ATTRIBUTES, CheckForHangTimeInSeconds).read();
+            port.set_attributes(Attributes { context: Some(context), hang_seconds, ..so_far });
             NdisStatus::SUCCESS
         }
         _ if so_far.context.is_none() => {
@@ -108,5 +134,25 @@ fn general(call: &Call, raw: Raw<NDIS_MINIPORT_ADAPTER_GENERAL_ATTRIBUTES>) -> G
     General {
         mac_address: field!(raw, Attributes, CurrentMacAddress).cast::<u8>().read_bytes(address_length),
         oids: Raw::<u32>::at(list).read_slice(list_bytes / 4),
+        media: field!(raw, Attributes, MediaType).read(),
+        physical_medium: field!(raw, Attributes, PhysicalMediumType).read(),
+        mtu: field!(raw, Attributes, MtuSize).read(),
+        max_xmit_speed: field!(raw, Attributes, MaxXmitLinkSpeed).read(),
+        xmit_speed: field!(raw, Attributes, XmitLinkSpeed).read(),
+        max_rcv_speed: field!(raw, Attributes, MaxRcvLinkSpeed).read(),
+        rcv_speed: field!(raw, Attributes, RcvLinkSpeed).read(),
+        connect_state: field!(raw, Attributes, MediaConnectState).read(),
+        duplex_state: field!(raw, Attributes, MediaDuplexState).read(),
+        lookahead: field!(raw, Attributes, LookaheadSize).read(),
+        mac_options: field!(raw, Attributes, MacOptions).read(),
+        packet_filters: field!(raw, Attributes, SupportedPacketFilters).read(),
+        multicast_addresses: field!(raw, Attributes, MaxMulticastListSize).read(),
+        access: field!(raw, Attributes, AccessType).read(),
+        direction: field!(raw, Attributes, DirectionType).read(),
+        connection: field!(raw, Attributes, ConnectionType).read(),
+        if_type: field!(raw, Attributes, IfType).read(),
+        has_connector: field!(raw, Attributes, IfConnectorPresent).read(),
+        data_back_fill: field!(raw, Attributes, DataBackFillSize).read(),
+        context_back_fill: field!(raw, Attributes, ContextBackFillSize).read(),
     }
 }

@@ -26,12 +26,17 @@ exports! { pub(super) EXPORTS in "ndis.sys":
     NdisCloseConfiguration(max 0) = close;
 }
 
+/// Where services keep their parameters.
+const SERVICES: &str = r"\Registry\Machine\System\CurrentControlSet\Services";
+
 /// An open configuration.
 #[derive(Debug)]
 pub(super) struct OpenConfiguration {
     pub(super) driver: Arc<Driver>,
     /// Name of the adapter, or of the driver's service.
     pub(super) owner: String,
+    /// The NDIS handle that it was opened with.
+    pub(super) handle: usize,
     key: Arc<Key>,
     values: Vec<HandedOut>,
 }
@@ -59,18 +64,52 @@ extern "efiapi" fn open(object: Raw<NDIS_CONFIGURATION_OBJECT>, handle_out: Raw<
     {
         return NdisStatus::FAILURE;
     }
-    let Some((owner, key)) = parameters_of(&call, object.NdisHandle.addr()) else {
+    let ndis_handle = object.NdisHandle.addr();
+    let Some((owner, key)) = parameters_of(&call, ndis_handle) else {
         return NdisStatus::FAILURE;
     };
     call.detail(&*owner);
+    match keep(&call, owner, ndis_handle, key) {
+        Ok(handle) => {
+            handle_out.write(handle);
+            NdisStatus::SUCCESS
+        }
+        Err(status) => status,
+    }
+}
+
+/// A handle for an open key.
+fn keep(call: &Call, owner: String, ndis_handle: usize, key: Arc<Key>) -> Result<usize, NdisStatus> {
     let handle = new_handle(call.machine());
     if handle == 0 {
-        return NdisStatus::RESOURCES;
+        return Err(NdisStatus::RESOURCES);
     }
-    let opened = OpenConfiguration { driver: Arc::clone(call.driver()), owner, key, values: Vec::new() };
+    let driver = Arc::clone(call.driver());
+    let opened = OpenConfiguration { driver, owner, handle: ndis_handle, key, values: Vec::new() };
     call.machine().ndis.lock().configurations.insert(handle, opened);
-    handle_out.write(handle);
-    NdisStatus::SUCCESS
+    Ok(handle)
+}
+
+/// A handle for a subkey of an open configuration.
+pub(super) fn subkey(
+    call: &Call,
+    handle: usize,
+    find: impl FnOnce(&Arc<Key>) -> Option<Arc<Key>>,
+) -> Result<usize, NdisStatus> {
+    let (owner, ndis_handle, key) = opened(call, handle);
+    let key = find(&key).ok_or(NdisStatus::FAILURE)?;
+    keep(call, owner, ndis_handle, key)
+}
+
+/// Owner, NDIS handle and key of an open configuration. Stops on a handle that is none.
+pub(super) fn opened(call: &Call, handle: usize) -> (String, usize, Arc<Key>) {
+    let state = call.machine().ndis.lock();
+    let open = state.configurations.get(&handle);
+    let found = open.map(|open| (open.owner.clone(), open.handle, Arc::clone(&open.key)));
+    drop(state);
+    found.unwrap_or_else(|| {
+        call.stop(Rule::InvalidHandle, format!("{handle:#x} is no open configuration, or one that is closed"))
+    })
 }
 
 /// An adapter's parameters are in its software key, a driver's below its service.
@@ -82,13 +121,33 @@ fn parameters_of(call: &Call, handle: usize) -> Option<(String, Arc<Key>)> {
     if let Some(port) = port {
         return Some((port.name.clone(), Arc::clone(&port.parameters)));
     }
-    let Some(miniport) = miniport else {
-        call.stop(Rule::InvalidHandle, format!("NdisHandle {handle:#x} is no driver's and no adapter's handle"));
+    if let Some(miniport) = miniport {
+        let path = format!(r"{SERVICES}\{}\Parameters", miniport.service);
+        return Some((miniport.service.clone(), call.machine().nt.hive().open(&path).ok()?));
+    }
+    protocol_parameters(call, handle)
+}
+
+/// A protocol's parameters are below its service, those of a binding below these, by the adapter's name.
+fn protocol_parameters(call: &Call, handle: usize) -> Option<(String, Arc<Key>)> {
+    let state = call.machine().ndis.lock();
+    let protocol = state.protocols.get(&handle).map(|protocol| (protocol.name.clone(), None));
+    let binding = state.bindings.iter().find(|binding| binding.handle == handle);
+    let binding = binding.map(|binding| (binding.protocol.name.clone(), Some(binding.port.device_name.clone())));
+    // A bind operation under way is named by its parameters.
+    let operation = state.operations.values().find(|operation| operation.parameters == handle && handle != 0);
+    let operation =
+        operation.map(|operation| (operation.protocol.name.clone(), Some(operation.port.device_name.clone())));
+    drop(state);
+    let Some((name, adapter)) = protocol.or(binding).or(operation) else {
+        call.stop(Rule::InvalidHandle, format!("NdisHandle {handle:#x} is no driver's, adapter's or binding's handle"));
     };
-    let services = r"\Registry\Machine\System\CurrentControlSet\Services";
-    let path = format!(r"{services}\{}\Parameters", miniport.service);
-    let key = call.machine().nt.hive().open(&path).ok()?;
-    Some((miniport.service.clone(), key))
+    let mut path = format!(r"{SERVICES}\{name}\Parameters");
+    if let Some(adapter) = adapter {
+        path = format!(r"{path}\Adapters\{}", adapter.rsplit('\\').next().unwrap_or_default());
+    }
+    // The configuration of a binding is made with the binding.
+    Some((name, call.machine().nt.hive().create(&path).ok()?))
 }
 
 extern "efiapi" fn read(
@@ -101,10 +160,7 @@ extern "efiapi" fn read(
     let call = Call::enter();
     let name = unicode::name(keyword).unwrap_or_default();
     call.detail(&*name);
-    let key = call.machine().ndis.lock().configurations.get(&handle).map(|open| Arc::clone(&open.key));
-    let Some(key) = key else {
-        call.stop(Rule::InvalidHandle, format!("{handle:#x} is no open configuration, or one that is closed"));
-    };
+    let (_, _, key) = opened(&call, handle);
     let answer = find(&key, &name, kind).ok_or(NdisStatus::FAILURE).and_then(|found| found.hand_out(&call));
     match answer {
         Ok(value) => {
@@ -132,6 +188,18 @@ extern "efiapi" fn close(handle: usize) {
         call.machine().nt.arena().release(value.run, value.pages);
     }
     end_handle(call.machine(), handle);
+}
+
+/// Memory with `bytes` that dies with the configuration handle; its address.
+pub(super) fn hand_out_bytes(call: &Call, handle: usize, bytes: &[u8]) -> Result<usize, NdisStatus> {
+    let pages = pages_for(bytes.len()).max(1);
+    let run = call.machine().nt.arena().allocate(pages, Access::ReadWrite).ok_or(NdisStatus::RESOURCES)?;
+    let address = run + pages * PAGE - bytes.len();
+    Raw::<u8>::at(address).write_bytes(bytes);
+    if let Some(open) = call.machine().ndis.lock().configurations.get_mut(&handle) {
+        open.values.push(HandedOut { address, run, pages });
+    }
+    Ok(address)
 }
 
 /// A value in the form in which NDIS hands it out.

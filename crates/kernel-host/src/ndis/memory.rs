@@ -1,17 +1,13 @@
 //! NDIS's own names for pool, and the completion of sends.
 
-use nt_types::UNICODE_STRING;
-
 use crate::ddi::{Call, exports};
 use crate::finding::Rule;
 use crate::nt::pool::{PoolKind, Request};
-use crate::nt::raw::Raw;
 
 exports! { pub(super) EXPORTS in "ndis.sys":
     NdisAllocateMemoryWithTagPriority(max 2, fails NULL) = allocate;
     NdisFreeMemory(max 2) = free;
     NdisFreeMemoryWithTagPriority(max 2) = free_with_tag;
-    NdisInitUnicodeString(max 31) = init_unicode_string;
     NdisMSendNetBufferListsComplete(max 2) = send_complete;
 }
 
@@ -40,27 +36,17 @@ extern "efiapi" fn free_with_tag(handle: usize, address: usize, tag: u32) {
     call.machine().nt.pool().free(&call, address, tag);
 }
 
-/// An NDIS handle is a driver's or an adapter's.
-fn check_handle(call: &Call, handle: usize) {
+/// An NDIS handle is a miniport driver's, an adapter's, a protocol's or a binding's. Stops on any other.
+pub(super) fn check_handle(call: &Call, handle: usize) {
     let state = call.machine().ndis.lock();
-    let known = state.miniports.contains_key(&handle) || state.ports.contains_key(&handle);
+    let known = state.miniports.contains_key(&handle)
+        || state.ports.contains_key(&handle)
+        || state.protocols.contains_key(&handle)
+        || state.bindings.iter().any(|binding| binding.handle == handle);
     drop(state);
     if !known {
-        call.stop(Rule::InvalidHandle, format!("{handle:#x} is no handle of a driver or an adapter"));
+        call.stop(Rule::InvalidHandle, format!("{handle:#x} is no handle that NDIS gave out, or one that is over"));
     }
-}
-
-/// The function of this name is what the macro `NdisInitUnicodeString` expands to on most systems; drivers built otherwise import it.
-extern "efiapi" fn init_unicode_string(target: Raw<UNICODE_STRING>, source: Raw<u16>) {
-    let _call = Call::enter();
-    let mut length: u16 = 0;
-    if !source.is_null() {
-        while length < 0xFFFC && source.index(usize::from(length / 2)).read() != 0 {
-            length += 2;
-        }
-    }
-    let terminated = if source.is_null() { 0 } else { length + 2 };
-    target.write(UNICODE_STRING { Length: length, MaximumLength: terminated, Buffer: source.pointer() });
 }
 
 /// No sends are simulated: none can be complete.

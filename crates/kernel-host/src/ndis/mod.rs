@@ -1,37 +1,63 @@
-//! `ndis.sys`: the miniport side of NDIS 6, as its DDI pages document it.
+//! `ndis.sys`: both sides of NDIS 6, miniports and protocols, as their DDI pages document them.
 //!
-//! A driver registers ([`registration`]); the machine adds adapters to it ([`adapter`]), which sets off
-//! `MiniportInitializeEx`, in which the driver sets [`attributes`], reads its [`configuration`] and may open [`file`]s; OID requests
-//! ([`oid`]) reach an adapter from then until it is halted.
+//! A miniport driver registers ([`registration`]); the machine adds adapters to it ([`adapter`]), which sets off
+//! `MiniportInitializeEx` ([`lifecycle`]), in which the driver sets [`attributes`], reads its [`configuration`] and may open
+//! [`file`]s. A protocol driver registers too ([`protocol`]) and is bound to the adapters. OID requests ([`oid`]) go down, status
+//! indications ([`status`]) come up. What moves data (net buffer lists) is not here.
 //!
 //! Handles are addresses of reserved pages that nobody may touch: a driver that looks behind one faults, and a stale one is not
 //! given out again soon.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::ddi::{Call, Export};
-use crate::finding::Rule;
+use crate::finding::{Rule, Stopped};
 use crate::leak::{Leak, LeakKind, LeakSource};
 use crate::machine::{Driver, Inner};
 use crate::nt::hive::Key;
+use crate::nt::unicode;
+use crate::thread::Thread;
 
 pub(crate) mod adapter;
 mod attributes;
 mod configuration;
 mod error_log;
+mod event;
 mod file;
+mod gate;
+mod hardware;
+mod lifecycle;
+mod lock;
 mod memory;
 mod oid;
+mod parameters;
+mod port;
+pub(crate) mod protocol;
 mod registration;
+mod reset;
+mod scratch;
+mod shared_memory;
+mod stack;
+pub(crate) mod status;
+mod system;
 #[cfg(test)]
 mod tests;
+mod text;
+mod timer;
+mod work_item;
 
-use adapter::Port;
 use configuration::OpenConfiguration;
 pub use error_log::ErrorLogEntry;
 use file::OpenFile;
+use lock::RwLock;
+use port::Port;
+use protocol::{Binding, Operation, PendedEvent, Protocol};
 use registration::Miniport;
+use shared_memory::SharedMemory;
+use timer::Timer;
+use work_item::WorkItem;
 
 /// The NDIS version of the machine: 6.89, of Windows 11 24H2.
 pub(crate) const VERSION: (u8, u8) = (6, 89);
@@ -40,6 +66,9 @@ pub(crate) const VERSION: (u8, u8) = (6, 89);
 #[derive(Debug, Default)]
 pub(crate) struct Ndis {
     state: Mutex<State>,
+    /// See [`Machine::pend_opens`](crate::Machine::pend_opens).
+    pends_opens: AtomicBool,
+    pends_closes: AtomicBool,
 }
 
 /// Everything that has a handle, by handle.
@@ -47,8 +76,20 @@ pub(crate) struct Ndis {
 struct State {
     miniports: BTreeMap<usize, Arc<Miniport>>,
     ports: BTreeMap<usize, Arc<Port>>,
+    protocols: BTreeMap<usize, Arc<Protocol>>,
+    /// Open ones, in the order in which they were opened.
+    bindings: Vec<Arc<Binding>>,
+    /// Bind and unbind operations under way, by their context.
+    operations: BTreeMap<usize, Arc<Operation>>,
+    /// Events that protocols have, by the address of the notification.
+    events: BTreeMap<usize, Arc<PendedEvent>>,
     configurations: BTreeMap<usize, OpenConfiguration>,
     files: BTreeMap<usize, OpenFile>,
+    timers: BTreeMap<usize, Timer>,
+    work_items: BTreeMap<usize, WorkItem>,
+    rw_locks: BTreeMap<usize, RwLock>,
+    /// By virtual address.
+    shared_memory: BTreeMap<usize, SharedMemory>,
     error_log: Vec<ErrorLogEntry>,
     /// What installed packages give each new adapter, by service.
     defaults: BTreeMap<String, Arc<Key>>,
@@ -62,10 +103,28 @@ pub(crate) fn exports() -> impl Iterator<Item = &'static Export> {
         attributes::EXPORTS,
         configuration::EXPORTS,
         error_log::EXPORTS,
+        event::EXPORTS,
         file::EXPORTS,
+        hardware::EXPORTS,
+        lock::EXPORTS,
         memory::EXPORTS,
-        oid::EXPORTS,
-        adapter::EXPORTS,
+        parameters::EXPORTS,
+        shared_memory::EXPORTS,
+        system::EXPORTS,
+        text::EXPORTS,
+        timer::EXPORTS,
+        work_item::EXPORTS,
+        lifecycle::EXPORTS,
+        oid::REQUEST_EXPORTS,
+        oid::COMPLETE_EXPORTS,
+        oid::CANCEL_EXPORTS,
+        protocol::EXPORTS,
+        protocol::OPEN_EXPORTS,
+        protocol::OPERATION_EXPORTS,
+        protocol::UNBIND_EXPORTS,
+        protocol::EVENT_EXPORTS,
+        reset::EXPORTS,
+        status::EXPORTS,
     ]
     .into_iter()
     .flatten()
@@ -85,6 +144,37 @@ impl Ndis {
     pub(crate) fn adapters(&self) -> Vec<(String, String, adapter::AdapterState)> {
         let ports: Vec<Arc<Port>> = self.lock().ports.values().cloned().collect();
         ports.iter().map(|port| (port.name.clone(), port.miniport.driver.name.clone(), port.state())).collect()
+    }
+
+    /// The adapter with a name, which is the test's or the one that protocols know.
+    fn port_named(&self, name: &str) -> Option<Arc<Port>> {
+        let state = self.lock();
+        let is_it = |port: &&Arc<Port>| port.name == name || unicode::same_name(&port.device_name, name);
+        state.ports.values().find(is_it).cloned()
+    }
+
+    /// Something that the adapter owns and must not own once it is halted, and the rule that it breaks.
+    fn owned_by(&self, port: usize) -> Option<(Rule, String)> {
+        let state = self.lock();
+        if let Some(timer) = state.timers.values().find(|timer| timer.owner == port) {
+            return Some((Rule::BadState, format!("{timer} (NdisAllocateTimerObject)")));
+        }
+        if let Some(item) = state.work_items.values().find(|item| item.owner == port) {
+            let queued = if item.is_queued { "a queued work item" } else { "a work item" };
+            return Some((Rule::BadState, format!("{queued} (NdisAllocateIoWorkItem)")));
+        }
+        if let Some(memory) = state.shared_memory.values().find(|memory| memory.owner == port) {
+            let message = format!("{} bytes of shared memory (NdisMAllocateSharedMemory)", memory.length);
+            return Some((Rule::HandleLeak, message));
+        }
+        let open = state.configurations.values().find(|open| open.handle == port);
+        open.map(|open| (Rule::HandleLeak, format!("NdisOpenConfigurationEx for {}", open.owner)))
+    }
+
+    /// Names an OID request in `length` bytes at `start` that is not complete: the memory is NDIS's until then.
+    pub(crate) fn active_in(&self, start: usize, length: usize) -> Option<String> {
+        let ports: Vec<_> = self.lock().ports.values().cloned().collect();
+        ports.iter().find_map(|port| port.requests.active_in(start, length))
     }
 
     /// The adapter behind a handle that a driver passed. Stops on a handle that is none, or not of this driver.
@@ -123,6 +213,28 @@ impl LeakSource for Ndis {
         for port in state.ports.values().filter(|port| of_driver(&port.miniport)) {
             leaks.push(one(LeakKind::Device, 0, format!("adapter {}", port.name)));
         }
+        for protocol in state.protocols.values().filter(|protocol| std::ptr::eq(Arc::as_ptr(&protocol.driver), driver))
+        {
+            leaks.push(one(LeakKind::Registration, 0, format!("NdisRegisterProtocolDriver of {}", protocol.name)));
+        }
+        for binding in &state.bindings {
+            if std::ptr::eq(Arc::as_ptr(&binding.protocol.driver), driver) {
+                leaks.push(one(LeakKind::Handle, 0, format!("NdisOpenAdapterEx of adapter {}", binding.port.name)));
+            }
+        }
+        for timer in state.timers.values().filter(|timer| std::ptr::eq(Arc::as_ptr(&timer.driver), driver)) {
+            leaks.push(one(LeakKind::Execution, 0, format!("{timer} (NdisAllocateTimerObject)")));
+        }
+        for item in state.work_items.values().filter(|item| std::ptr::eq(Arc::as_ptr(&item.driver), driver)) {
+            let queued = if item.is_queued { ", still queued" } else { "" };
+            leaks.push(one(LeakKind::Execution, 0, format!("NdisAllocateIoWorkItem{queued}")));
+        }
+        for lock in state.rw_locks.values().filter(|lock| std::ptr::eq(Arc::as_ptr(&lock.driver), driver)) {
+            leaks.push(one(LeakKind::Handle, 0, format!("NdisAllocateRWLock{lock}")));
+        }
+        for memory in state.shared_memory.values().filter(|memory| std::ptr::eq(Arc::as_ptr(&memory.driver), driver)) {
+            leaks.push(one(LeakKind::Mapping, memory.length as u64, "NdisMAllocateSharedMemory".to_owned()));
+        }
         for open in state.configurations.values().filter(|open| std::ptr::eq(&raw const *open.driver, driver)) {
             leaks.push(one(LeakKind::Handle, 0, format!("NdisOpenConfigurationEx for {}", open.owner)));
         }
@@ -141,4 +253,13 @@ fn new_handle(machine: &Inner) -> usize {
 /// Ends a handle.
 fn end_handle(machine: &Inner, handle: usize) {
     machine.nt.arena().release(handle, 1);
+}
+
+/// Records a finding against `driver`, outside of driver code.
+fn find(thread: &Thread, driver: &Driver, rule: Rule, callback: &str, message: String) -> Stopped {
+    let mut finding = thread.finding(rule, message, None);
+    callback.clone_into(&mut finding.call);
+    finding.driver.clone_from(&driver.name);
+    thread.machine().record(finding.clone());
+    Stopped(Box::new(finding))
 }

@@ -21,11 +21,10 @@ use crate::thread::Thread;
 exports! { pub(super) EXPORTS in "ndis.sys":
     NdisMRegisterMiniportDriver(max 0, fails RETURNS_NDIS_FAILURE) = register;
     NdisMDeregisterMiniportDriver(max 0) = deregister;
-    NdisGetVersion(max 31) = get_version;
 }
 
 /// Minor versions of NDIS 6 that exist.
-const MINOR_VERSIONS: &[u8] = &[0, 1, 20, 30, 40, 50, 51, 60, 70, 80, 81, 82, 83, 84, 85, 86, 87, 88, 89];
+pub(super) const MINOR_VERSIONS: &[u8] = &[0, 1, 20, 30, 40, 50, 51, 60, 70, 80, 81, 82, 83, 84, 85, 86, 87, 88, 89];
 
 /// A registered miniport driver.
 #[derive(Debug)]
@@ -170,6 +169,11 @@ extern "efiapi" fn deregister(handle: usize) {
     end_handle(call.machine(), handle);
 }
 
+/// The callback that the driver's present code belongs to, when its name begins with `prefix`.
+pub(super) fn is_entry_point(thread: &Thread, prefix: &str) -> Option<&'static str> {
+    thread.entry().map(|entry| entry.callback).filter(|callback| callback.starts_with(prefix))
+}
+
 /// The registration of a service that is loaded.
 pub(super) fn find(machine: &Inner, service: &str) -> Option<Arc<Miniport>> {
     let state = machine.ndis.lock();
@@ -187,14 +191,9 @@ extern "efiapi" fn unload(driver_object: Raw<DRIVER_OBJECT>) {
     let found = state.miniports.values().find(|miniport| miniport.driver_object == driver_object.address()).cloned();
     drop(state);
     let Some(miniport) = found else { return };
-    super::adapter::halt_all(&thread, &miniport);
+    super::lifecycle::halt_all(&thread, &miniport);
     if let Some(handler) = miniport.callbacks.0.UnloadHandler {
         // SAFETY: the driver's callback, with the argument that its page documents.
         let _ = enter(&thread, &miniport, "MiniportDriverUnload", || unsafe { handler(driver_object.pointer()) });
     }
-}
-
-extern "efiapi" fn get_version() -> u32 {
-    let _call = Call::enter();
-    u32::from(VERSION.0) << 16 | u32::from(VERSION.1)
 }

@@ -30,7 +30,7 @@ extern "efiapi" fn ke_raise_irql_to_dpc_level() -> u8 {
 }
 
 /// Raises the IRQL; gives the one before. Stops when that would lower it.
-pub(super) fn raise(call: &Call, irql: u8) -> u8 {
+pub(crate) fn raise(call: &Call, irql: u8) -> u8 {
     let before = call.thread().irql();
     if irql < before || irql > HIGH_LEVEL {
         call.stop(Rule::BadArgument, format!("IRQL {before} cannot be raised to {irql}"));
@@ -44,7 +44,7 @@ extern "efiapi" fn ke_lower_irql(irql: u8) {
 }
 
 /// Lowers the IRQL. Stops when that would raise it.
-pub(super) fn lower(call: &Call, irql: u8) {
+pub(crate) fn lower(call: &Call, irql: u8) {
     let before = call.thread().irql();
     if irql > before {
         call.stop(Rule::BadArgument, format!("IRQL {before} cannot be lowered to {irql}"));

@@ -23,7 +23,7 @@ pub(crate) mod events;
 pub(crate) mod handles;
 pub mod hive;
 pub(crate) mod io;
-mod irql;
+pub(crate) mod irql;
 pub(crate) mod locks;
 mod lookaside;
 pub(crate) mod mdl;

@@ -13,7 +13,7 @@ use super::raw::Raw;
 use crate::ddi::Call;
 use crate::finding::Rule;
 use crate::leak::{Leak, LeakKind};
-use crate::machine::Driver;
+use crate::machine::{Driver, Inner};
 
 /// Alignment of blocks below a page, in bytes.
 const ALIGNMENT: usize = 16;
@@ -144,7 +144,7 @@ impl Pool {
     /// Stops on anything that is not exactly one live block.
     pub(crate) fn free(&self, call: &Call, address: usize, tag: u32) {
         if let Some((start, length)) = self.containing(address)
-            && let Some(why) = call.machine().nt.active_in(start, length)
+            && let Some(why) = in_use(call.machine(), start, length)
         {
             call.stop(Rule::BadState, format!("the pool block {address:#x} is freed although {why}"));
         }
@@ -237,6 +237,12 @@ impl Pool {
         state.blocks.values().filter(|block| block.tag == tag && block.length == length && block.ddi == ddi).count()
     }
 
+    /// Whether `address` is in a live block of paged pool.
+    pub(crate) fn is_paged(&self, address: usize) -> bool {
+        let Some((start, _)) = self.containing(address) else { return false };
+        self.lock().blocks.get(&start).is_some_and(|block| block.kind == PoolKind::Paged)
+    }
+
     /// Start and length of the live block that contains `address`.
     pub(crate) fn containing(&self, address: usize) -> Option<(usize, usize)> {
         let state = self.lock();
@@ -247,6 +253,11 @@ impl Pool {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What of the kernel's, or of NDIS's, is still in use in a range of memory.
+fn in_use(machine: &Inner, start: usize, length: usize) -> Option<String> {
+    machine.nt.active_in(start, length).or_else(|| machine.ndis.active_in(start, length))
 }
 
 impl State {

@@ -236,7 +236,8 @@ extern "efiapi" fn ke_initialize_timer_ex(timer: Raw<KTIMER>, kind: i32) {
     }
 }
 
-fn initialise_timer(call: &Call, timer: Raw<KTIMER>, kind: Kind) {
+/// Initialises a timer; stops when it is set.
+pub(crate) fn initialise_timer(call: &Call, timer: Raw<KTIMER>, kind: Kind) {
     if let Some(why) = call.machine().nt.timers().active_in(timer.address(), 1) {
         call.stop(Rule::BadState, format!("a timer is initialised although {why}"));
     }
@@ -253,7 +254,7 @@ extern "efiapi" fn ke_set_timer_ex(timer: Raw<KTIMER>, due: i64, period: i32, dp
 }
 
 /// Sets a timer, anew if it was set; whether it was.
-fn set_timer(call: &Call, timer: Raw<KTIMER>, due: i64, period: i32, dpc: usize) -> u8 {
+pub(crate) fn set_timer(call: &Call, timer: Raw<KTIMER>, due: i64, period: i32, dpc: usize) -> u8 {
     let object: Raw<DISPATCHER_HEADER> = timer.cast();
     if !matches!(Kind::of(call, object), Kind::NotificationTimer | Kind::SynchronizationTimer) {
         call.stop(Rule::BadArgument, format!("{timer:?} is no timer"));
@@ -283,9 +284,12 @@ fn set_timer(call: &Call, timer: Raw<KTIMER>, due: i64, period: i32, dpc: usize)
 }
 
 extern "efiapi" fn ke_cancel_timer(timer: Raw<KTIMER>) -> u8 {
-    let call = Call::enter();
-    let was_set = call.machine().nt.timers().lock().cancel(timer.address());
-    u8::from(was_set)
+    cancel_timer(&Call::enter(), timer)
+}
+
+/// Takes a timer out of the queue; whether it was there.
+pub(crate) fn cancel_timer(call: &Call, timer: Raw<KTIMER>) -> u8 {
+    u8::from(call.machine().nt.timers().lock().cancel(timer.address()))
 }
 
 extern "efiapi" fn ke_read_state_timer(timer: Raw<KTIMER>) -> u8 {
@@ -296,6 +300,11 @@ extern "efiapi" fn ke_read_state_timer(timer: Raw<KTIMER>) -> u8 {
 
 extern "efiapi" fn ke_initialize_dpc(dpc: Raw<KDPC>, routine: usize, context: usize) {
     let _call = Call::enter();
+    initialise_dpc(dpc, routine, context);
+}
+
+/// Initialises a DPC that runs `routine`.
+pub(crate) fn initialise_dpc(dpc: Raw<KDPC>, routine: usize, context: usize) {
     dpc.cast::<u8>().fill(0, size_of::<KDPC>());
     field!(dpc, KDPC, Type).write(DPC_OBJECT);
     field!(dpc, KDPC, Importance).write(1);
@@ -336,8 +345,12 @@ extern "efiapi" fn ke_remove_queue_dpc(dpc: Raw<KDPC>) -> u8 {
 }
 
 extern "efiapi" fn ke_flush_queued_dpcs() {
-    let call = Call::enter();
-    call.machine().nt.dispatcher().wait(&call, None, || {
+    flush_dpcs(&Call::enter());
+}
+
+/// Waits until no DPC is queued or runs.
+pub(crate) fn flush_dpcs(call: &Call) {
+    call.machine().nt.dispatcher().wait(call, None, || {
         let state = call.machine().nt.timers().lock();
         state.dpcs.is_empty() && !state.is_running
     });

@@ -10,7 +10,7 @@ fn an_adapter_is_initialised_restarted_paused_and_halted_in_this_order() {
     let adapter = nic.add().unwrap();
     assert_eq!((adapter.state(), adapter.mac_address()), (AdapterState::Running, vec![2, 0, 0, 0, 0, 0]));
     adapter.remove().unwrap();
-    assert_eq!(callbacks(), ["initialize", "restart", "pause", "halt"]);
+    assert_eq!(callbacks(), ["initialize", "power profile", "restart", "pause", "halt"]);
     assert_eq!(nic.leaks(), 1, "only the registration is left");
 }
 
@@ -32,15 +32,15 @@ fn a_failed_initialisation_hands_back_its_status_and_is_not_halted() {
 #[test]
 fn a_failed_restart_halts_the_adapter() {
     let nic = Nic::new();
-    RESTART.set(NdisStatus::FAILURE);
+    script().restart.set(NdisStatus::FAILURE);
     assert_eq!(status(nic.add()), NdisStatus::FAILURE);
-    assert_eq!(callbacks(), ["initialize", "restart", "halt"]);
+    assert_eq!(callbacks(), ["initialize", "power profile", "restart", "halt"]);
 }
 
 #[test]
 fn success_without_general_attributes_is_found() {
     let nic = Nic::new();
-    SETS_ATTRIBUTES.set(false);
+    script().sets_attributes.set(false);
     nic.on_initialize(|handle| set_registration(handle, 1));
     assert_eq!(rule(nic.add()), Rule::BadState);
 }
@@ -48,7 +48,7 @@ fn success_without_general_attributes_is_found() {
 #[test]
 fn general_attributes_before_registration_attributes_are_found() {
     let nic = Nic::new();
-    SETS_ATTRIBUTES.set(false);
+    script().sets_attributes.set(false);
     nic.on_initialize(|handle| set_general(handle, 2));
     assert_eq!(rule(nic.add()), Rule::BadState);
 }
@@ -67,14 +67,8 @@ fn attributes_of_an_unknown_revision_are_bad_version() {
 #[test]
 fn attributes_outside_of_initialisation_are_found() {
     let nic = Nic::new();
-    let handle = std::rc::Rc::new(Cell::new(0));
-    let keep = std::rc::Rc::clone(&handle);
-    nic.on_initialize(move |handle| {
-        keep.set(handle);
-        NdisStatus::SUCCESS
-    });
     let _adapter = nic.add().unwrap();
-    let late = nic.bench.run(|| set_registration(handle.get(), 1)).unwrap_err();
+    let late = nic.bench.run(|| set_registration(script().adapter.get(), 1)).unwrap_err();
     assert_eq!(late.0.rule, Rule::BadState);
 }
 
@@ -91,7 +85,7 @@ fn a_surprise_removal_is_announced_before_the_halt() {
     let adapter = nic.add().unwrap();
     callbacks();
     adapter.surprise_remove().unwrap();
-    assert_eq!(callbacks(), ["pnp event", "pause", "halt"]);
+    assert_eq!(callbacks(), ["surprise removal", "pause", "halt"]);
 }
 
 #[test]

@@ -40,7 +40,7 @@ fn close(handle: usize) {
 }
 
 /// An adapter whose initialisation runs `body`, with the file `nic.bin` (three bytes) in place.
-fn with_file(body: impl Fn() + 'static) -> Result<Adapter, AdapterError> {
+fn with_file(body: impl Fn() + Send + Sync + 'static) -> Result<Adapter, AdapterError> {
     let nic = Nic::new();
     nic.driver_file("nic.bin", &[1, 2, 3]);
     nic.driver_file("empty.bin", &[]);

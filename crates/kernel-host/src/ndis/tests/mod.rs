@@ -1,13 +1,16 @@
 //! A miniport that does what the test at hand wants, and the exports as a driver would call them.
+#![expect(non_upper_case_globals, reason = "matches on constants in the spelling of ndis.h")]
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::ffi::c_void;
+use std::sync::{Arc, Mutex};
 
 use ndis::NdisStatus;
 use ndis::raw::*;
 use nt_types::{DRIVER_OBJECT, UNICODE_STRING};
 
 use super::adapter::{Adapter, AdapterError};
+use crate::conformance::conforms;
 use crate::ddi::testing::Bench;
 use crate::ddi::{Export, Target};
 use crate::finding::{Rule, Stopped};
@@ -15,28 +18,91 @@ use crate::machine::Machine;
 use crate::nt::raw::Raw;
 
 mod adapter;
+mod answers;
+mod binding;
 mod configuration;
+mod events;
 mod file;
+mod hardware;
+mod lock;
+mod objects;
 mod oid;
+mod protocol;
+mod protocol_oid;
 mod registration;
+mod reset;
+mod status;
 
-type Hook<A> = Option<Box<dyn Fn(A) -> NdisStatus>>;
+type Hook<A> = Mutex<Option<Arc<dyn Fn(A) -> NdisStatus + Send + Sync>>>;
 
-thread_local! {
-    /// What the miniport does after it set its attributes; gets the adapter's handle.
-    static INITIALIZE: RefCell<Hook<usize>> = const { RefCell::new(None) };
-    static OID: RefCell<Hook<usize>> = const { RefCell::new(None) };
-    static RESTART: Cell<NdisStatus> = const { Cell::new(NdisStatus::SUCCESS) };
-    static SETS_ATTRIBUTES: Cell<bool> = const { Cell::new(true) };
+/// What the miniport of one test does. Its address is the miniport's context, so that every thread finds it.
+struct Script {
+    /// Runs after the attributes are set; gets the adapter's handle.
+    initialize: Hook<usize>,
+    oid: Hook<usize>,
+    direct_oid: Hook<usize>,
+    cancel: Hook<usize>,
+    pause: Hook<usize>,
+    reset: Hook<usize>,
+    halt: Hook<usize>,
+    restart: Cell<NdisStatus>,
+    hangs: Cell<bool>,
+    sets_attributes: Cell<bool>,
+    /// The adapter that was initialised last.
+    adapter: Cell<usize>,
     /// Callbacks as they came.
-    static SEEN: RefCell<Vec<&'static str>> = const { RefCell::new(Vec::new()) };
+    seen: Mutex<Vec<&'static str>>,
 }
 
-/// What the miniport registers as its context.
-const CONTEXT: usize = 0x5150;
+// SAFETY: the cells are set by the test's own thread before anything runs on another.
+unsafe impl Sync for Script {}
 
-fn seen(callback: &'static str) {
-    SEEN.with_borrow_mut(|seen| seen.push(callback));
+impl Script {
+    fn new() -> &'static Self {
+        Box::leak(Box::new(Self {
+            initialize: Mutex::default(),
+            oid: Mutex::default(),
+            direct_oid: Mutex::default(),
+            cancel: Mutex::default(),
+            pause: Mutex::default(),
+            reset: Mutex::default(),
+            halt: Mutex::default(),
+            restart: Cell::new(NdisStatus::SUCCESS),
+            hangs: Cell::new(false),
+            sets_attributes: Cell::new(true),
+            adapter: Cell::new(0),
+            seen: Mutex::default(),
+        }))
+    }
+
+    fn at(context: NDIS_HANDLE) -> &'static Self {
+        assert!(!context.is_null(), "the context of the registration, or of the attributes");
+        // SAFETY: the machine passes back what the test registered, which is never freed.
+        unsafe { &*context.cast_const().cast() }
+    }
+
+    fn address(&'static self) -> usize {
+        std::ptr::from_ref(self).expose_provenance()
+    }
+
+    fn saw(&self, callback: &'static str) {
+        self.seen.lock().unwrap().push(callback);
+    }
+}
+
+/// Calls a hook, without a lock that a stop would leave locked; `or` where there is none.
+fn run<A>(hook: &Hook<A>, argument: A, or: NdisStatus) -> NdisStatus {
+    let hook = hook.lock().unwrap().clone();
+    hook.map_or(or, |hook| hook(argument))
+}
+
+thread_local! {
+    /// The script of the test on this thread.
+    static SCRIPT: Cell<Option<&'static Script>> = const { Cell::new(None) };
+}
+
+fn script() -> &'static Script {
+    SCRIPT.get().expect("a test makes a Nic first")
 }
 
 /// A DDI by name, as an import would be bound.
@@ -63,52 +129,78 @@ use call_ddi;
 
 unsafe extern "efiapi" fn initialize(
     handle: NDIS_HANDLE,
-    _: NDIS_HANDLE,
+    context: NDIS_HANDLE,
     parameters: *mut NDIS_MINIPORT_INIT_PARAMETERS,
 ) -> NdisStatus {
-    seen("initialize");
+    let script = Script::at(context);
+    script.saw("initialize");
+    script.adapter.set(handle.addr());
     // SAFETY: the machine passes valid parameters.
     assert_eq!(unsafe { (*parameters).Header.Size }, 64);
-    if SETS_ATTRIBUTES.get() {
+    if script.sets_attributes.get() {
         assert_eq!(set_registration(handle.addr(), 1), NdisStatus::SUCCESS);
         assert_eq!(set_general(handle.addr(), 2), NdisStatus::SUCCESS);
     }
-    INITIALIZE.with_borrow(|hook| hook.as_ref().map_or(NdisStatus::SUCCESS, |hook| hook(handle.addr())))
+    run(&script.initialize, handle.addr(), NdisStatus::SUCCESS)
 }
 
 unsafe extern "efiapi" fn halt(context: NDIS_HANDLE, _: u32) {
-    assert_eq!(context.addr(), CONTEXT);
-    seen("halt");
+    Script::at(context).saw("halt");
+    let _ = run(&Script::at(context).halt, 0, NdisStatus::SUCCESS);
 }
 
 unsafe extern "efiapi" fn unload(_: *mut DRIVER_OBJECT) {
-    seen("unload");
+    script().saw("unload");
     call_ddi!("NdisMDeregisterMiniportDriver", fn(usize), REGISTERED.get());
 }
 
-unsafe extern "efiapi" fn pause(_: NDIS_HANDLE, _: *mut NDIS_MINIPORT_PAUSE_PARAMETERS) -> NdisStatus {
-    seen("pause");
-    NdisStatus::SUCCESS
+unsafe extern "efiapi" fn pause(context: NDIS_HANDLE, parameters: *mut NDIS_MINIPORT_PAUSE_PARAMETERS) -> NdisStatus {
+    Script::at(context).saw("pause");
+    // SAFETY: the machine passes valid parameters.
+    run(&Script::at(context).pause, unsafe { (*parameters).PauseReason } as usize, NdisStatus::SUCCESS)
 }
 
-unsafe extern "efiapi" fn restart(_: NDIS_HANDLE, _: *mut NDIS_MINIPORT_RESTART_PARAMETERS) -> NdisStatus {
-    seen("restart");
-    RESTART.get()
+unsafe extern "efiapi" fn restart(context: NDIS_HANDLE, _: *mut NDIS_MINIPORT_RESTART_PARAMETERS) -> NdisStatus {
+    Script::at(context).saw("restart");
+    Script::at(context).restart.get()
 }
 
 unsafe extern "efiapi" fn oid_request(context: NDIS_HANDLE, request: *mut NDIS_OID_REQUEST) -> NdisStatus {
-    assert_eq!(context.addr(), CONTEXT);
-    OID.with_borrow(|hook| hook.as_ref().map_or(NdisStatus::NOT_SUPPORTED, |hook| hook(request.addr())))
+    run(&Script::at(context).oid, request.expose_provenance(), NdisStatus::NOT_SUPPORTED)
+}
+
+unsafe extern "efiapi" fn direct_oid_request(context: NDIS_HANDLE, request: *mut NDIS_OID_REQUEST) -> NdisStatus {
+    run(&Script::at(context).direct_oid, request.expose_provenance(), NdisStatus::NOT_SUPPORTED)
+}
+
+unsafe extern "efiapi" fn cancel_oid(context: NDIS_HANDLE, id: *mut c_void) {
+    Script::at(context).saw("cancel");
+    let _ = run(&Script::at(context).cancel, id.addr(), NdisStatus::SUCCESS);
+}
+
+unsafe extern "efiapi" fn check_for_hang(context: NDIS_HANDLE) -> u8 {
+    u8::from(Script::at(context).hangs.get())
+}
+
+unsafe extern "efiapi" fn reset(context: NDIS_HANDLE, addressing: *mut u8) -> NdisStatus {
+    Script::at(context).saw("reset");
+    run(&Script::at(context).reset, addressing.expose_provenance(), NdisStatus::SUCCESS)
 }
 
 unsafe extern "efiapi" fn send(_: NDIS_HANDLE, _: *mut NET_BUFFER_LIST, _: u32, _: u32) {}
 unsafe extern "efiapi" fn give_back(_: NDIS_HANDLE, _: *mut NET_BUFFER_LIST, _: u32) {}
-unsafe extern "efiapi" fn cancel(_: NDIS_HANDLE, _: *mut c_void) {}
-unsafe extern "efiapi" fn pnp_event(_: NDIS_HANDLE, _: *mut c_void) {
-    seen("pnp event");
+unsafe extern "efiapi" fn cancel_send(_: NDIS_HANDLE, _: *mut c_void) {}
+unsafe extern "efiapi" fn pnp_event(context: NDIS_HANDLE, event: *mut c_void) {
+    let event = Raw::of(event.cast::<NET_DEVICE_PNP_EVENT>()).read();
+    assert_eq!(event.Header.Size, NDIS_SIZEOF_NET_DEVICE_PNP_EVENT_REVISION_1);
+    Script::at(context).saw(match event.DevicePnPEvent {
+        NdisDevicePnPEventSurpriseRemoved => "surprise removal",
+        NdisDevicePnPEventPowerProfileChanged => "power profile",
+        other => panic!("event {other}"),
+    });
 }
-unsafe extern "efiapi" fn shutdown(_: NDIS_HANDLE, _: u32) {
-    seen("shutdown");
+unsafe extern "efiapi" fn shutdown(context: NDIS_HANDLE, _: u32) {
+    Script::at(context).saw("shutdown");
 }
 
 /// Characteristics that NDIS accepts.
@@ -129,12 +221,12 @@ fn characteristics() -> NDIS_MINIPORT_DRIVER_CHARACTERISTICS {
         OidRequestHandler: Some(oid_request),
         SendNetBufferListsHandler: Some(send),
         ReturnNetBufferListsHandler: Some(give_back),
-        CancelSendHandler: Some(cancel),
+        CancelSendHandler: Some(cancel_send),
         CheckForHangHandlerEx: None,
         ResetHandlerEx: None,
         DevicePnPEventNotifyHandler: Some(pnp_event),
         ShutdownHandlerEx: Some(shutdown),
-        CancelOidRequestHandler: Some(cancel),
+        CancelOidRequestHandler: Some(cancel_oid),
         DirectOidRequestHandler: None,
         CancelDirectOidRequestHandler: None,
         SynchronousOidRequestHandler: None,
@@ -168,7 +260,7 @@ fn register(characteristics: &NDIS_MINIPORT_DRIVER_CHARACTERISTICS) -> NdisStatu
         fn(usize, &UNICODE_STRING, usize, &NDIS_MINIPORT_DRIVER_CHARACTERISTICS, &mut usize) -> NdisStatus,
         driver_object(),
         &path,
-        0,
+        script().address(),
         characteristics,
         &mut handle
     );
@@ -181,7 +273,7 @@ fn register(characteristics: &NDIS_MINIPORT_DRIVER_CHARACTERISTICS) -> NdisStatu
 fn set_registration(handle: usize, revision: u8) -> NdisStatus {
     let attributes = NDIS_MINIPORT_ADAPTER_REGISTRATION_ATTRIBUTES {
         Header: NDIS_OBJECT_HEADER::new(NDIS_OBJECT_TYPE_MINIPORT_ADAPTER_REGISTRATION_ATTRIBUTES, revision, 28),
-        MiniportAdapterContext: Raw::at(CONTEXT).pointer(),
+        MiniportAdapterContext: Raw::at(script().address()).pointer(),
         AttributeFlags: 0,
         CheckForHangTimeInSeconds: 0,
         InterfaceType: NdisInterfaceInternal,
@@ -190,11 +282,20 @@ fn set_registration(handle: usize, revision: u8) -> NdisStatus {
 }
 
 fn set_general(handle: usize, revision: u8) -> NdisStatus {
+    static OIDS: [u32; 1] = [OID_GEN_STATISTICS];
     // SAFETY: all-zero bytes are valid attributes.
     let mut attributes: NDIS_MINIPORT_ADAPTER_GENERAL_ATTRIBUTES = unsafe { std::mem::zeroed() };
     attributes.Header = NDIS_OBJECT_HEADER::new(NDIS_OBJECT_TYPE_MINIPORT_ADAPTER_GENERAL_ATTRIBUTES, revision, 224);
     attributes.MacAddressLength = 6;
     attributes.CurrentMacAddress[0] = 2;
+    attributes.MtuSize = 1500;
+    attributes.LookaheadSize = 128;
+    attributes.MacOptions = 9;
+    attributes.PhysicalMediumType = 14;
+    attributes.MediaConnectState = MediaConnectStateConnected;
+    OIDS.as_ptr().expose_provenance();
+    attributes.SupportedOidList = OIDS.as_ptr().cast_mut();
+    attributes.SupportedOidListLength = 4;
     set_attributes(handle, (&raw const attributes).cast())
 }
 
@@ -216,11 +317,7 @@ impl Nic {
     }
 
     fn unregistered() -> Self {
-        INITIALIZE.set(None);
-        OID.set(None);
-        RESTART.set(NdisStatus::SUCCESS);
-        SETS_ATTRIBUTES.set(true);
-        SEEN.set(Vec::new());
+        SCRIPT.set(Some(Script::new()));
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(folder.path().join("Windows/System32/drivers")).unwrap();
         let bench = Bench::with(Machine::builder().volume("C:", folder.path()));
@@ -232,13 +329,30 @@ impl Nic {
         Self { bench, folder }
     }
 
-    fn on_initialize(&self, hook: impl Fn(usize) -> NdisStatus + 'static) -> &Self {
-        INITIALIZE.set(Some(Box::new(hook)));
+    /// A NIC whose miniport is registered with changed characteristics.
+    fn with(change: impl FnOnce(&mut NDIS_MINIPORT_DRIVER_CHARACTERISTICS)) -> Self {
+        let nic = Self::unregistered();
+        let mut changed = characteristics();
+        change(&mut changed);
+        assert_eq!(nic.bench.run(|| register(&changed)).unwrap(), NdisStatus::SUCCESS);
+        nic
+    }
+
+    /// A NIC that can be reset.
+    fn resettable() -> Self {
+        Self::with(|c| {
+            c.CheckForHangHandlerEx = Some(check_for_hang);
+            c.ResetHandlerEx = Some(reset);
+        })
+    }
+
+    fn on_initialize(&self, hook: impl Fn(usize) -> NdisStatus + Send + Sync + 'static) -> &Self {
+        *script().initialize.lock().unwrap() = Some(Arc::new(hook));
         self
     }
 
-    fn on_oid(&self, hook: impl Fn(usize) -> NdisStatus + 'static) -> &Self {
-        OID.set(Some(Box::new(hook)));
+    fn on_oid(&self, hook: impl Fn(usize) -> NdisStatus + Send + Sync + 'static) -> &Self {
+        *script().oid.lock().unwrap() = Some(Arc::new(hook));
         self
     }
 
@@ -269,5 +383,5 @@ fn status<T: std::fmt::Debug>(result: Result<T, AdapterError>) -> NdisStatus {
 }
 
 fn callbacks() -> Vec<&'static str> {
-    SEEN.take()
+    std::mem::take(&mut script().seen.lock().unwrap())
 }

@@ -15,17 +15,6 @@ fn complete(handle: usize, request: usize, status: NdisStatus) {
     call_ddi!("NdisMOidRequestComplete", fn(usize, usize, NdisStatus), handle, request, status);
 }
 
-/// The handle of the adapter that was initialised last.
-fn remember_handle(nic: &Nic) -> std::rc::Rc<Cell<usize>> {
-    let handle = std::rc::Rc::new(Cell::new(0));
-    let keep = std::rc::Rc::clone(&handle);
-    nic.on_initialize(move |handle| {
-        keep.set(handle);
-        NdisStatus::SUCCESS
-    });
-    handle
-}
-
 #[test]
 fn a_query_returns_what_the_miniport_wrote() {
     let nic = Nic::new();
@@ -68,11 +57,10 @@ fn success_looking_refusals_are_refusals() {
 #[test]
 fn a_pended_request_ends_with_its_completion_even_before_the_callback_returns() {
     let nic = Nic::new();
-    let handle = remember_handle(&nic);
     let adapter = nic.add().unwrap();
     nic.on_oid(move |request| {
         assert_eq!(with_request(request, |request| request.answer_u32(5)), NdisStatus::SUCCESS);
-        complete(handle.get(), request, NdisStatus::SUCCESS);
+        complete(script().adapter.get(), request, NdisStatus::SUCCESS);
         NdisStatus::PENDING
     });
     assert_eq!(adapter.oid_query(OID_GEN_VENDOR_ID, 4).unwrap(), [5, 0, 0, 0]);
@@ -81,11 +69,10 @@ fn a_pended_request_ends_with_its_completion_even_before_the_callback_returns() 
 #[test]
 fn a_request_completed_twice_is_found() {
     let nic = Nic::new();
-    let handle = remember_handle(&nic);
     let adapter = nic.add().unwrap();
     nic.on_oid(move |request| {
-        complete(handle.get(), request, NdisStatus::SUCCESS);
-        complete(handle.get(), request, NdisStatus::SUCCESS);
+        complete(script().adapter.get(), request, NdisStatus::SUCCESS);
+        complete(script().adapter.get(), request, NdisStatus::SUCCESS);
         NdisStatus::PENDING
     });
     assert_eq!(rule(adapter.oid_query(OID_GEN_VENDOR_ID, 4)), Rule::BadState);
@@ -94,10 +81,9 @@ fn a_request_completed_twice_is_found() {
 #[test]
 fn a_completion_of_a_request_that_was_not_pended_is_found() {
     let nic = Nic::new();
-    let handle = remember_handle(&nic);
     let adapter = nic.add().unwrap();
     nic.on_oid(move |request| {
-        complete(handle.get(), request, NdisStatus::SUCCESS);
+        complete(script().adapter.get(), request, NdisStatus::SUCCESS);
         NdisStatus::SUCCESS
     });
     assert_eq!(rule(adapter.oid_query(OID_GEN_VENDOR_ID, 4)), Rule::BadState);
@@ -106,10 +92,9 @@ fn a_completion_of_a_request_that_was_not_pended_is_found() {
 #[test]
 fn pending_is_no_final_status() {
     let nic = Nic::new();
-    let handle = remember_handle(&nic);
     let adapter = nic.add().unwrap();
     nic.on_oid(move |request| {
-        complete(handle.get(), request, NdisStatus::PENDING);
+        complete(script().adapter.get(), request, NdisStatus::PENDING);
         NdisStatus::PENDING
     });
     assert_eq!(rule(adapter.oid_query(OID_GEN_VENDOR_ID, 4)), Rule::BadArgument);

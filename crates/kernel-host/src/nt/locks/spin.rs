@@ -35,8 +35,12 @@ const HANDLE_LOCK: usize = 8;
 const HANDLE_OLD_IRQL: usize = 16;
 
 extern "efiapi" fn initialize(lock: Raw<usize>) {
-    let call = Call::enter();
-    initialised(&call, lock.address(), size_of::<usize>());
+    reset(&Call::enter(), lock);
+}
+
+/// Makes the word a free lock; stops when it is one that is held.
+pub(crate) fn reset(call: &Call, lock: Raw<usize>) {
+    initialised(call, lock.address(), size_of::<usize>());
     lock.write(0);
 }
 
@@ -78,9 +82,13 @@ fn check_dispatch(call: &Call) {
 }
 
 extern "efiapi" fn acquire_raise_to_dpc(lock: Raw<usize>) -> u8 {
-    let call = Call::enter();
-    let before = raise(&call, DISPATCH_LEVEL);
-    own(&call, lock);
+    acquire(&Call::enter(), lock)
+}
+
+/// Raises to `DISPATCH_LEVEL` and takes the lock; the IRQL before.
+pub(crate) fn acquire(call: &Call, lock: Raw<usize>) -> u8 {
+    let before = raise(call, DISPATCH_LEVEL);
+    own(call, lock);
     before
 }
 
@@ -93,10 +101,14 @@ extern "efiapi" fn acquire_for_dpc(lock: Raw<usize>) -> u8 {
 }
 
 extern "efiapi" fn release(lock: Raw<usize>, irql: u8) {
-    let call = Call::enter();
-    check_dispatch(&call);
-    disown(&call, lock, lock.address());
-    lower(&call, irql);
+    give_back(&Call::enter(), lock, irql);
+}
+
+/// Gives the lock back and lowers to `irql`.
+pub(crate) fn give_back(call: &Call, lock: Raw<usize>, irql: u8) {
+    check_dispatch(call);
+    disown(call, lock, lock.address());
+    lower(call, irql);
 }
 
 extern "efiapi" fn acquire_at_dpc_level(lock: Raw<usize>) {

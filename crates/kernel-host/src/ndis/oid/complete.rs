@@ -1,0 +1,86 @@
+//! The end of a request: what the miniport says, and who is told.
+
+use std::sync::Arc;
+
+use ndis::NdisStatus;
+use ndis::raw::NDIS_OID_REQUEST;
+
+use super::{Progress, Request};
+use crate::ddi::{Call, exports};
+use crate::finding::{Rule, Stopped};
+use crate::nt::raw::{Raw, field};
+use crate::thread::Thread;
+
+exports! { pub(in crate::ndis) EXPORTS in "ndis.sys":
+    NdisMOidRequestComplete(max 2) = oid_request_complete;
+    NdisMDirectOidRequestComplete(max 2) = direct_oid_request_complete;
+}
+
+extern "efiapi" fn oid_request_complete(handle: usize, request: usize, status: NdisStatus) {
+    complete(&Call::enter(), handle, request, status, false);
+}
+
+extern "efiapi" fn direct_oid_request_complete(handle: usize, request: usize, status: NdisStatus) {
+    complete(&Call::enter(), handle, request, status, true);
+}
+
+fn complete(call: &Call, handle: usize, address: usize, status: NdisStatus, is_direct: bool) {
+    let port = call.machine().ndis.port(call, handle);
+    call.detail(status);
+    if status == NdisStatus::PENDING {
+        call.stop(Rule::BadArgument, "NDIS_STATUS_PENDING is no final status");
+    }
+    let request = port.requests.at(address).filter(|request| request.is_direct == is_direct);
+    let Some(request) = request else {
+        call.stop(
+            Rule::BadState,
+            format!("{address:#x} is no request that adapter {} works on, or one that is complete", port.name),
+        );
+    };
+    if !request.advance(Progress::Working, Progress::Done(status)) {
+        call.stop(Rule::BadState, format!("{request} is completed already"));
+    }
+    port.requests.remove(&request);
+    if let Some(fault) = request.finish(status) {
+        call.stop(Rule::BadArgument, fault);
+    }
+    // A stop does not come back here.
+    let _ = request.tell(call.thread(), status);
+}
+
+impl Request {
+    /// Brings the answer to where the requester looks; what is wrong with it, if anything is.
+    pub(super) fn finish(&self, status: NdisStatus) -> Option<String> {
+        let done = self.transfer.done(Raw::at(self.address));
+        if !self.copies.is_empty() {
+            let (from, to) = (Raw::<NDIS_OID_REQUEST>::at(self.address), Raw::<NDIS_OID_REQUEST>::at(self.original));
+            self.transfer.set_done(to, done);
+            field!(to, NDIS_OID_REQUEST, SupportedRevision)
+                .write(field!(from, NDIS_OID_REQUEST, SupportedRevision).read());
+        }
+        if status == NdisStatus::SUCCESS {
+            super::answer::learn(self);
+        }
+        self.transfer.fault(status, done)
+    }
+
+    /// `ProtocolOidRequestComplete`, at the present IRQL. The machine's own requests have nobody to be told.
+    ///
+    /// # Errors
+    /// The machine stopped.
+    pub(super) fn tell(self: &Arc<Self>, thread: &Thread, status: NdisStatus) -> Result<(), Stopped> {
+        let Some(binding) = &self.binding else { return Ok(()) };
+        let callbacks = &binding.protocol.callbacks.0;
+        let (handler, callback) = if self.is_direct {
+            (callbacks.DirectOidRequestCompleteHandler, "ProtocolDirectOidRequestComplete")
+        } else {
+            (callbacks.OidRequestCompleteHandler, "ProtocolOidRequestComplete")
+        };
+        let Some(handler) = handler else { return Ok(()) };
+        let (context, argument) = (Raw::at(binding.context).pointer(), Raw::at(self.original).pointer());
+        thread.call_driver(&binding.protocol.driver, callback, thread.irql(), || {
+            // SAFETY: the driver's callback, with the arguments that its page documents.
+            unsafe { handler(context, argument, status) }
+        })
+    }
+}
