@@ -32,9 +32,7 @@ pub(crate) fn build(workspace: &Workspace, names: &Names) -> Result<PathBuf> {
     let output = workspace.generated("driver-c");
     let folder = workspace.root.join("tests/drivers");
     let libraries = output.join("lib");
-    for module in exports::MODULES.iter().chain(&exports::FRAMEWORKS) {
-        module.write_library(&libraries, names.machine)?;
-    }
+    write_libraries(&libraries, names)?;
     let tools = Tools::locate(&folder, &libraries)?;
     let images = sources::images(&folder)?;
     copy_infs(&folder, &output, names)?;
@@ -53,6 +51,24 @@ pub(crate) fn build(workspace: &Workspace, names: &Names) -> Result<PathBuf> {
             .try_for_each(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     })?;
     Ok(output)
+}
+
+/// Makes import libraries for both linkers: GNU ld makes nothing usable of those that lld reads.
+fn write_libraries(folder: &Path, names: &Names) -> Result<()> {
+    for module in exports::MODULES.iter().chain(&exports::FRAMEWORKS) {
+        let definition = folder.join(module.library).with_extension("def");
+        let text = module.definition();
+        if fs::read(&definition).is_ok_and(|present| present == text.as_bytes()) {
+            continue;
+        }
+        module.write_library(folder, names.machine)?;
+        let pending = definition.with_extension("def.new");
+        write_atomically(&pending, text.as_bytes())?;
+        compiler::make_gnu_library(&pending, &definition.with_extension("a"))?;
+        // Last: an interrupted step must leave no sign of being done.
+        fs::rename(&pending, &definition).with_context(|| format!("cannot write {}", definition.display()))?;
+    }
+    Ok(())
 }
 
 /// Makes an .inf of each .inx, under the same name.

@@ -4,10 +4,20 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::family::Mutant;
-use crate::pool;
+use crate::{crash, flt_names, flt_ports, flt_registration, irps, irql, leftovers, locks, pool};
 
 /// All families.
-const FAMILIES: &[&[Mutant]] = &[pool::MUTANTS];
+const FAMILIES: &[&[Mutant]] = &[
+    crash::MUTANTS,
+    flt_names::MUTANTS,
+    flt_ports::MUTANTS,
+    flt_registration::MUTANTS,
+    irps::MUTANTS,
+    irql::MUTANTS,
+    leftovers::MUTANTS,
+    locks::MUTANTS,
+    pool::MUTANTS,
+];
 
 /// `family-name` of each mutant that a source has.
 fn in_sources() -> BTreeSet<String> {

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use kernel_host::{Finding, LeakKind, Rule};
+use kernel_host::{DriverError, Finding, LeakKind, Rule};
+use nt_types::NtStatus;
 
 use crate::rig::{Broken, Rig};
 
@@ -25,6 +26,10 @@ pub(crate) struct Mutant {
 pub(crate) enum Caught {
     /// The rule, the call in which it was noticed, and the function of the driver that has to be on the stack.
     While(Rule, &'static str, &'static str),
+    /// The rule and the callback that returned and broke it: the driver is on the stack no more.
+    Returning(Rule, &'static str),
+    /// The status that `DriverEntry` returns: the mistake is refused and nothing is left.
+    Refused(NtStatus),
     /// The rule when the driver has gone, the kind of leak, and a word of its description.
     Left(Rule, LeakKind, &'static str),
 }
@@ -33,6 +38,8 @@ impl fmt::Display for Caught {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::While(rule, call, function) => write!(f, "{rule:?} in {call}, called by {function}"),
+            Self::Returning(rule, call) => write!(f, "{rule:?} when {call} returned"),
+            Self::Refused(status) => write!(f, "{status} at load"),
             Self::Left(rule, kind, detail) => write!(f, "{rule:?} after unload: {kind:?} \"{detail}\""),
         }
     }
@@ -52,6 +59,9 @@ impl Mutant {
         let image = self.image();
         let rig = Rig::new(&image);
         let driven = scenario(&rig);
+        if let Caught::Refused(status) = self.caught {
+            return self.check_refused(&rig, &driven, status);
+        }
         let unloaded = rig.unload();
         let finding = rig.machine().finding();
         let finding = finding.unwrap_or_else(|| panic!("{image}: nothing was found; {driven:?}, {unloaded:?}"));
@@ -63,18 +73,38 @@ impl Mutant {
                 let frame = format!("{image}!{function}+");
                 assert!(finding.stack.iter().any(|line| line.starts_with(&frame)), "{image}: no {frame} in {finding}");
             }
-            Caught::Left(rule, kind, detail) => self.check_left(&rig, &finding, rule, kind, detail),
+            Caught::Returning(rule, call) => {
+                assert_eq!((finding.rule, finding.call.as_str()), (rule, call), "{image}: {finding}");
+            }
+            Caught::Left(rule, kind, detail) => self.check_left(&rig, &driven, &finding, (rule, kind, detail)),
+            Caught::Refused(_) => unreachable!("checked above"),
         }
     }
 
-    fn check_left(&self, rig: &Rig, finding: &Finding, rule: Rule, kind: LeakKind, detail: &str) {
+    fn check_refused(&self, rig: &Rig, driven: &Result<(), Broken>, expected: NtStatus) {
+        let image = self.image();
+        let Err(Broken::Driver(DriverError::EntryFailed { status, report })) = driven else {
+            panic!("{image}: it was not refused: {driven:?}; {:?}", rig.machine().finding());
+        };
+        assert_eq!(*status, expected, "{image}");
+        assert!(report.is_clean(), "{image}: {report}");
+    }
+
+    fn check_left(
+        &self,
+        rig: &Rig,
+        driven: &Result<(), Broken>,
+        finding: &Finding,
+        (rule, kind, detail): (Rule, LeakKind, &str),
+    ) {
         let image = self.image();
         assert_eq!(finding.rule, rule, "{image}: {finding}");
-        let reports = rig.machine().unload_reports();
-        let report = reports.last().unwrap_or_else(|| panic!("{image}: no report, but {finding}"));
+        let report = match driven {
+            Err(Broken::Driver(DriverError::EntryFailed { report, .. })) => report.clone(),
+            _ => rig.machine().unload_reports().pop().unwrap_or_else(|| panic!("{image}: no report, but {finding}")),
+        };
         let is_it = report.leaks.iter().any(|leak| leak.kind == kind && leak.detail.contains(detail));
         assert!(is_it, "{image}: no {kind:?} \"{detail}\" in {report}");
-        assert!(report.leaks.iter().all(|leak| leak.kind == kind), "{image}: more than one mistake: {report}");
     }
 }
 

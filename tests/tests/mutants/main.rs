@@ -6,6 +6,14 @@
 //! would pass for a good one.
 
 mod catalogue;
+mod crash;
 mod family;
+mod flt_names;
+mod flt_ports;
+mod flt_registration;
+mod irps;
+mod irql;
+mod leftovers;
+mod locks;
 mod pool;
 mod rig;

@@ -1,7 +1,12 @@
 //! A machine with one small driver, and the steps that scenarios are made of.
 
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
 use fwbroker_tests::drivers::c_driver_dir;
-use kernel_host::{DriverError, KernelDevice, KernelRequest, LeakReport, Machine};
+use kernel_host::process::Process;
+use kernel_host::{DriverError, KernelDevice, KernelRequest, LeakReport, Machine, OpenOptions};
 use nt_types::{KERNEL_MODE, NtStatus};
 use tempfile::TempDir;
 
@@ -13,6 +18,8 @@ pub(crate) enum Broken {
     Driver(DriverError),
     /// A request failed, or the machine has stopped.
     Status(NtStatus),
+    /// The driver did something else than it should.
+    Odd(String),
 }
 
 impl From<DriverError> for Broken {
@@ -27,8 +34,19 @@ impl From<NtStatus> for Broken {
     }
 }
 
+/// Goes on only when the driver did what it should. Scenarios do not assert: with a mutant, they only have to get far enough.
+pub(crate) fn same<T: PartialEq + Debug>(actual: &T, expected: &T) -> Result<(), Broken> {
+    if actual == expected { Ok(()) } else { Err(Broken::Odd(format!("{actual:?} instead of {expected:?}"))) }
+}
+
+/// Time after which a wait that nothing ends is a deadlock: short, since some mutants are meant to hang.
+const DEADLOCK: Duration = Duration::from_secs(1);
+
 /// `IRP_MJ_DEVICE_CONTROL`.
 const DEVICE_CONTROL: u8 = 0x0E;
+
+/// `FILE_CREATE`.
+const CREATE: u32 = 2;
 
 /// A machine on which one driver is installed.
 #[derive(Debug)]
@@ -45,10 +63,11 @@ impl Rig {
         let disk = tempfile::tempdir().expect("a folder for the volume");
         std::fs::create_dir_all(disk.path().join("Windows/System32/drivers")).expect("folders on the volume");
         let machine = Machine::builder().volume("C:", disk.path()).build().expect("the machine starts");
+        machine.set_deadlock_time(DEADLOCK);
         let folder = c_driver_dir().expect("the C drivers are built");
-        let inf = folder.join("wdm_mutant.inf");
+        let inf = if image.starts_with("flt_") { "flt_mutant.inf" } else { "wdm_mutant.inf" };
         let sys = folder.join(format!("{image}.sys"));
-        let service = machine.install_service(&sys, Some(&inf)).expect("the package installs");
+        let service = machine.install_service(&sys, Some(&folder.join(inf))).expect("the package installs");
         Self { machine, _disk: disk, service }
     }
 
@@ -71,25 +90,41 @@ impl Rig {
         Ok(self.machine.open_device(r"\Device\Mutant")?)
     }
 
-    /// Sends one device-control request and waits for its end, which must be a good one.
-    pub(crate) fn control(&self, device: &KernelDevice, code: u32) -> Result<(), Broken> {
-        let request = KernelRequest {
-            major: DEVICE_CONTROL,
-            mode: KERNEL_MODE,
-            code,
-            input: 0,
-            input_length: 0,
-            output: 0,
-            output_length: 0,
-        };
-        let ended = device.send(&request)?;
-        Ok(ended.Status.ok()?)
+    /// Loads a minifilter, and a program makes, writes, reads and closes a file.
+    pub(crate) fn open_a_file(&self) -> Result<(), Broken> {
+        self.load()?;
+        let file =
+            self.program().create_file(r"\??\C:\Windows\file.cmd", &OpenOptions::new().write().disposition(CREATE))?;
+        file.write(0, b"some bytes")?;
+        same(&file.read(0, 4)?.as_slice(), &b"some".as_slice())?;
+        drop(file);
+        Ok(())
+    }
+
+    /// An administrator's program.
+    pub(crate) fn program(&self) -> Arc<Process> {
+        self.machine.process("program.exe").start().expect("there is room for a process")
     }
 
     /// Loads the driver and sends it one request: all that most mistakes need.
     pub(crate) fn exercise(&self) -> Result<(), Broken> {
         self.load()?;
         let device = self.open()?;
-        self.control(&device, 0)
+        control(&device, 0)
     }
+}
+
+/// Sends one device-control request and waits for its end, which must be a good one.
+fn control(device: &KernelDevice, code: u32) -> Result<(), Broken> {
+    let request = KernelRequest {
+        major: DEVICE_CONTROL,
+        mode: KERNEL_MODE,
+        code,
+        input: 0,
+        input_length: 0,
+        output: 0,
+        output_length: 0,
+    };
+    let ended = device.send(&request)?;
+    Ok(ended.Status.ok()?)
 }

@@ -22,7 +22,7 @@ const GCC: &str = "x86_64-w64-mingw32-gcc";
 ///
 /// No call is inlined or turned into a jump: a report then shows every function that the source has. A kernel's interrupts
 /// use the stack below the stack pointer, so nothing may be kept there.
-const COMMON: [&str; 10] = [
+const COMMON: [&str; 11] = [
     "-c",
     "-std=gnu11",
     "-O1",
@@ -33,6 +33,7 @@ const COMMON: [&str; 10] = [
     "-mno-red-zone",
     "-Wall",
     "-Wextra",
+    "-Wno-unused-parameter",
 ];
 
 /// Clang in Microsoft's ABI, which has `__try`. Loads and stores inside of it can raise, not only calls.
@@ -72,6 +73,7 @@ pub(super) struct Tools {
     includes: Vec<OsString>,
     /// Clang's own headers: `stdarg.h` and the like.
     clang_headers: PathBuf,
+    /// Import libraries without their extension, which depends on the linker.
     libraries: Vec<PathBuf>,
     /// Everything that all images are made from: own headers, versions of the compilers.
     inputs: Vec<Vec<u8>>,
@@ -97,7 +99,7 @@ impl Tools {
             lld: toolchain::linker()?,
             includes: includes.into_iter().flat_map(|folder| ["-isystem".into(), folder.into_os_string()]).collect(),
             clang_headers: Path::new(resources.trim_end()).join("include"),
-            libraries: ["ntoskrnl.lib", "hal.lib", "fltmgr.lib", "ndis.lib"].map(|name| libraries.join(name)).into(),
+            libraries: ["ntoskrnl", "hal", "fltmgr", "ndis"].map(|name| libraries.join(name)).into(),
             inputs,
         })
     }
@@ -110,7 +112,7 @@ impl Tools {
         let mut compile = if is_mingw { self.gcc() } else { self.clang() };
         if let Some(mutant) = &image.mutant {
             // What a mistake leaves out may have been the only use of something.
-            compile.arg(format!("-DMUTANT_{mutant}")).arg("-Wno-unused");
+            compile.arg(format!("-DMUTANT_{mutant}")).args(["-Wno-unused", "-Wno-infinite-recursion"]);
         }
         compile.arg(&image.source).arg("-o").arg(&object);
         let link = if is_mingw { self.gnu_link(&object, &sys) } else { self.lld_link(&object, &sys) };
@@ -149,16 +151,25 @@ impl Tools {
         out.push(sys);
         let mut pdb = OsString::from("/pdb:");
         pdb.push(sys.with_extension("pdb"));
-        command.args(LLD_LINK).arg("/nodefaultlib").arg(out).arg(pdb).arg(object).args(&self.libraries);
+        command.args(LLD_LINK).arg("/nodefaultlib").arg(out).arg(pdb).arg(object);
+        command.args(self.libraries.iter().map(|library| library.with_extension("lib")));
         command
     }
 
     /// Symbols stay in the image: that is where MinGW's debuggers, and kernel-host, look for them.
     fn gnu_link(&self, object: &Path, sys: &Path) -> Command {
         let mut command = Command::new(GCC);
-        command.args(GNU_LINK).arg(object).args(&self.libraries).arg("-o").arg(sys);
+        command.args(GNU_LINK).arg(object).arg("-o").arg(sys);
+        command.args(self.libraries.iter().map(|library| library.with_extension("a")));
         command
     }
+}
+
+/// Makes an import library for GNU ld of a module-definition file.
+pub(super) fn make_gnu_library(definition: &Path, library: &Path) -> Result<()> {
+    let mut command = Command::new("x86_64-w64-mingw32-dlltool");
+    command.arg("-d").arg(definition).arg("-l").arg(library);
+    run(command)
 }
 
 /// Runs a compiler; its warnings are shown, its errors returned.

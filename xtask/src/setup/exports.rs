@@ -30,7 +30,7 @@ pub(crate) const FRAMEWORKS: [Module; 2] = [
 /// One module's exports.
 pub(crate) struct Module {
     /// File name of the import library.
-    library: &'static str,
+    pub(crate) library: &'static str,
     /// File name that goes into the import tables of drivers.
     image: &'static str,
     /// Text of the list.
@@ -49,7 +49,7 @@ impl Module {
     }
 
     /// The list as a module-definition file.
-    fn definition(&self) -> String {
+    pub(crate) fn definition(&self) -> String {
         let mut text = format!("LIBRARY \"{}\"\nEXPORTS\n", self.image);
         for line in self.list.lines() {
             let name = line.split('#').next().unwrap_or_default().trim();
