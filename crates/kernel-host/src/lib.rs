@@ -44,6 +44,7 @@ pub mod server;
 pub use fault::{Sweep, SweepReport, Trial};
 pub use finding::{Finding, Rule};
 pub use flt::message::Message;
+pub use flt::manager::InstanceSummary;
 pub use flt::program::{FilterSummary, PortConnection, PortSummary};
 pub use fs::access::Audience;
 pub use fs::program::{MappedView, OpenOptions, ProgramFile};

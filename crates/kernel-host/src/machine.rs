@@ -109,6 +109,11 @@ impl Machine {
         MachineBuilder::default()
     }
 
+    /// The machine that a call happens in.
+    pub(crate) fn of(inner: &Arc<Inner>) -> Self {
+        Self(Arc::clone(inner))
+    }
+
     /// What all operations work on.
     #[must_use]
     pub fn inner(&self) -> &Arc<Inner> {

@@ -297,6 +297,8 @@ statuses! {
     IO_REPARSE_TAG_NOT_HANDLED = 0xC000_0279;
     /// The reparse point has bad data.
     IO_REPARSE_DATA_INVALID = 0xC000_0278;
+    /// DriverEntry failed.
+    FAILED_DRIVER_ENTRY = 0xC000_0365;
     /// A buffer's size is out of range.
     INVALID_BUFFER_SIZE = 0xC000_0206;
     /// A mount point leads away from the instance's volume.

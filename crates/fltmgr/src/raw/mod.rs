@@ -14,20 +14,24 @@ mod context;
 mod file_parameters;
 #[cfg(windows)]
 mod functions;
+mod information;
 mod message;
 mod name;
 mod parameters;
 mod registration;
+mod volume;
 
 pub use callback_data::*;
 pub use context::*;
 pub use file_parameters::*;
 #[cfg(windows)]
 pub use functions::*;
+pub use information::*;
 pub use message::*;
 pub use name::*;
 pub use parameters::*;
 pub use registration::*;
+pub use volume::*;
 
 /// Declares opaque FltMgr objects: they exist behind pointers only, and FltMgr alone knows them.
 macro_rules! opaque {

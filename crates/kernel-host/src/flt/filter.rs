@@ -80,7 +80,7 @@ fn service_name(driver_object: Raw<DRIVER_OBJECT>) -> Result<String, NtStatus> {
 }
 
 /// Reads `Instances` below the service key; `Parameters\Instances`, where isolated drivers have it, comes first.
-fn definitions(machine: &Inner, service: &str) -> Result<Vec<InstanceDefinition>, NtStatus> {
+pub(super) fn definitions(machine: &Inner, service: &str) -> Result<Vec<InstanceDefinition>, NtStatus> {
     let path = format!(r"\Registry\Machine\System\CurrentControlSet\Services\{service}");
     let key = machine.nt.hive().open(&path)?;
     let instances = key.open(r"Parameters\Instances").or_else(|_| key.open("Instances"))?;

@@ -12,11 +12,12 @@ use crate::finding::{Rule, Stopped};
 use crate::fs::device::DISK_FILE_SYSTEM;
 use crate::fs::volume::Volume;
 use crate::machine::Inner;
+use crate::nt::ob::ObjectRef;
 use crate::nt::raw::Raw;
 use crate::thread::Thread;
 
 /// `FLT_FSTYPE_NTFS`.
-const FSTYPE_NTFS: i32 = 2;
+pub(super) const FSTYPE_NTFS: i32 = 2;
 
 /// A filter attached to a volume.
 #[derive(Debug)]
@@ -37,6 +38,8 @@ pub(crate) struct VolumeStack {
     pub(crate) rundown: Rundown,
     /// Highest altitude first.
     instances: Mutex<Vec<Arc<Instance>>>,
+    /// The device object of the storage below, made when somebody asks.
+    disk: Mutex<Option<ObjectRef>>,
 }
 
 impl VolumeStack {
@@ -46,6 +49,7 @@ impl VolumeStack {
             volume: Arc::clone(volume),
             rundown: Rundown::default(),
             instances: Mutex::default(),
+            disk: Mutex::default(),
         });
         machine.flt.objects.insert(stack.address, FltObject::Volume(Arc::clone(&stack)));
         Ok(stack)
@@ -54,6 +58,11 @@ impl VolumeStack {
     /// The instances, highest first.
     pub(crate) fn instances(&self) -> Vec<Arc<Instance>> {
         self.lock().clone()
+    }
+
+    /// The storage's device object, once somebody has asked for it.
+    pub(crate) fn disk(&self) -> MutexGuard<'_, Option<ObjectRef>> {
+        self.disk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<Instance>>> {
@@ -130,6 +139,12 @@ pub(crate) fn attach(
         return Err(status);
     }
     let mut instances = volume.lock();
+    // Another instance may have come meanwhile.
+    if let Err(status) = check_collisions(&instance, &instances) {
+        drop(instances);
+        machine.flt.objects.remove(machine, instance.address);
+        return Err(status);
+    }
     let position = instances.partition_point(|other| other.altitude > instance.altitude);
     instances.insert(position, Arc::clone(&instance));
     drop(instances);
@@ -150,10 +165,14 @@ fn check_collisions(instance: &Instance, others: &[Arc<Instance>]) -> Result<(),
     Ok(())
 }
 
-/// Detaches: start callback, no new callbacks, wait for those under way, complete callback.
+/// Detaches: no new callbacks, start callback, wait for the callbacks under way, complete callback.
 ///
-/// References that drivers hold do not stop this; they only keep the pointer valid.
-pub(crate) fn detach(thread: &Thread, instance: &Arc<Instance>, reason: FltTeardownReason) {
+/// References that drivers hold do not stop this; they only keep the pointer valid. False when somebody else detaches the
+/// instance already.
+pub(crate) fn detach(thread: &Thread, instance: &Arc<Instance>, reason: FltTeardownReason) -> bool {
+    if !instance.rundown.start_ending() {
+        return false;
+    }
     let registration = &instance.filter.registration;
     let related = instance.related(0);
     // A stop is seen by whoever asked for the detachment.
@@ -163,7 +182,6 @@ pub(crate) fn detach(thread: &Thread, instance: &Arc<Instance>, reason: FltTeard
             unsafe { callback(&raw const related, reason.bits()) }
         })
     });
-    instance.rundown.start_ending();
     instance.volume.lock().retain(|other| !Arc::ptr_eq(other, instance));
     instance.filter.lock().instances.retain(|other| !Arc::ptr_eq(other, instance));
     if let Err(holders) = instance.rundown.wait_for_callbacks() {
@@ -178,13 +196,18 @@ pub(crate) fn detach(thread: &Thread, instance: &Arc<Instance>, reason: FltTeard
         })
     });
     super::contexts::instance_gone(thread, instance);
+    true
 }
 
-/// FilterDetach: asks the instance, then detaches it.
+/// FilterDetach and FltDetachVolume: asks the instance, then detaches it.
 ///
 /// # Errors
-/// `FLT_DO_NOT_DETACH` without an InstanceQueryTeardownCallback, or what that answered.
+/// `FLT_DO_NOT_DETACH` without an InstanceQueryTeardownCallback, or what that answered; `FLT_DELETING_OBJECT` when it is on
+/// its way out.
 pub(crate) fn detach_manually(thread: &Thread, instance: &Arc<Instance>) -> Result<(), NtStatus> {
+    if instance.rundown.is_ending() {
+        return Err(NtStatus::FLT_DELETING_OBJECT);
+    }
     let query = instance.filter.registration.query_teardown.ok_or(NtStatus::FLT_DO_NOT_DETACH)?;
     let related = instance.related(0);
     let answer = thread.call_driver(&instance.filter.driver, "InstanceQueryTeardownCallback", 0, || {
@@ -192,8 +215,10 @@ pub(crate) fn detach_manually(thread: &Thread, instance: &Arc<Instance>) -> Resu
         unsafe { query(&raw const related, 0) }
     });
     answer.unwrap_or(super::MACHINE_STOPPED).ok()?;
-    detach(thread, instance, FltTeardownReason::MANUAL);
+    if !detach(thread, instance, FltTeardownReason::MANUAL) {
+        return Err(NtStatus::FLT_DELETING_OBJECT);
+    }
     let machine = thread.machine();
-    machine.flt.objects.remove(machine, instance.address);
+    machine.flt.objects.retire(machine, instance.address);
     Ok(())
 }

@@ -9,6 +9,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use fltmgr::raw::FltTeardownReason;
 use nt_types::NtStatus;
 
 use crate::ddi::Export;
@@ -20,10 +21,14 @@ use crate::thread::Thread;
 
 pub(crate) mod altitude;
 pub(crate) mod contexts;
+mod attachment;
 mod create;
 mod file_io;
 pub(crate) mod filter;
+mod information;
 pub(crate) mod instance;
+mod instances;
+pub(crate) mod manager;
 pub(crate) mod message;
 mod names;
 pub(crate) mod object;
@@ -31,7 +36,9 @@ pub(crate) mod port;
 pub(crate) mod program;
 mod registration;
 mod security;
+mod service;
 mod stack;
+mod volume_device;
 mod volumes;
 mod work_item;
 
@@ -124,6 +131,22 @@ pub(crate) fn volume_mounted(machine: &Arc<Inner>, volume: &Arc<Volume>) {
     }
 }
 
+/// A volume is dismounted: all instances on it are torn down, whether they like it or not, and it is known no more.
+pub(crate) fn volume_dismounted(machine: &Arc<Inner>, volume: &Arc<Volume>) {
+    let Some(stack) = machine.flt.stack_of(volume) else { return };
+    stack.rundown.start_ending();
+    Thread::enter(machine, |thread| {
+        for instance in stack.instances() {
+            if instance::detach(thread, &instance, FltTeardownReason::VOLUME_DISMOUNT) {
+                machine.flt.objects.retire(machine, instance.address);
+            }
+        }
+        contexts::volume_gone(thread, stack.address);
+    });
+    machine.flt.stacks().retain(|other| !Arc::ptr_eq(other, &stack));
+    machine.flt.objects.retire(machine, stack.address);
+}
+
 /// Records a finding that was noticed when `callback` had returned, not inside a call of the driver's.
 fn record(machine: &Inner, driver: &Driver, callback: &str, rule: Rule, message: String) {
     machine.record(Finding {
@@ -139,13 +162,18 @@ fn record(machine: &Inner, driver: &Driver, callback: &str, rule: Rule, message:
 /// What drivers can import from here.
 pub(crate) fn exports() -> impl Iterator<Item = &'static Export> {
     [
+        attachment::EXPORTS,
         create::EXPORTS,
         file_io::EXPORTS,
         filter::EXPORTS,
+        information::EXPORTS,
+        instances::EXPORTS,
         message::EXPORTS,
         names::EXPORTS,
         port::EXPORTS,
         security::EXPORTS,
+        service::EXPORTS,
+        volume_device::EXPORTS,
         volumes::EXPORTS,
         work_item::EXPORTS,
     ]

@@ -80,6 +80,14 @@ impl ObjectTable {
         removed
     }
 
+    /// The object is gone. The pointer stays for those who hold references to it.
+    pub(crate) fn retire(&self, machine: &Inner, address: usize) {
+        let unused = self.get(address).and_then(|object| object.rundown().map(Rundown::retire));
+        if unused == Some(true) {
+            self.remove(machine, address);
+        }
+    }
+
     pub(crate) fn get(&self, address: usize) -> Option<FltObject> {
         self.lock().get(&address).cloned()
     }
@@ -130,6 +138,8 @@ pub(crate) struct Rundown {
 #[derive(Debug, Default)]
 struct RundownState {
     ending: bool,
+    /// The object is gone; its pointer lasts as long as the references.
+    retired: bool,
     /// Driver references.
     holds: Vec<Hold>,
     /// Callbacks and work items under way, which end by themselves.
@@ -160,15 +170,21 @@ impl Rundown {
         Ok(())
     }
 
-    /// Drops a reference of `driver`; false when it holds none.
-    pub(crate) fn release(&self, driver: &Arc<Driver>) -> bool {
+    /// Drops a reference of `driver`. `None` when it holds none; else whether that was the last use of a pointer whose object
+    /// is gone.
+    pub(crate) fn release(&self, driver: &Arc<Driver>) -> Option<bool> {
         let mut state = self.lock();
-        let found = state.holds.iter().rposition(|hold| Arc::ptr_eq(&hold.driver, driver));
-        if let Some(index) = found {
-            state.holds.remove(index);
-            self.tell(&state);
-        }
-        found.is_some()
+        let index = state.holds.iter().rposition(|hold| Arc::ptr_eq(&hold.driver, driver))?;
+        state.holds.remove(index);
+        self.tell(&state);
+        Some(state.retired && state.holds.is_empty())
+    }
+
+    /// The object is gone. Whether its pointer can go too: nobody holds a reference.
+    fn retire(&self) -> bool {
+        let mut state = self.lock();
+        state.retired = true;
+        state.holds.is_empty()
     }
 
     /// Notes that driver code runs for the object.
@@ -202,9 +218,9 @@ impl Rundown {
         self.lock().ending
     }
 
-    /// From now on nobody gets a reference.
-    pub(crate) fn start_ending(&self) {
-        self.lock().ending = true;
+    /// From now on nobody gets a reference. False when that was so already.
+    pub(crate) fn start_ending(&self) -> bool {
+        !std::mem::replace(&mut self.lock().ending, true)
     }
 
     /// References that are held, one text each.

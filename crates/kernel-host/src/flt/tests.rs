@@ -20,11 +20,15 @@ use crate::nt::raw::Raw;
 use crate::process::Process;
 use crate::thread::Thread;
 
+mod attaching;
 mod callbacks;
 mod contexts;
 mod files;
+mod listing;
 mod ports;
 mod registering;
+mod services;
+mod volumes;
 
 /// A machine with a volume, a service key and a driver object, ready to register.
 pub(super) struct Setup {
@@ -48,6 +52,22 @@ macro_rules! ddi {
     }};
 }
 pub(super) use ddi;
+
+/// Passes a name to an export: the address of a UNICODE_STRING.
+pub(super) fn with_name<R>(text: &str, body: impl FnOnce(usize) -> R) -> R {
+    let text = wide(text);
+    let name = UNICODE_STRING::from_utf16(&text).unwrap();
+    body((&raw const name).expose_provenance())
+}
+
+/// Calls an export with an out parameter: the result, and what was written.
+pub(super) fn with_out<R>(body: impl FnOnce(usize) -> R) -> (R, usize) {
+    // Neither NULL nor a pointer of anything, to see that it is overwritten.
+    let mut slot = 0xBAD_usize;
+    let at = (&raw mut slot).expose_provenance();
+    let result = body(at);
+    (result, Raw::<usize>::at(at).read())
+}
 
 impl Setup {
     pub(super) fn new() -> Self {
@@ -122,6 +142,15 @@ impl Setup {
     pub(super) fn call<R>(&self, name: &str, body: impl FnOnce() -> R) -> Result<R, Rule> {
         let export = super::exports().find(|export| export.name == name).expect("an export of that name");
         self.bench.call(export, body).map_err(|stopped| stopped.0.rule)
+    }
+
+    /// The volume C:, without a reference.
+    pub(super) fn volume(&self) -> usize {
+        super::volume_stacks(self.bench.machine().inner())[0].address
+    }
+
+    pub(super) fn dereference(&self, object: usize) -> Result<(), Rule> {
+        self.run(|| ddi!(FltObjectDereference: fn(usize))(object))
     }
 
     /// The filter's instance on C:, without a reference.

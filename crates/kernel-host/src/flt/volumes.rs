@@ -10,6 +10,7 @@ use super::object::{self, Rundown};
 use crate::ddi::{Call, exports};
 use crate::finding::Rule;
 use crate::fs::device::VolumeDevice;
+use crate::machine::Inner;
 use crate::nt::raw::{Raw, field};
 use crate::nt::unicode;
 
@@ -28,7 +29,7 @@ exports! { pub(crate) EXPORTS in "fltmgr.sys":
 }
 
 /// Hands a referenced pointer to the driver.
-fn give(call: &Call, rundown: &Rundown, address: usize, out: Raw<usize>) -> NtStatus {
+pub(super) fn give(call: &Call, rundown: &Rundown, address: usize, out: Raw<usize>) -> NtStatus {
     match rundown.hold(call.site()) {
         Ok(()) => {
             out.write(address);
@@ -46,19 +47,19 @@ extern "efiapi" fn flt_get_volume_from_name(filter: usize, name: Raw<UNICODE_STR
     if name.is_empty() {
         return NtStatus::INVALID_PARAMETER;
     }
-    match find_volume(&call, &name) {
+    match find_volume(call.machine(), &name) {
         Some(volume) => give(&call, &volume.rundown, volume.address, out),
         None => NtStatus::FLT_VOLUME_NOT_FOUND,
     }
 }
 
 /// `\Device\HarddiskVolume1`, `\??\C:`, `\DosDevices\C:`, `\??\Volume{...}`, or `C:`; a backslash at the end is allowed.
-fn find_volume(call: &Call, name: &str) -> Option<Arc<VolumeStack>> {
+pub(super) fn find_volume(machine: &Inner, name: &str) -> Option<Arc<VolumeStack>> {
     let name = name.strip_suffix('\\').unwrap_or(name);
     let path = if name.starts_with('\\') { name.to_owned() } else { format!(r"\??\{name}") };
-    let found = call.machine().nt.objects().namespace().lookup(&path).ok()?;
+    let found = machine.nt.objects().namespace().lookup(&path).ok()?;
     let device = found.object.payload::<VolumeDevice>().filter(|_| found.rest.is_empty())?;
-    call.machine().flt.stack_of(&device.volume)
+    machine.flt.stack_of(&device.volume)
 }
 
 extern "efiapi" fn flt_get_volume_from_file_object(filter: usize, file: Raw<FILE_OBJECT>, out: Raw<usize>) -> NtStatus {
@@ -68,7 +69,7 @@ extern "efiapi" fn flt_get_volume_from_file_object(filter: usize, file: Raw<FILE
     let stack = file.volume().and_then(|volume| call.machine().flt.stack_of(&volume));
     match stack {
         Some(stack) => give(&call, &stack.rundown, stack.address, out),
-        None => NtStatus::FLT_VOLUME_NOT_FOUND,
+        None => NtStatus::INVALID_PARAMETER,
     }
 }
 
@@ -135,7 +136,7 @@ extern "efiapi" fn flt_enumerate_instances(
 }
 
 /// All or nothing: a list that does not fit gets no references.
-fn give_list(call: &Call, found: &[(&Rundown, usize)], list: Raw<usize>, size: u32, returned: Raw<u32>) -> NtStatus {
+pub(super) fn give_list(call: &Call, found: &[(&Rundown, usize)], list: Raw<usize>, size: u32, returned: Raw<u32>) -> NtStatus {
     returned.write(found.len() as u32);
     if found.len() > size as usize || (list.is_null() && !found.is_empty()) {
         return NtStatus::BUFFER_TOO_SMALL;
@@ -188,12 +189,15 @@ extern "efiapi" fn flt_object_reference(object: usize) -> NtStatus {
 
 extern "efiapi" fn flt_object_dereference(object: usize) {
     let call = Call::enter();
-    let released = with_rundown(&call, object, |rundown| rundown.release(call.driver()));
-    if !released {
-        call.stop(
+    match with_rundown(&call, object, |rundown| rundown.release(call.driver())) {
+        Some(false) => {}
+        Some(true) => {
+            call.machine().flt.objects.remove(call.machine(), object);
+        }
+        None => call.stop(
             Rule::ReferenceUnderflow,
             format!("{} holds no rundown reference to {object:#x}", call.driver().name),
-        );
+        ),
     }
 }
 

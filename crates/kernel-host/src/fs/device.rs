@@ -86,9 +86,10 @@ impl File {
         self.open.get().ok_or(NtStatus::INVALID_DEVICE_REQUEST)
     }
 
-    /// The volume.
+    /// The volume, as long as it is mounted.
     pub(crate) fn volume(&self) -> Option<Arc<Volume>> {
-        Some(Arc::clone(&self.device.payload::<VolumeDevice>()?.volume))
+        let device = self.device.payload::<VolumeDevice>()?;
+        (!device.volume.is_dismounted()).then(|| Arc::clone(&device.volume))
     }
 
     /// The name given to the open.

@@ -76,7 +76,7 @@ pub(crate) fn mount(machine: &Arc<Inner>, drive: &str, folder: &Path) -> Result<
         _ => return Err(NtStatus::INVALID_PARAMETER),
     };
     let mut mounted = machine.fs.lock();
-    let number = mounted.len() as u32 + 1;
+    let number = mounted.iter().map(|mounted| mounted.volume.number).max().unwrap_or(0) + 1;
     let volume = Volume::mount(number, letter, folder).map_err(|_| NtStatus::OBJECT_PATH_NOT_FOUND)?;
     let objects = machine.nt.objects();
     let payload = device::VolumeDevice { volume: Arc::clone(&volume), machine: Arc::downgrade(machine) };
@@ -90,6 +90,24 @@ pub(crate) fn mount(machine: &Arc<Inner>, drive: &str, folder: &Path) -> Result<
     drop(mounted);
     crate::flt::volume_mounted(machine, &volume);
     Ok(volume)
+}
+
+/// Dismounts `drive` by force: the filters are torn down, its names go, its open files get `VOLUME_DISMOUNTED`.
+///
+/// # Errors
+/// `NO_SUCH_DEVICE` when there is no such drive.
+pub(crate) fn dismount(machine: &Arc<Inner>, drive: &str) -> Result<(), NtStatus> {
+    let letter = drive.chars().next().map(|letter| letter.to_ascii_uppercase());
+    let found = machine.fs.volumes().into_iter().find(|mounted| Some(mounted.volume.letter) == letter);
+    let volume = found.ok_or(NtStatus::NO_SUCH_DEVICE)?.volume;
+    let names = machine.nt.objects().namespace();
+    names.remove_link(&format!(r"\GLOBAL??\{}:", volume.letter))?;
+    names.remove_link(&volume.guid_name().replace(r"\??\", r"\GLOBAL??\"))?;
+    crate::flt::volume_dismounted(machine, &volume);
+    volume.set_dismounted();
+    names.remove_object(&volume.device_name())?;
+    machine.fs.lock().retain(|mounted| !Arc::ptr_eq(&mounted.volume, &volume));
+    Ok(())
 }
 
 #[cfg(test)]

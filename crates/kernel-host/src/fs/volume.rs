@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use nt_types::NtStatus;
@@ -26,6 +27,7 @@ pub(crate) struct Volume {
     /// The folder on the host.
     pub(crate) folder: PathBuf,
     root: OwnedFd,
+    dismounted: AtomicBool,
     state: Mutex<VolumeState>,
 }
 
@@ -94,6 +96,7 @@ impl Volume {
             letter: letter.to_ascii_uppercase(),
             folder: folder.to_owned(),
             root,
+            dismounted: AtomicBool::new(false),
             state: Mutex::default(),
         }))
     }
@@ -106,6 +109,16 @@ impl Volume {
     /// `\??\Volume{...}`: made from the number, so that it is the same on every run.
     pub(crate) fn guid_name(&self) -> String {
         format!(r"\??\Volume{{{:08x}-6677-6272-6f6b-657266777673}}", self.number)
+    }
+
+    /// Whether the volume has been dismounted: its open files are good for nothing but their close.
+    pub(crate) fn is_dismounted(&self) -> bool {
+        self.dismounted.load(Ordering::Acquire)
+    }
+
+    /// The volume goes.
+    pub(super) fn set_dismounted(&self) {
+        self.dismounted.store(true, Ordering::Release);
     }
 
     /// The root folder.

@@ -215,6 +215,12 @@ pub(super) fn instance_gone(thread: &Thread, instance: &Instance) {
     allocate::free_all(thread, gone);
 }
 
+/// A volume is gone: what filters have set on it is deleted.
+pub(super) fn volume_gone(thread: &Thread, volume: usize) {
+    let gone = thread.machine().flt.contexts.lock().unset_all(|place, _| place.owner == Owner::Volume(volume));
+    allocate::free_all(thread, gone);
+}
+
 /// FltUnregisterFilter: deletes all contexts of the filter, and waits for the driver's own references.
 ///
 /// # Errors

@@ -59,15 +59,6 @@ fn definition(kind: u16, size: usize) -> FLT_CONTEXT_REGISTRATION {
     }
 }
 
-/// Calls an export with an out parameter: the result, and what was written.
-fn with_out<R>(body: impl FnOnce(usize) -> R) -> (R, usize) {
-    // Something that is neither NULL nor a context, to see that it is overwritten.
-    let mut slot = 0xBAD_usize;
-    let at = (&raw mut slot).expose_provenance();
-    let result = body(at);
-    (result, Raw::<usize>::at(at).read())
-}
-
 /// A started filter that registers contexts.
 struct Bed {
     setup: Setup,
@@ -97,7 +88,7 @@ impl Bed {
     }
 
     fn volume(&self) -> usize {
-        super::super::volume_stacks(self.setup.bench.machine().inner())[0].address
+        self.setup.volume()
     }
 
     /// Opens a file below the filter.

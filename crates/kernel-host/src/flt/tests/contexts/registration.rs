@@ -126,7 +126,7 @@ fn an_array_without_an_end_is_refused() {
         "The last element of ContextRegistration is {FLT_CONTEXT_END}."
     );
     let setup = Setup::new();
-    let endless = [definition(FLT_STREAM_CONTEXT, 8); 300];
+    let endless = vec![definition(FLT_STREAM_CONTEXT, 8); 300];
     let registration = FLT_REGISTRATION { ContextRegistration: endless.as_ptr(), ..FLT_REGISTRATION::EMPTY };
     assert_eq!(setup.register(&registration).unwrap().0, INVALID);
 }
