@@ -3,6 +3,7 @@
 //! | value | type | meaning |
 //! |---|---|---|
 //! | `Policy` | REG_DWORD | 0 unsigned, 1 digest (default), 2 signed |
+//! | `AllowUsers` | REG_DWORD | 1: clients without administrator rights may open and read files. 0 (default): they may not connect |
 //! | `FirmwareRoots` | REG_MULTI_SZ | NT paths of the folders that firmware may lie in, in search order |
 //! | `MaxImageBytes`, `MaxStagedBytes`, `MaxOwnerBytes` | REG_QWORD or REG_DWORD | limits in bytes |
 //! | `MaxImages`, `MaxHandles`, `MaxReadBytes` | REG_DWORD | limits |
@@ -25,6 +26,8 @@ use nt_types::{NtStatus, utf16};
 pub(crate) struct Settings {
     /// What staging demands of a file.
     pub(crate) policy: Policy,
+    /// Whether there is a port for clients that are no administrators.
+    pub(crate) allow_users: bool,
     /// NT paths of the allowed roots.
     pub(crate) roots: Vec<Name>,
     /// Limits, all within their hard caps.
@@ -44,7 +47,9 @@ impl Settings {
             Err(status) => return Err(Error::System(status)),
         };
         let key = key.as_ref();
-        Ok(Self { policy: policy(key)?, roots: roots(key)?, limits: limits(key)? })
+        // Anything but a plain 1 is a mistake, and means no.
+        let allow_users = number(key, utf16!("AllowUsers"))? == Some(1);
+        Ok(Self { policy: policy(key)?, allow_users, roots: roots(key)?, limits: limits(key)? })
     }
 }
 

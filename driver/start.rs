@@ -97,6 +97,10 @@ unsafe fn register(state: &'static State, driver: *mut DRIVER_OBJECT, passive: P
 
     let port = port::create(filter, passive).map_err(Error::System)?;
     state.registered.lock().port = Some(port);
+    if state.allow_users {
+        let port = port::create_for_users(filter, passive).map_err(Error::System)?;
+        state.registered.lock().user_port = Some(port);
+    }
 
     filter.start().map_err(Error::System)
 }

@@ -42,6 +42,8 @@ pub(crate) struct State {
     pub(crate) limits: Limits,
     /// What staging demands, as the protocol's code.
     pub(crate) policy: u32,
+    /// Whether clients without administrator rights may connect.
+    pub(crate) allow_users: bool,
     /// Closes handles that were closed above PASSIVE_LEVEL.
     pub(crate) drain: DrainItem,
     /// What has to be given back at unload, in the order of [`Registered`].
@@ -54,8 +56,10 @@ pub(crate) struct State {
 /// What is registered with the system. Filled by `start` from the bottom up, emptied by `unload` from the top down.
 #[derive(Default)]
 pub(crate) struct Registered {
-    /// Where clients connect.
+    /// Where administrators connect.
     pub(crate) port: Option<ServerPort>,
+    /// Where other clients connect, if they may.
+    pub(crate) user_port: Option<ServerPort>,
     /// Where NIC drivers come.
     pub(crate) device: Option<crate::nic::Device>,
     /// The registration itself.
@@ -132,7 +136,7 @@ impl State {
     ///
     /// [`Error::OutOfMemory`] (`STATUS_INSUFFICIENT_RESOURCES`).
     pub(crate) fn try_new(settings: Settings) -> Result<Self, Error> {
-        let Settings { policy, roots, limits } = settings;
+        let Settings { policy, allow_users, roots, limits } = settings;
         Ok(Self {
             table: HandleTable::new(HandleKey::new(random::key()), limits.handles, Reaper),
             // A key of its own: a number must not give its handle away.
@@ -143,6 +147,7 @@ impl State {
             roots: Roots::new(roots),
             limits,
             policy: policy.code(),
+            allow_users,
             drain: DrainItem::try_new()?,
             registered: IrqlLock::new(Registered::default()),
             filter: AtomicPtr::new(ptr::null_mut()),

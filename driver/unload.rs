@@ -4,7 +4,7 @@
 //!  voluntary (fltmc unload)        mandatory (sc stop)
 //!        │ anybody here? ── yes ─▶ STATUS_FLT_DO_NOT_DETACH
 //!        ▼ no                           ▼
-//!  refuse everything new · close the server port · delete the device · cancel jobs · report what is open ·
+//!  refuse everything new · close the ports · delete the device · cancel jobs · report what is open ·
 //!  end sessions and consumers · wait until nothing runs · FltUnregisterFilter · free the state
 //! ```
 //! The port goes before the filter, or FltUnregisterFilter never returns. The state goes last: FltMgr still delivers disconnects while the
@@ -74,8 +74,9 @@ fn is_needed(state: &State, passive: Passive) -> bool {
 pub(crate) fn undo(state: &'static State, passive: Passive) {
     state.set_closing(true);
     // Taken out first, since none of the steps may run under the lock.
-    let Registered { port, device, filter } = core::mem::take(&mut *state.registered.lock());
+    let Registered { port, user_port, device, filter } = core::mem::take(&mut *state.registered.lock());
     drop(port);
+    drop(user_port);
     drop(device);
     // Jobs are cancelled and stop at their next chunk; images nobody holds go.
     state.images.close();

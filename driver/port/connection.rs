@@ -36,11 +36,15 @@ impl Connection {
             role,
             since: time::of_day(),
         };
+        let limits = match role {
+            Role::Administrator | Role::Driver => state.limits.session,
+            Role::User => state.limits.session.of_user(),
+        };
         let mut jobs = Vec::new();
-        jobs.try_reserve_exact(state.limits.session.jobs as usize).map_err(|_| Error::OutOfMemory)?;
+        jobs.try_reserve_exact(limits.jobs as usize).map_err(|_| Error::OutOfMemory)?;
         Shared::try_new(Self {
             number,
-            session: Session::with_owner(SessionId(number), owner, &state.limits.session)?,
+            session: Session::with_owner(SessionId(number), owner, &limits)?,
             port: ClientPort::new(port),
             said_hello: AtomicBool::new(false),
             jobs: IrqlLock::new(jobs),
@@ -97,19 +101,41 @@ impl Connection {
     }
 }
 
-/// PFLT_CONNECT_NOTIFY. Its access was checked against the port's descriptor. The context that a client may send is
-/// not looked at.
-pub(super) unsafe extern "efiapi" fn connect(
+/// What FltMgr calls when a client connects.
+pub(super) type Connect = unsafe extern "efiapi" fn(PFLT_PORT, PVOID, PVOID, u32, *mut PVOID) -> NtStatus;
+
+/// PFLT_CONNECT_NOTIFY of the administrators' port. That the client is one, FltMgr has checked against the port's
+/// descriptor. The context that a client may send is not looked at.
+pub(super) unsafe extern "efiapi" fn connect_administrator(
     port: PFLT_PORT,
     _server_cookie: PVOID,
     _context: PVOID,
     _context_bytes: u32,
     cookie: *mut PVOID,
 ) -> NtStatus {
+    // SAFETY: FltMgr's own arguments, handed on.
+    unsafe { connect(port, cookie, Role::Administrator) }
+}
+
+/// PFLT_CONNECT_NOTIFY of the users' port. An administrator who connects here is a user too.
+pub(super) unsafe extern "efiapi" fn connect_user(
+    port: PFLT_PORT,
+    _server_cookie: PVOID,
+    _context: PVOID,
+    _context_bytes: u32,
+    cookie: *mut PVOID,
+) -> NtStatus {
+    // SAFETY: FltMgr's own arguments, handed on.
+    unsafe { connect(port, cookie, Role::User) }
+}
+
+/// # Safety
+/// `port` and `cookie` are those of PFLT_CONNECT_NOTIFY.
+unsafe fn connect(port: PFLT_PORT, cookie: *mut PVOID, role: Role) -> NtStatus {
     let Some(call) = state::enter() else { return NtStatus::SHUTDOWN_IN_PROGRESS };
     // SAFETY: documented to run at PASSIVE_LEVEL, in the client's process.
     let passive = unsafe { Passive::assume() };
-    let connected = Connection::try_new(&call, port, Role::Administrator, passive)
+    let connected = Connection::try_new(&call, port, role, passive)
         .and_then(|connection| call.connections.insert(connection.number, &connection).map(|()| connection.number));
     match connected {
         Ok(number) => {

@@ -111,7 +111,9 @@ fn reply_to(
         Err(error) => return refuse(error, None),
     };
     let context = Context { state, connection, id: request.id, room, passive };
-    let result = check_hello(&context, &request.body).and_then(|()| dispatch(&context, &request.body));
+    let result = check_hello(&context, &request.body)
+        .and_then(|()| check_right(&context, &request.body))
+        .and_then(|()| dispatch(&context, &request.body));
     result.or_else(|failure| {
         let kind = request.body.kind().code();
         Reply::with(REPLY_BYTES, |out| {
@@ -138,6 +140,23 @@ fn check_hello(context: &Context<'_>, body: &RequestBody<'_>) -> Result<(), Fail
         Ok(())
     } else {
         Err(Failure::new(NtStatus::INVALID_DEVICE_STATE, Reason::HelloRequired))
+    }
+}
+
+/// Files are for whoever may read them; what concerns everybody is for administrators.
+fn check_right(context: &Context<'_>, body: &RequestBody<'_>) -> Result<(), Failure> {
+    match body {
+        RequestBody::Hello(_)
+        | RequestBody::Open(_)
+        | RequestBody::Query(_)
+        | RequestBody::Read(_)
+        | RequestBody::Close(_) => Ok(()),
+        RequestBody::Stage(_)
+        | RequestBody::Unstage(_)
+        | RequestBody::List(_)
+        | RequestBody::Handles(_)
+        | RequestBody::Sessions(_)
+        | RequestBody::Revoke(_) => context.session().owner().role.check_administrator().map_err(Failure::from),
     }
 }
 
@@ -178,11 +197,6 @@ impl Context<'_> {
     /// The session of the client.
     pub(super) const fn session(&self) -> &Shared<Session> {
         self.connection.session()
-    }
-
-    /// Lets administrators pass.
-    pub(super) fn administrator(&self) -> Result<(), Failure> {
-        self.session().owner().role.check_administrator().map_err(Failure::from)
     }
 
     /// Whether a reply of `bytes` will fit. Asked before anything is changed, so that a client whose buffer is too

@@ -40,7 +40,7 @@ pub(super) fn hello(context: &Context<'_>, hello: HelloRequest) -> Result<Reply,
         max_read_bytes: limits.read_bytes,
         max_image_bytes: limits.image_bytes,
         max_name_bytes: MAX_NAME_BYTES,
-        max_handles_per_session: limits.session.handles,
+        max_handles_per_session: context.session().limits().handles,
         max_staged_bytes: limits.total_bytes,
         session_id: context.connection.number(),
     };

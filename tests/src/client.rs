@@ -167,7 +167,12 @@ impl Client {
 
     /// Connects `process` to the broker's port.
     pub fn connect(process: Arc<Process>) -> Result<Self, NtStatus> {
-        let port = process.connect(protocol::PORT_NAME, &[])?;
+        Self::connect_to(process, protocol::PORT_NAME)
+    }
+
+    /// Connects `process` to a port of this name.
+    pub fn connect_to(process: Arc<Process>, port: &str) -> Result<Self, NtStatus> {
+        let port = process.connect(port, &[])?;
         Ok(Self { process, port, next_id: AtomicU64::new(1), limits: None, kept: None })
     }
 

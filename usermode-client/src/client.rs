@@ -2,11 +2,12 @@
 
 use protocol::{
     HelloReply, HelloRequest, ListEntry, Name, OpenReply, OpenRequest, PORT_NAME, QueryReply, ReadReply, ReadRequest,
-    Reason, Reply, ReplyBody, ReplyError, Request, RequestBody, StageReply, StageRequest, Target, UnstageReply,
+    Reason, Reply, ReplyBody, ReplyError, Request, RequestBody, StageReply, StageRequest, Target, USER_PORT_NAME,
+    UnstageReply,
 };
 
 use crate::error::FltlibCall;
-use crate::{Error, FilterLibrary, LibraryError, NtPath, Port, Sha256Digest};
+use crate::{Error, FilterLibrary, HResult, LibraryError, NtPath, Port, Sha256Digest};
 
 /// A session. Dropping it ends the session; the driver closes what is still open.
 pub struct Client {
@@ -35,6 +36,9 @@ pub struct Image {
     pub handed_to: String,
 }
 
+/// The HRESULT of `ERROR_ACCESS_DENIED`.
+const E_ACCESSDENIED: i32 = 0x8007_0005_u32.cast_signed();
+
 /// Output buffer in bytes for replies of fixed size.
 pub(crate) const SMALL_REPLY: u32 = 4096;
 
@@ -42,14 +46,17 @@ pub(crate) const SMALL_REPLY: u32 = 4096;
 pub(crate) const LIST_REPLY: u32 = 256 * 1024;
 
 impl Client {
-    /// Connects to the driver's port and says hello.
+    /// Connects to the driver and says hello. An account that is no administrator's gets the port for users, if the driver has one.
     pub fn connect(library: &mut dyn FilterLibrary) -> Result<Self, Error> {
         let action = "connect to the driver";
-        let port = library.connect(PORT_NAME).map_err(|error| Error::Call {
-            action: action.into(),
-            call: FltlibCall::Connect,
-            error,
-        })?;
+        let port = library.connect(PORT_NAME).or_else(|error| match error {
+            // Why there is no port for users is less telling than why this one is closed.
+            LibraryError::Failed { hresult: HResult(E_ACCESSDENIED), .. } => {
+                library.connect(USER_PORT_NAME).map_err(|_| error)
+            }
+            error => Err(error),
+        });
+        let port = port.map_err(|error| Error::Call { action: action.into(), call: FltlibCall::Connect, error })?;
         let mut session = Session { port, next_id: 1 };
         let body = RequestBody::Hello(HelloRequest::CURRENT);
         let limits = session.call(action, body, SMALL_REPLY, |body| match body {

@@ -34,6 +34,15 @@ pub struct SessionLimits {
     pub jobs: u32,
 }
 
+impl SessionLimits {
+    /// Of these limits, what a client gets that is no administrator: enough to read a file, too little for all such clients together
+    /// to use up what administrators need.
+    #[must_use]
+    pub fn of_user(self) -> Self {
+        Self { handles: self.handles.min(64), bytes: self.bytes.min(2 * MIB), jobs: self.jobs.min(1) }
+    }
+}
+
 const MIB: u64 = 1 << 20;
 
 impl Limits {
@@ -120,6 +129,15 @@ mod tests {
         assert_eq!(wild.images, 1);
         assert_eq!(Limits::DEFAULT.clamped(), Limits::DEFAULT);
         assert_eq!(Limits::HARD.clamped(), Limits::HARD);
+    }
+
+    #[test]
+    fn all_users_together_leave_most_of_the_table_to_administrators() {
+        let user = Limits::DEFAULT.session.of_user();
+        assert!(user.handles * 64 * 10 < Limits::DEFAULT.handles);
+        assert!(user.bytes > u64::from(Limits::DEFAULT.read_bytes), "one read of any size");
+        let tight = SessionLimits { handles: 3, bytes: 10, jobs: 1 };
+        assert_eq!(tight.of_user(), tight);
     }
 
     #[test]

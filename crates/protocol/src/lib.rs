@@ -102,6 +102,11 @@ pub const VERSION: u16 = 1;
 /// Name of the communication port in the object namespace.
 pub const PORT_NAME: &str = r"\FwBrokerPort";
 
+/// Name of the port for clients without administrator rights. There is one only where the registry value `AllowUsers` of the driver's
+/// `Parameters` key is 1. On it hello, open, query, read and close are served, and all else is refused with
+/// [`Reason::NotAdministrator`].
+pub const USER_PORT_NAME: &str = r"\FwBrokerUserPort";
+
 /// Name of the driver's service, as `FilterLoad` takes it.
 pub const SERVICE_NAME: &str = "FwBroker";
 

@@ -8,6 +8,7 @@ use kernel_host::fault::Site;
 use kernel_host::registry::Value;
 use kernel_host::{Machine, Sweep, SweepReport, Trial};
 use nt_types::NtStatus;
+use protocol::{Reason, RevokeScope};
 
 const ROM: &[u8] = b"\x55\xaa firmware that takes a few bytes";
 
@@ -94,6 +95,30 @@ fn use_staging(trial: &Trial, client: &Client, path: &str, content: &[u8]) {
     }
 }
 
+/// Lists handles and sessions, and takes the client's own handle away; what succeeds must be right.
+fn use_inventory(trial: &Trial, client: &Client, path: &str) {
+    let Some(open) = attempt(trial, client.open(path)) else { return };
+    // Beside it there may be one that could not be closed before.
+    let listed = attempt(trial, client.handles()).unwrap_or_default();
+    assert!(listed.len() <= 2 && listed.iter().all(|entry| entry.size == ROM.len() as u64), "{listed:?}");
+    if let Some(sessions) = attempt(trial, client.sessions()) {
+        assert_eq!(sessions.len(), 1);
+        assert!(listed.is_empty() || sessions[0].handles.used as usize == listed.len(), "{sessions:?}");
+    }
+    let revoked = match &listed[..] {
+        [] => return,
+        [only] => attempt(trial, client.revoke(RevokeScope::Handle, only.id)),
+        [first, ..] => attempt(trial, client.revoke(RevokeScope::Session, first.session_id)),
+    };
+    assert!(revoked.is_none_or(|reply| (reply.revoked as usize, reply.kept) == (listed.len(), 0)), "{revoked:?}");
+    match client.read(open.handle, 0, 1) {
+        Ok(_) => assert_eq!(revoked, None, "the handle was revoked"),
+        // Also where only the reply was lost on its way.
+        Err(Refused { reason: Some(Reason::HandleRevoked), .. }) => {}
+        other => drop(attempt(trial, other)),
+    }
+}
+
 /// An image of several pages, read in several pieces.
 fn large() -> Vec<u8> {
     (0..150_001_u32).map(|at| (at * 7).to_le_bytes()[0]).collect()
@@ -170,6 +195,21 @@ fn stage_list_and_unstage_survive_every_failing_call() {
             use_staging(trial, &client, &path, &large());
         }
         unstage_all(trial, &bench);
+        recover(trial, bench);
+    }));
+}
+
+#[test]
+fn lists_of_handles_and_revocations_survive_every_failing_call() {
+    check(&Machine::sweep(|trial| {
+        let bench = Bench::with_parameters(&[("AllowUsers", 1)]);
+        let path = bench.write_firmware("nic.rom", ROM);
+        trial.begin(bench.machine());
+        if let Some(client) = trial.attempt(bench.try_client()) {
+            use_inventory(trial, &client, &path);
+        }
+        trial.end();
+        assert!(bench.try_writer(&path).is_ok(), "the file is free again");
         recover(trial, bench);
     }));
 }
@@ -315,6 +355,7 @@ fn two_failures_in_one_session_are_survived_too() {
         if trial.attempt(bench.load_again()).is_some() {
             if let Some(client) = trial.attempt(bench.try_client()) {
                 use_file(trial, &client, &path, ROM);
+                use_inventory(trial, &client, &path);
                 use_staging(trial, &client, &path, ROM);
             }
             let _unloaded = trial.attempt(bench.unload());

@@ -179,6 +179,16 @@ fn sessions_and_processes_lose_all_their_handles() {
 }
 
 #[test]
+fn who_is_no_administrator_uses_the_port_for_users_and_is_told_what_it_lacks() {
+    let fake = fake();
+    fake.0.borrow_mut().only_users = true;
+    assert_eq!(fake.json(&["open", FILE]).0, 0);
+    let (code, json) = fake.json(&["handles"]);
+    assert_eq!((code, &json["error"]["reason"]), (1, &json!("NotAdministrator")));
+    assert_eq!(json["error"]["status_name"], "STATUS_ACCESS_DENIED");
+}
+
+#[test]
 fn sessions_show_quotas_and_use() {
     let (code, json) = fake_with_handles().json(&["sessions"]);
     assert_eq!((code, &json["sessions"][0]["handles"]), (0, &json!({"used": 3, "limit": 16})));

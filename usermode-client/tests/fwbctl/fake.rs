@@ -22,6 +22,8 @@ pub(crate) struct State {
     pub(crate) images: Vec<(u64, String, Vec<u8>)>,
     /// Open handles: path of each.
     pub(crate) handles: BTreeMap<u64, String>,
+    /// Only the port for users lets anybody in, and administrators' requests are refused.
+    pub(crate) only_users: bool,
     /// HRESULT with which load, unload and connect fail.
     pub(crate) fail_calls: Option<u32>,
     /// Changes the bytes that reads return, from the second pass over a file on.
@@ -81,13 +83,21 @@ impl FilterLibrary for Fake {
     }
 
     fn connect(&mut self, port_name: &str) -> Result<Box<dyn Port>, LibraryError> {
-        assert_eq!(port_name, protocol::PORT_NAME);
+        match (port_name, self.0.borrow().only_users) {
+            (protocol::PORT_NAME, true) => return Err(denied()),
+            (protocol::PORT_NAME | protocol::USER_PORT_NAME, _) => {}
+            (other, _) => panic!("there is no port {other}"),
+        }
         self.outcome().map(|()| Box::new(self.clone()) as Box<dyn Port>)
     }
 
     fn drivers_folder(&mut self) -> Result<PathBuf, LibraryError> {
         Ok(self.0.borrow().drivers_folder.clone())
     }
+}
+
+fn denied() -> LibraryError {
+    LibraryError::Failed { hresult: HResult(0x8007_0005_u32.cast_signed()), text: String::new() }
 }
 
 impl Port for Fake {
@@ -174,6 +184,9 @@ impl State {
                 UnstageReply { image_id, size: bytes.len() as u64 }.write(out, id)
             }
             RequestBody::List(cursor) => self.list(*cursor, id, out),
+            RequestBody::Handles(_) if self.only_users => {
+                return Err((0xC000_0022, Reason::NotAdministrator, None));
+            }
             RequestBody::Handles(cursor) => self.list_handles(*cursor, id, out),
             RequestBody::Sessions(cursor) => {
                 let mut writer = ListWriter::new(Kind::Sessions, out).unwrap();
