@@ -345,6 +345,46 @@ statuses! {
     USER_APC = 0x0000_00C0;
     /// A wait was ended by an alert. Success severity!
     ALERTED = 0x0000_0101;
+    /// A notification ends with its folder's handle.
+    NOTIFY_CLEANUP = 0x0000_010B;
+    /// More changed than the buffer takes: look for yourself.
+    NOTIFY_ENUM_DIR = 0x0000_010C;
+    /// An asynchronous operation was completed by a filter.
+    FLT_IO_COMPLETE = 0x001C_0001;
+    /// No file, or no more extended attributes.
+    NO_MORE_EAS = 0x8000_0012;
+    /// The name of an extended attribute has an illegal character.
+    INVALID_EA_NAME = 0x8000_0013;
+    /// A list of extended attributes does not hang together.
+    EA_LIST_INCONSISTENT = 0x8000_0014;
+    /// Extended attributes are too large.
+    EA_TOO_LARGE = 0xC000_0050;
+    /// There is no extended attribute with that index.
+    NONEXISTENT_EA_ENTRY = 0xC000_0051;
+    /// The file has no extended attributes.
+    NO_EAS_ON_FILE = 0xC000_0052;
+    /// A byte-range lock cannot be granted now.
+    LOCK_NOT_GRANTED = 0xC000_0055;
+    /// The range is not locked by the caller.
+    RANGE_NOT_LOCKED = 0xC000_007E;
+    /// The disk is full.
+    DISK_FULL = 0xC000_007F;
+    /// A volume label is too long, or has an illegal character.
+    INVALID_VOLUME_LABEL = 0xC000_0086;
+    /// The folder has entries.
+    DIRECTORY_NOT_EMPTY = 0xC000_0101;
+    /// The volume is not locked.
+    NOT_LOCKED = 0xC000_002A;
+    /// A range of a byte-range lock wraps around.
+    INVALID_LOCK_RANGE = 0xC000_01A1;
+    /// A mapped view keeps the file from becoming shorter.
+    USER_MAPPED_FILE = 0xC000_0243;
+    /// The file is no reparse point.
+    NOT_A_REPARSE_POINT = 0xC000_0275;
+    /// A section is being made of a file that nobody writes to.
+    FILE_LOCKED_WITH_ONLY_READERS = 0x0000_012A;
+    /// A section is being made of a file that somebody writes to.
+    FILE_LOCKED_WITH_WRITERS = 0x0000_012B;
     /// The filter has no handler for it.
     FLT_NO_HANDLER_DEFINED = 0xC01C_0001;
     /// The object has a context of this kind already.

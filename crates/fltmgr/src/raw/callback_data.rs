@@ -141,3 +141,21 @@ pub mod fs_filter_major {
     /// A volume is being dismounted.
     pub const IRP_MJ_VOLUME_DISMOUNT: u8 = 0xEC;
 }
+
+/// `PFLT_COMPLETE_CANCELED_CALLBACK`, called without any lock. Page: `nf-fltkernel-fltsetcancelcompletion`.
+pub type PFLT_COMPLETE_CANCELED_CALLBACK = Option<unsafe extern "efiapi" fn(CallbackData: *mut FLT_CALLBACK_DATA)>;
+
+/// `PFLT_COMPLETED_ASYNC_IO_CALLBACK`, IRQL <= DISPATCH_LEVEL in any thread. Page:
+/// `nc-fltkernel-pflt_completed_async_io_callback`.
+pub type PFLT_COMPLETED_ASYNC_IO_CALLBACK =
+    Option<unsafe extern "efiapi" fn(CallbackData: *mut FLT_CALLBACK_DATA, Context: PVOID)>;
+
+/// `PFLT_DEFERRED_IO_WORKITEM_ROUTINE`, PASSIVE_LEVEL in a system worker thread. Page:
+/// `nf-fltkernel-fltqueuedeferredioworkitem`.
+pub type PFLT_DEFERRED_IO_WORKITEM_ROUTINE = Option<
+    unsafe extern "efiapi" fn(
+        FltWorkItem: super::PFLT_DEFERRED_IO_WORKITEM,
+        CallbackData: *mut FLT_CALLBACK_DATA,
+        Context: PVOID,
+    ),
+>;

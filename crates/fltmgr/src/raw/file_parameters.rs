@@ -342,5 +342,108 @@ pub struct QueryOpen {
 
 assert_layout!(QueryOpen, 32, { FileInformation: 8, Length: 16, FileInformationClass: 24 });
 
+/// Parameters of a query of extended attributes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct QueryEa {
+    /// Bytes of the buffer.
+    pub Length: u32,
+    _pad0: u32,
+    /// FILE_GET_EA_INFORMATION list of those wanted, or NULL.
+    pub EaList: PVOID,
+    /// Bytes of the list.
+    pub EaListLength: u32,
+    _pad1: u32,
+    /// Index of the first one wanted, from 1.
+    pub EaIndex: u32,
+    _pad2: u32,
+    /// Buffer; possibly a user address.
+    pub EaBuffer: PVOID,
+    /// The buffer's pages.
+    pub MdlAddress: *mut MDL,
+}
+
+assert_layout!(QueryEa, 48, { Length: 0, EaList: 8, EaListLength: 16, EaIndex: 24, EaBuffer: 32, MdlAddress: 40 });
+
+/// Parameters of a change of extended attributes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct SetEa {
+    /// Bytes of the buffer.
+    pub Length: u32,
+    _pad0: u32,
+    /// Buffer; possibly a user address.
+    pub EaBuffer: PVOID,
+    /// The buffer's pages.
+    pub MdlAddress: *mut MDL,
+}
+
+assert_layout!(SetEa, 24, { Length: 0, EaBuffer: 8, MdlAddress: 16 });
+
+/// Parameters of the question whether fast I/O is possible.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct FastIoCheckIfPossible {
+    /// Offset in bytes.
+    pub FileOffset: LARGE_INTEGER,
+    /// Bytes.
+    pub Length: u32,
+    _pad0: u32,
+    /// Byte-range lock key.
+    pub LockKey: u32,
+    _pad1: u32,
+    /// A read, else a write.
+    pub CheckForReadOperation: BOOLEAN,
+    _pad2: [u8; 7],
+}
+
+assert_layout!(FastIoCheckIfPossible, 32, { FileOffset: 0, Length: 8, LockKey: 16, CheckForReadOperation: 24 });
+
+/// Parameters of a fast query of attributes by name.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct NetworkQueryOpen {
+    /// The IRP that an open would have been.
+    pub Irp: PVOID,
+    /// FILE_NETWORK_OPEN_INFORMATION: where the answer goes.
+    pub NetworkInformation: PVOID,
+}
+
+assert_layout!(NetworkQueryOpen, 16, { Irp: 0, NetworkInformation: 8 });
+
+/// Parameters of the call before the modified page writer writes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct AcquireForModifiedPageWriter {
+    /// Offset behind the last byte that is written.
+    pub EndingOffset: *mut LARGE_INTEGER,
+    /// `PERESOURCE`: where the one to release goes.
+    pub ResourceToRelease: *mut PVOID,
+}
+
+assert_layout!(AcquireForModifiedPageWriter, 16, { EndingOffset: 0, ResourceToRelease: 8 });
+
+/// Parameters of the call after the modified page writer has written.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ReleaseForModifiedPageWriter {
+    /// `PERESOURCE`.
+    pub ResourceToRelease: PVOID,
+}
+
+assert_layout!(ReleaseForModifiedPageWriter, 8, { ResourceToRelease: 0 });
+
+/// Parameters of a file system control of the system's own: mount and verify.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct VerifyVolume {
+    /// Volume parameter block.
+    pub Vpb: PVOID,
+    /// Device of the volume.
+    pub DeviceObject: PVOID,
+}
+
+assert_layout!(VerifyVolume, 16, { Vpb: 0, DeviceObject: 8 });
+
 /// `HANDLE` of a file that a filter opened: closed with FltClose only.
 pub type FLT_FILE_HANDLE = HANDLE;

@@ -1,9 +1,11 @@
 //! The parameters union of an operation.
 
 use super::{
-    AcquireForSectionSynchronization, Create, DeviceIoControlBuffered, DeviceIoControlNeither,
-    FileSystemControlBuffered, FileSystemControlNeither, LockControl, NotifyDirectory, QueryDirectory,
-    QueryFileInformation, QueryOpen, QuerySecurity, QueryVolumeInformation, SetFileInformation, SetSecurity, Transfer,
+    AcquireForModifiedPageWriter, AcquireForSectionSynchronization, Create, DeviceIoControlBuffered,
+    DeviceIoControlNeither, FastIoCheckIfPossible, FileSystemControlBuffered, FileSystemControlNeither, LockControl,
+    NetworkQueryOpen, NotifyDirectory, QueryDirectory, QueryEa, QueryFileInformation, QueryOpen, QuerySecurity,
+    QueryVolumeInformation, ReleaseForModifiedPageWriter, SetEa, SetFileInformation, SetSecurity, Transfer,
+    VerifyVolume,
 };
 use core::fmt;
 use nt_types::{PVOID, assert_layout};
@@ -49,6 +51,20 @@ pub union FLT_PARAMETERS {
     pub AcquireForSectionSynchronization: AcquireForSectionSynchronization,
     /// IRP_MJ_QUERY_OPEN.
     pub QueryOpen: QueryOpen,
+    /// IRP_MJ_QUERY_EA.
+    pub QueryEa: QueryEa,
+    /// IRP_MJ_SET_EA.
+    pub SetEa: SetEa,
+    /// IRP_MJ_FILE_SYSTEM_CONTROL, IRP_MN_MOUNT_VOLUME and IRP_MN_VERIFY_VOLUME.
+    pub VerifyVolume: VerifyVolume,
+    /// IRP_MJ_FAST_IO_CHECK_IF_POSSIBLE.
+    pub FastIoCheckIfPossible: FastIoCheckIfPossible,
+    /// IRP_MJ_NETWORK_QUERY_OPEN.
+    pub NetworkQueryOpen: NetworkQueryOpen,
+    /// IRP_MJ_ACQUIRE_FOR_MOD_WRITE.
+    pub AcquireForModifiedPageWriter: AcquireForModifiedPageWriter,
+    /// IRP_MJ_RELEASE_FOR_MOD_WRITE.
+    pub ReleaseForModifiedPageWriter: ReleaseForModifiedPageWriter,
     /// `Others`: all six words.
     pub Others: [PVOID; 6],
 }

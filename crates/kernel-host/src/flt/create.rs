@@ -2,15 +2,21 @@
 
 use std::sync::Arc;
 
-use nt_types::{FILE_OBJECT, IO_STATUS_BLOCK, KERNEL_MODE, NtStatus, OBJECT_ATTRIBUTES, ObjectFlags, UNICODE_STRING};
+use nt_types::{
+    AccessMask, FILE_OBJECT, FileObjectFlags, IO_STATUS_BLOCK, KERNEL_MODE, NtStatus, OBJECT_ATTRIBUTES, ObjectFlags,
+    UNICODE_STRING,
+};
 
 use super::Instance;
+use super::flight::Stage;
 use super::object;
 use crate::ddi::{Call, exports};
 use crate::finding::Rule;
 use crate::fs::device::{File, VolumeDevice};
 use crate::fs::io::{self, OpenParameters};
+use crate::fs::options::option;
 use crate::nt::handles::{Opener, is_kernel_handle};
+use crate::nt::ob::ObjectRef;
 use crate::nt::raw::{Raw, field};
 use crate::nt::{current_process, unicode};
 
@@ -18,6 +24,8 @@ exports! { pub(crate) EXPORTS in "fltmgr.sys":
     FltCreateFile(max 0, fails IO) = flt_create_file;
     FltCreateFileEx(max 0, fails IO) = flt_create_file_ex;
     FltCreateFileEx2(max 0, fails IO) = flt_create_file_ex2;
+    FltOpenVolume(max 0, fails IO) = flt_open_volume;
+    FltCancelFileOpen(max 0) = flt_cancel_file_open;
     FltClose(max 0) = flt_close;
 }
 
@@ -35,6 +43,8 @@ struct Arguments {
     disposition: u32,
     options: u32,
     flags: u32,
+    allocation_size: Raw<i64>,
+    ea: (usize, u32),
 }
 
 extern "efiapi" fn flt_create_file(
@@ -44,12 +54,12 @@ extern "efiapi" fn flt_create_file(
     access: u32,
     attributes: Raw<OBJECT_ATTRIBUTES>,
     io_status: Raw<IO_STATUS_BLOCK>,
-    _allocation_size: Raw<i64>,
+    allocation_size: Raw<i64>,
     file_attributes: u32,
     share: u32,
     disposition: u32,
     options: u32,
-    _ea_buffer: usize,
+    ea_buffer: usize,
     ea_length: u32,
     flags: u32,
 ) -> NtStatus {
@@ -68,8 +78,9 @@ extern "efiapi" fn flt_create_file(
             disposition,
             options,
             flags,
+            allocation_size,
+            ea: (ea_buffer, ea_length),
         },
-        ea_length,
         0,
     )
 }
@@ -82,12 +93,12 @@ extern "efiapi" fn flt_create_file_ex(
     access: u32,
     attributes: Raw<OBJECT_ATTRIBUTES>,
     io_status: Raw<IO_STATUS_BLOCK>,
-    _allocation_size: Raw<i64>,
+    allocation_size: Raw<i64>,
     file_attributes: u32,
     share: u32,
     disposition: u32,
     options: u32,
-    _ea_buffer: usize,
+    ea_buffer: usize,
     ea_length: u32,
     flags: u32,
 ) -> NtStatus {
@@ -105,8 +116,9 @@ extern "efiapi" fn flt_create_file_ex(
             disposition,
             options,
             flags,
+            allocation_size,
+            ea: (ea_buffer, ea_length),
         },
-        ea_length,
         0,
     )
 }
@@ -119,12 +131,12 @@ extern "efiapi" fn flt_create_file_ex2(
     access: u32,
     attributes: Raw<OBJECT_ATTRIBUTES>,
     io_status: Raw<IO_STATUS_BLOCK>,
-    _allocation_size: Raw<i64>,
+    allocation_size: Raw<i64>,
     file_attributes: u32,
     share: u32,
     disposition: u32,
     options: u32,
-    _ea_buffer: usize,
+    ea_buffer: usize,
     ea_length: u32,
     flags: u32,
     driver_context: usize,
@@ -143,19 +155,19 @@ extern "efiapi" fn flt_create_file_ex2(
             disposition,
             options,
             flags,
+            allocation_size,
+            ea: (ea_buffer, ea_length),
         },
-        ea_length,
         driver_context,
     )
 }
 
-fn create(arguments: &Arguments, ea_length: u32, driver_context: usize) -> NtStatus {
+fn create(arguments: &Arguments, driver_context: usize) -> NtStatus {
     let call = Call::enter();
-    if ea_length != 0 {
-        call.stop(Rule::NotImplemented, "kernel-host's volumes have no extended attributes yet");
-    }
-    if driver_context != 0 {
-        call.stop(Rule::NotImplemented, "kernel-host does not read IO_DRIVER_CREATE_CONTEXT yet");
+    if driver_context != 0 && !check_context(&call, Raw::at(driver_context)) {
+        let status = NtStatus::INVALID_PARAMETER;
+        arguments.io_status.write(IO_STATUS_BLOCK::new(status, 0));
+        return status;
     }
     let (status, information) = match open(&call, arguments) {
         Ok(information) => (NtStatus::SUCCESS, information),
@@ -163,6 +175,36 @@ fn create(arguments: &Arguments, ea_length: u32, driver_context: usize) -> NtSta
     };
     arguments.io_status.write(IO_STATUS_BLOCK::new(status, information));
     status
+}
+
+/// `IO_DRIVER_CREATE_CONTEXT`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct DriverCreateContext {
+    size: u16,
+    extra_create_parameter: usize,
+    device_object_hint: usize,
+    transaction_parameters: usize,
+}
+
+/// Whether a driver context is one; stops where it asks for what is not there.
+fn check_context(call: &Call, context: Raw<DriverCreateContext>) -> bool {
+    let size = context.cast::<u16>().read();
+    if usize::from(size) < size_of::<DriverCreateContext>() {
+        // IoInitializeDriverCreateContext was forgotten.
+        return false;
+    }
+    let context = context.read();
+    for (given, what) in [
+        (context.extra_create_parameter, "extra create parameters"),
+        (context.device_object_hint, "a device object hint"),
+        (context.transaction_parameters, "transactions"),
+    ] {
+        if given != 0 {
+            call.stop(Rule::NotImplemented, format!("kernel-host does not support {what} in creates yet"));
+        }
+    }
+    true
 }
 
 fn open(call: &Call, arguments: &Arguments) -> Result<usize, NtStatus> {
@@ -184,21 +226,29 @@ fn open(call: &Call, arguments: &Arguments) -> Result<usize, NtStatus> {
             format!("OBJ_KERNEL_HANDLE is missing in the context of {process:?}: the handle would be that process's"),
         );
     }
-    let path = full_path(call, &attributes)?;
-    call.detail(&path);
-    check_target(call, instance.as_ref(), &path)?;
     let parameters = OpenParameters {
-        access: arguments.access,
         file_attributes: arguments.file_attributes,
         share: arguments.share,
         disposition: arguments.disposition,
         options: arguments.options,
         object_flags: attributes.Attributes,
         io_flags: arguments.flags,
-        mode: KERNEL_MODE,
-        process: Arc::clone(&process),
+        allocation_size: arguments.allocation_size.some().map(Raw::read),
+        ea: if arguments.ea.1 == 0 { (0, 0) } else { arguments.ea },
+        ..OpenParameters::new(&process, KERNEL_MODE, arguments.access)
     };
-    let (object, information) = io::open_by_name(machine, &path, &parameters, instance.as_ref())?;
+    let (object, information) = if arguments.options & option::OPEN_BY_FILE_ID != 0 {
+        let (related, id) = by_id(call, &attributes)?;
+        check_volume(instance.as_ref(), &related)?;
+        io::create_by_id(machine, &related, &id, &parameters, instance.as_ref())?
+    } else {
+        let path = full_path(call, &attributes)?;
+        call.detail(&path);
+        check_target(call, instance.as_ref(), &path)?;
+        io::open_by_name(machine, &path, &parameters, instance.as_ref())?
+    };
+    call.thread().leave_if_stopped();
+    io::handle_made(&object);
     let owner = if kernel_handle { machine.nt.system_process(machine) } else { &process };
     let granted = object.payload::<File>().and_then(|file| file.open().ok().map(|open| open.granted.bits()));
     let opener = Some(Opener::of(call.site()));
@@ -208,6 +258,26 @@ fn open(call: &Call, arguments: &Arguments) -> Result<usize, NtStatus> {
         out.write(machine.nt.objects().give(&object, call));
     }
     Ok(information)
+}
+
+/// FILE_OPEN_BY_FILE_ID: an open file of the volume, and the 8 or 16 bytes that stand in the name's place.
+fn by_id(call: &Call, attributes: &OBJECT_ATTRIBUTES) -> Result<(ObjectRef, Vec<u16>), NtStatus> {
+    let id = unicode::units(Raw::<UNICODE_STRING>::of(attributes.ObjectName));
+    let root = attributes.RootDirectory.addr();
+    if root == 0 {
+        return Err(NtStatus::OBJECT_PATH_SYNTAX_BAD);
+    }
+    let process = current_process(call).table_of(root, KERNEL_MODE)?;
+    let entry = process.handles().reference(root, 0, Some("File"))?;
+    Ok((entry.object.clone(), id))
+}
+
+/// An id is looked up on the instance's volume only.
+fn check_volume(instance: Option<&Arc<Instance>>, related: &ObjectRef) -> Result<(), NtStatus> {
+    let Some(instance) = instance else { return Ok(()) };
+    let (_, open) = io::opened(related)?;
+    let same = Arc::ptr_eq(&open.volume, &instance.volume.volume);
+    if same { Ok(()) } else { Err(NtStatus::INVALID_DEVICE_OBJECT_PARAMETER) }
 }
 
 /// The whole path, from the root directory where there is one.
@@ -239,6 +309,52 @@ fn check_target(call: &Call, instance: Option<&Arc<Instance>>, path: &str) -> Re
     if same { Ok(()) } else { Err(NtStatus::INVALID_DEVICE_OBJECT_PARAMETER) }
 }
 
+extern "efiapi" fn flt_open_volume(instance: usize, handle: Raw<usize>, file_object: Raw<usize>) -> NtStatus {
+    let call = Call::enter();
+    let instance = object::instance(&call, instance);
+    let machine = call.machine();
+    let system = machine.nt.system_process(machine);
+    let access = AccessMask::FILE_READ_DATA | AccessMask::FILE_WRITE_DATA | AccessMask::SYNCHRONIZE;
+    let mut parameters = OpenParameters::new(system, KERNEL_MODE, access.bits());
+    parameters.options = option::SYNCHRONOUS_IO_NONALERT;
+    let path = instance.volume.volume.device_name();
+    call.detail(&path);
+    let opened = io::open_by_name(machine, &path, &parameters, Some(&instance));
+    call.thread().leave_if_stopped();
+    match opened {
+        Ok((object, _)) => {
+            io::handle_made(&object);
+            handle.write(system.handles().insert(&object, access.bits(), Some(Opener::of(call.site()))));
+            if let Some(out) = file_object.some() {
+                out.write(machine.nt.objects().give(&object, &call));
+            }
+            NtStatus::SUCCESS
+        }
+        Err(status) => status,
+    }
+}
+
+extern "efiapi" fn flt_cancel_file_open(instance: usize, file: Raw<FILE_OBJECT>) {
+    let call = Call::enter();
+    let instance = object::instance(&call, instance);
+    let (object, payload) = file_object(&call, file);
+    let flags = field!(file, FILE_OBJECT, Flags);
+    if flags.read() & FileObjectFlags::HANDLE_CREATED.bits() != 0 {
+        call.stop(Rule::BadState, "a handle was made for the file already: FltCancelFileOpen comes too late");
+    }
+    let flight = call.machine().flt.creating(file.address());
+    let Some(flight) = flight.filter(|flight| flight.is_in(Stage::Post) && flight.last_instance() == instance.address)
+    else {
+        call.stop(Rule::BadState, "FltCancelFileOpen is for the instance's post-create callback only");
+    };
+    if let Ok(open) = payload.open() {
+        flight.open_cancelled.store(true, std::sync::atomic::Ordering::Release);
+        flags.write(flags.read() | FileObjectFlags::FILE_OPEN_CANCELLED.bits());
+        io::cleanup_below(call.machine(), &object, open, &instance);
+        call.thread().leave_if_stopped();
+    }
+}
+
 extern "efiapi" fn flt_close(handle: usize) -> NtStatus {
     let call = Call::enter();
     let machine = call.machine();
@@ -267,7 +383,7 @@ extern "efiapi" fn flt_close(handle: usize) -> NtStatus {
 }
 
 /// The file object that a driver passes; stops when it is none.
-pub(super) fn file_object(call: &Call, address: Raw<FILE_OBJECT>) -> (crate::nt::ob::ObjectRef, Arc<File>) {
+pub(super) fn file_object(call: &Call, address: Raw<FILE_OBJECT>) -> (ObjectRef, Arc<File>) {
     let object = call.machine().nt.objects().lookup(address.address());
     let Some((object, file)) = object.and_then(|object| object.payload::<File>().map(|file| (object, file))) else {
         call.stop(Rule::BadArgument, format!("{address:?} is no file object (any more)"));

@@ -184,7 +184,9 @@ pub(crate) fn detach(thread: &Thread, instance: &Arc<Instance>, reason: FltTeard
     });
     instance.volume.lock().retain(|other| !Arc::ptr_eq(other, instance));
     instance.filter.lock().instances.retain(|other| !Arc::ptr_eq(other, instance));
-    if let Err(holders) = instance.rundown.wait_for_callbacks() {
+    super::drain::drain(thread, instance);
+    if let Err(mut holders) = instance.rundown.wait_for_callbacks() {
+        holders.extend(thread.machine().flt.pended.kept_by(instance));
         let message = format!("the teardown of instance {} waits for ever: {}", instance.name, holders.join("; "));
         super::record(thread.machine(), &instance.filter.driver, "InstanceTeardown", Rule::Deadlock, message);
         thread.leave_if_stopped();

@@ -20,21 +20,32 @@ use crate::machine::{Driver, Inner};
 use crate::thread::Thread;
 
 pub(crate) mod altitude;
-pub(crate) mod contexts;
+mod answer;
 mod attachment;
+mod buffers;
+mod callback_data;
+mod cancel;
+pub(crate) mod contexts;
 mod create;
+mod drain;
 mod file_io;
 pub(crate) mod filter;
+mod flight;
 mod information;
 pub(crate) mod instance;
 mod instances;
+pub(crate) mod major;
 pub(crate) mod manager;
 pub(crate) mod message;
 mod names;
 pub(crate) mod object;
+pub(crate) mod operation;
+mod pended;
 pub(crate) mod port;
 pub(crate) mod program;
+mod query_io;
 mod registration;
+mod requestor;
 mod security;
 mod service;
 mod stack;
@@ -43,10 +54,12 @@ mod volumes;
 mod work_item;
 
 use filter::Filter;
+pub(crate) use flight::Flight;
 pub(crate) use instance::Instance;
 use instance::VolumeStack;
 use object::{FltObject, ObjectTable};
-pub(crate) use stack::{Operation, major, run};
+pub(crate) use operation::{Kind, Operation};
+pub(crate) use stack::{complete_later, launch, run};
 
 /// What an operation ends with when the machine stopped in the middle of it. Nobody but the host sees it.
 pub(crate) const MACHINE_STOPPED: NtStatus = NtStatus::SHUTDOWN_IN_PROGRESS;
@@ -58,6 +71,14 @@ pub(crate) struct Flt {
     filters: Mutex<Vec<Arc<Filter>>>,
     volumes: Mutex<Vec<Arc<VolumeStack>>>,
     pub(crate) contexts: contexts::Contexts,
+    /// Operations that a filter or the file system keeps.
+    pended: drain::PendedTable,
+    /// Callback data that drivers allocated.
+    allocated: callback_data::Allocated,
+    /// Creates whose post-operation callbacks run, by file object.
+    creates: Mutex<Vec<(usize, Arc<Flight>)>>,
+    /// What FltGetIrpName has handed out, for good.
+    irp_names: Mutex<std::collections::BTreeMap<u8, Arc<[u8]>>>,
     pub(crate) names: names::NameTable,
     pub(crate) descriptors: security::Descriptors,
 }
@@ -83,6 +104,12 @@ impl Flt {
         self.stacks().iter().find(|stack| Arc::ptr_eq(&stack.volume, volume)).cloned()
     }
 
+    /// The create of a file object whose post-operation callback runs.
+    fn creating(&self, file: usize) -> Option<Arc<Flight>> {
+        let creates = self.creates.lock().unwrap_or_else(PoisonError::into_inner);
+        creates.iter().rev().find(|(known, _)| *known == file).map(|(_, flight)| Arc::clone(flight))
+    }
+
     fn stacks(&self) -> MutexGuard<'_, Vec<Arc<VolumeStack>>> {
         self.volumes.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -92,6 +119,7 @@ impl LeakSource for Flt {
     fn leaks(&self, driver: &Driver) -> Vec<Leak> {
         let mut leaks = self.contexts.leaks(driver);
         leaks.extend(self.names.leaks(driver));
+        leaks.extend(self.allocated.leaks(driver));
         leaks.extend(self.descriptors.leaks(driver));
         let mine = |owner: &Arc<Driver>| std::ptr::eq(Arc::as_ptr(owner), driver);
         for object in self.objects.all() {
@@ -101,6 +129,7 @@ impl LeakSource for Flt {
                 FltObject::ServerPort(port) => (LeakKind::Port, mine(&port.filter.driver)),
                 FltObject::ClientPort(port) => (LeakKind::Port, mine(&port.filter().driver)),
                 FltObject::WorkItem(item) => (LeakKind::Execution, mine(&item.driver)),
+                FltObject::DeferredWorkItem(item) => (LeakKind::Execution, mine(&item.driver)),
                 FltObject::Volume(_) => (LeakKind::Reference, false),
             };
             if owned {
@@ -163,6 +192,9 @@ fn record(machine: &Inner, driver: &Driver, callback: &str, rule: Rule, message:
 pub(crate) fn exports() -> impl Iterator<Item = &'static Export> {
     [
         attachment::EXPORTS,
+        buffers::EXPORTS,
+        callback_data::EXPORTS,
+        cancel::EXPORTS,
         create::EXPORTS,
         file_io::EXPORTS,
         filter::EXPORTS,
@@ -170,7 +202,10 @@ pub(crate) fn exports() -> impl Iterator<Item = &'static Export> {
         instances::EXPORTS,
         message::EXPORTS,
         names::EXPORTS,
+        pended::EXPORTS,
         port::EXPORTS,
+        query_io::EXPORTS,
+        requestor::EXPORTS,
         security::EXPORTS,
         service::EXPORTS,
         volume_device::EXPORTS,

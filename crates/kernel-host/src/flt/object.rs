@@ -11,6 +11,7 @@ use nt_types::NtStatus;
 
 use super::filter::Filter;
 use super::instance::{Instance, VolumeStack};
+use super::pended::DeferredWorkItem;
 use super::port::{ClientPort, ServerPort};
 use super::work_item::WorkItem;
 use crate::ddi::{Call, CallSite};
@@ -30,6 +31,7 @@ pub(crate) enum FltObject {
     ServerPort(Arc<ServerPort>),
     ClientPort(Arc<ClientPort>),
     WorkItem(Arc<WorkItem>),
+    DeferredWorkItem(Arc<DeferredWorkItem>),
 }
 
 impl FltObject {
@@ -42,6 +44,7 @@ impl FltObject {
             Self::ServerPort(_) => "PFLT_PORT (server)",
             Self::ClientPort(_) => "PFLT_PORT (client)",
             Self::WorkItem(_) => "PFLT_GENERIC_WORKITEM",
+            Self::DeferredWorkItem(_) => "PFLT_DEFERRED_IO_WORKITEM",
         }
     }
 
@@ -51,7 +54,7 @@ impl FltObject {
             Self::Filter(filter) => Some(&filter.rundown),
             Self::Instance(instance) => Some(&instance.rundown),
             Self::Volume(volume) => Some(&volume.rundown),
-            Self::ServerPort(_) | Self::ClientPort(_) | Self::WorkItem(_) => None,
+            Self::ServerPort(_) | Self::ClientPort(_) | Self::WorkItem(_) | Self::DeferredWorkItem(_) => None,
         }
     }
 }
@@ -120,6 +123,7 @@ typed! {
     instance: Instance, Instance, "PFLT_INSTANCE";
     volume: Volume, VolumeStack, "PFLT_VOLUME";
     work_item: WorkItem, WorkItem, "PFLT_GENERIC_WORKITEM";
+    deferred_work_item: DeferredWorkItem, DeferredWorkItem, "PFLT_DEFERRED_IO_WORKITEM";
 }
 
 pub(crate) fn wrong(call: &Call, address: usize, wanted: &str, found: Option<&FltObject>) -> ! {

@@ -5,10 +5,10 @@ use fltmgr::raw::{
     PFLT_INSTANCE_QUERY_TEARDOWN_CALLBACK, PFLT_INSTANCE_SETUP_CALLBACK, PFLT_INSTANCE_TEARDOWN_CALLBACK,
     PFLT_POST_OPERATION_CALLBACK, PFLT_PRE_OPERATION_CALLBACK,
 };
-use nt_types::NtStatus;
+use nt_types::{IrpFlags, NtStatus};
 
 use super::contexts::definition::Definitions;
-use super::stack::major;
+use super::major;
 use crate::ddi::Call;
 use crate::finding::Rule;
 use crate::nt::raw::Raw;
@@ -42,16 +42,22 @@ pub(crate) struct OperationCallbacks {
 }
 
 impl OperationCallbacks {
-    /// Whether the registration's flags leave such an operation to the filter. There is no paging I/O here.
-    pub(crate) fn wants(&self, major: u8, non_cached: bool, of_volume: bool) -> bool {
+    /// Whether the registration's flags leave an operation to the filter. `is_of_volume` is asked only when it matters.
+    pub(crate) fn wants(&self, major: u8, irp_flags: u32, is_of_volume: impl FnOnce() -> bool) -> bool {
         let flags = FltOperationFlags::from_bits_retain(self.flags);
-        let transfer = matches!(major, major::READ | major::WRITE);
-        let skipped = if non_cached {
+        let irp_flags = IrpFlags::from_bits_retain(irp_flags);
+        let skipped = if !matches!(major, major::READ | major::WRITE) {
+            FltOperationFlags::empty()
+        } else if irp_flags.contains(IrpFlags::PAGING_IO) {
+            FltOperationFlags::SKIP_PAGING_IO
+        } else if irp_flags.contains(IrpFlags::NOCACHE) {
             FltOperationFlags::SKIP_NON_CACHED_NON_PAGING_IO
         } else {
             FltOperationFlags::SKIP_CACHED_IO
         };
-        !(transfer && flags.contains(skipped)) && (of_volume || !flags.contains(FltOperationFlags::SKIP_NON_DASD_IO))
+        // Fast I/O is cached I/O, and has no flags that say otherwise.
+        let skips = !skipped.is_empty() && flags.contains(skipped);
+        !skips && (!flags.contains(FltOperationFlags::SKIP_NON_DASD_IO) || is_of_volume())
     }
 }
 
@@ -91,7 +97,7 @@ impl Registration {
             query_teardown: whole.InstanceQueryTeardownCallback,
             teardown_start: whole.InstanceTeardownStartCallback,
             teardown_complete: whole.InstanceTeardownCompleteCallback,
-            operations: capture_operations(call, Raw::of(whole.OperationRegistration.cast_mut()))?,
+            operations: capture_operations(Raw::of(whole.OperationRegistration.cast_mut()))?,
             contexts: Definitions::capture(Raw::of(whole.ContextRegistration.cast_mut()))?,
         })
     }
@@ -102,10 +108,7 @@ impl Registration {
     }
 }
 
-fn capture_operations(
-    call: &Call,
-    first: Raw<FLT_OPERATION_REGISTRATION>,
-) -> Result<Vec<OperationCallbacks>, NtStatus> {
+fn capture_operations(first: Raw<FLT_OPERATION_REGISTRATION>) -> Result<Vec<OperationCallbacks>, NtStatus> {
     let mut operations: Vec<OperationCallbacks> = Vec::new();
     let Some(first) = first.some() else { return Ok(operations) };
     for index in 0..MAX_ENTRIES {
@@ -121,10 +124,7 @@ fn capture_operations(
             // IRP_MJ_POWER and IRP_MJ_DEVICE_CHANGE cannot be registered; IRP_MJ_SHUTDOWN has no post-operation.
             0x16 | 0x18 => return Err(NtStatus::INVALID_PARAMETER),
             0x10 if callbacks.post.is_some() => return Err(NtStatus::INVALID_PARAMETER),
-            kind if !major::DELIVERED.contains(&kind) => {
-                let name = major::name(kind);
-                call.stop(Rule::NotImplemented, format!("kernel-host does not deliver {name} to filters yet"));
-            }
+            kind if !major::can_be_registered(kind) => return Err(NtStatus::INVALID_PARAMETER),
             kind if operations.iter().any(|known| known.major == kind) => return Err(NtStatus::FLT_DUPLICATE_ENTRY),
             _ => operations.push(callbacks),
         }

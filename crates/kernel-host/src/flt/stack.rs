@@ -1,153 +1,62 @@
 //! Operations on their way through the instances on a volume: pre-operation callbacks down, post-operation callbacks up.
 
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use fltmgr::raw as flt;
-use fltmgr::raw::{FLT_CALLBACK_DATA, FLT_IO_PARAMETER_BLOCK, FLT_PARAMETERS, FltCallbackDataFlags};
-use nt_types::{FILE_OBJECT, IO_STATUS_BLOCK, KERNEL_MODE, KPROCESSOR_MODE, NtStatus, PVOID};
+use fltmgr::raw::{FLT_IO_PARAMETER_BLOCK, FltCallbackDataFlags};
+use nt_types::{NtStatus, PVOID};
 
 use super::Instance;
+use super::answer::{self, Answer};
+use super::buffers;
+use super::flight::{Flight, Place, Resume, Stage};
+use super::instance::VolumeStack;
+pub(crate) use super::major;
+use super::operation::{Kind, Operation};
 use super::registration::OperationCallbacks;
-use crate::finding::Rule;
-use crate::fs::io::{OpenParameters, Outcome};
+use crate::fs::io::Outcome;
+use crate::fs::serve::{self, Served};
 use crate::fs::volume::Volume;
 use crate::machine::Inner;
-use crate::nt::ob::ObjectRef;
-use crate::nt::raw::Raw;
+use crate::nt::raw::{Raw, field};
 use crate::thread::Thread;
 
-/// IRP major functions.
-pub(crate) mod major {
-    pub(crate) const CREATE: u8 = 0x00;
-    pub(crate) const CLOSE: u8 = 0x02;
-    pub(crate) const READ: u8 = 0x03;
-    pub(crate) const WRITE: u8 = 0x04;
-    pub(crate) const QUERY_INFORMATION: u8 = 0x05;
-    pub(crate) const SET_INFORMATION: u8 = 0x06;
-    pub(crate) const CLEANUP: u8 = 0x12;
+/// `DISPATCH_LEVEL`.
+const DISPATCH_LEVEL: u8 = 2;
 
-    /// What the file system sends through the filters. Others cannot be registered yet.
-    pub(crate) const DELIVERED: &[u8] = &[CREATE, CLOSE, READ, WRITE, QUERY_INFORMATION, SET_INFORMATION, CLEANUP];
-
-    /// The name in the header, as far as it matters for messages.
-    pub(crate) fn name(major: u8) -> String {
-        const NAMES: &[(u8, &str)] = &[
-            (CREATE, "IRP_MJ_CREATE"),
-            (0x01, "IRP_MJ_CREATE_NAMED_PIPE"),
-            (CLOSE, "IRP_MJ_CLOSE"),
-            (READ, "IRP_MJ_READ"),
-            (WRITE, "IRP_MJ_WRITE"),
-            (QUERY_INFORMATION, "IRP_MJ_QUERY_INFORMATION"),
-            (SET_INFORMATION, "IRP_MJ_SET_INFORMATION"),
-            (0x07, "IRP_MJ_QUERY_EA"),
-            (0x08, "IRP_MJ_SET_EA"),
-            (0x09, "IRP_MJ_FLUSH_BUFFERS"),
-            (0x0A, "IRP_MJ_QUERY_VOLUME_INFORMATION"),
-            (0x0B, "IRP_MJ_SET_VOLUME_INFORMATION"),
-            (0x0C, "IRP_MJ_DIRECTORY_CONTROL"),
-            (0x0D, "IRP_MJ_FILE_SYSTEM_CONTROL"),
-            (0x0E, "IRP_MJ_DEVICE_CONTROL"),
-            (0x0F, "IRP_MJ_INTERNAL_DEVICE_CONTROL"),
-            (0x10, "IRP_MJ_SHUTDOWN"),
-            (0x11, "IRP_MJ_LOCK_CONTROL"),
-            (CLEANUP, "IRP_MJ_CLEANUP"),
-            (0x14, "IRP_MJ_QUERY_SECURITY"),
-            (0x15, "IRP_MJ_SET_SECURITY"),
-            (0xFF, "IRP_MJ_ACQUIRE_FOR_SECTION_SYNCHRONIZATION"),
-        ];
-        let known = NAMES.iter().find(|(number, _)| *number == major);
-        known.map_or_else(|| format!("IRP_MJ 0x{major:02X}"), |(_, name)| (*name).to_owned())
-    }
+/// What one thread needs to drive an operation.
+pub(super) struct Walk {
+    /// All instances below the start, highest first.
+    instances: Vec<Arc<Instance>>,
+    next: usize,
+    /// What has to be done on the way up, the lowest last.
+    pub(super) waiting: Vec<Waiting>,
+    /// The instance whose callback keeps the operation: its end waits for it.
+    holder: Option<Waiting>,
+    /// IRQL of the way up.
+    irql: u8,
 }
 
-/// `IRP_NOCACHE`.
-const IRP_NOCACHE: u32 = 1;
-
-/// One operation, before any filter has seen it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Operation {
-    major: u8,
-    file: usize,
-    mode: KPROCESSOR_MODE,
-    parameters: FLT_PARAMETERS,
-    non_cached: bool,
-    of_volume: bool,
+/// What a filter has to do with the end of the operation.
+pub(super) struct Waiting {
+    /// `None` once the instance was drained: only the parameters are put back.
+    pub(super) running: Option<Running>,
+    pub(super) callbacks: OperationCallbacks,
+    pub(super) context: PVOID,
+    /// The parameters before this filter changed them.
+    pub(super) original: Option<Box<FLT_IO_PARAMETER_BLOCK>>,
+    /// Whether the post-operation callback is wanted.
+    tell: bool,
+    /// The thread object on whose thread the post-operation callback has to run.
+    thread: Option<usize>,
 }
 
-impl Operation {
-    fn new(major: u8, file: usize, mode: KPROCESSOR_MODE) -> Self {
-        Self { major, file, mode, parameters: FLT_PARAMETERS::ZERO, non_cached: false, of_volume: false }
-    }
-
-    /// Says what kind of file the operation is on: filters can skip some by their registration's flags.
-    pub(crate) fn on(mut self, non_cached: bool, of_volume: bool) -> Self {
-        (self.non_cached, self.of_volume) = (non_cached, of_volume);
-        self
-    }
-
-    /// IRP_MJ_CREATE.
-    pub(crate) fn create(file: &ObjectRef, parameters: &OpenParameters) -> Self {
-        let mut operation = Self::new(major::CREATE, file.body(), parameters.mode);
-        let block = operation.block();
-        // Options in the low 24 bits, disposition above; attributes and share access are 16 bits each.
-        block.field::<u32>(8).write(parameters.options & 0x00FF_FFFF | parameters.disposition << 24);
-        block.field::<u16>(16).write(parameters.file_attributes as u16);
-        block.field::<u16>(18).write(parameters.share as u16);
-        operation
-    }
-
-    /// IRP_MJ_READ or IRP_MJ_WRITE.
-    pub(crate) fn transfer(
-        major: u8,
-        file: &ObjectRef,
-        mode: KPROCESSOR_MODE,
-        offset: i64,
-        buffer: usize,
-        length: usize,
-    ) -> Self {
-        let mut operation = Self::new(major, file.body(), mode);
-        let block = operation.block();
-        block.field::<u32>(0).write(length as u32);
-        block.field::<i64>(16).write(offset);
-        block.field::<usize>(24).write(buffer);
-        operation
-    }
-
-    /// IRP_MJ_QUERY_INFORMATION or IRP_MJ_SET_INFORMATION.
-    pub(crate) fn information(major: u8, file: &ObjectRef, class: u32, buffer: usize, length: usize) -> Self {
-        let mut operation = Self::new(major, file.body(), KERNEL_MODE);
-        let block = operation.block();
-        block.field::<u32>(0).write(length as u32);
-        block.field::<u32>(8).write(class);
-        let at = if major == major::SET_INFORMATION { 32 } else { 16 };
-        block.field::<usize>(at).write(buffer);
-        operation
-    }
-
-    /// IRP_MJ_CLEANUP.
-    pub(crate) fn plain(major: u8, file: &ObjectRef) -> Self {
-        Self::new(major, file.body(), KERNEL_MODE)
-    }
-
-    /// IRP_MJ_CLOSE, where only the body is left.
-    pub(crate) fn close(body: usize) -> Self {
-        Self::new(major::CLOSE, body, KERNEL_MODE)
-    }
-
-    fn block(&mut self) -> Raw<u8> {
-        Raw::at((&raw mut self.parameters).expose_provenance())
-    }
-}
-
-/// A filter that wants to hear about the end of the operation.
-struct Waiting {
-    running: Running,
-    callbacks: OperationCallbacks,
-    context: PVOID,
-}
+// SAFETY: the pointers are a driver's context and parameters, which only travel back to drivers.
+unsafe impl Send for Walk {}
 
 /// An operation that an instance has begun to see; the end of it lets go of the instance.
-struct Running(Arc<Instance>);
+pub(super) struct Running(pub(super) Arc<Instance>);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -155,191 +64,411 @@ impl Drop for Running {
     }
 }
 
-/// Runs an operation through the instances on `volume` that are below `below` (all of them for `None`), and `bottom` as the
-/// file system.
+/// Which way the operation goes next.
+enum Step {
+    Down,
+    Up,
+    Park(Place),
+    Land,
+    /// The machine stopped.
+    Broken,
+}
+
+/// How far a thread brought an operation.
+pub(super) enum Flown {
+    Landed(Outcome),
+    /// Somebody keeps it.
+    Parked,
+    Broken,
+}
+
+/// Runs an operation through the instances on `volume` that are below `below` (all of them for `None`), and waits for its end.
 pub(crate) fn run(
     machine: &Arc<Inner>,
     volume: &Arc<Volume>,
     below: Option<&Arc<Instance>>,
     operation: &Operation,
-    bottom: &mut dyn FnMut() -> Outcome,
 ) -> Outcome {
-    let mut interested = Vec::new();
-    if let Some(stack) = machine.flt.stack_of(volume) {
-        for instance in stack.instances() {
-            let reached = below.is_none_or(|below| instance.altitude < below.altitude);
-            if reached
-                && let Some(callbacks) = instance.filter.registration.operation(operation.major)
-                && callbacks.wants(operation.major, operation.non_cached, operation.of_volume)
-            {
-                interested.push((instance, callbacks));
-            }
+    let stack = machine.flt.stack_of(volume);
+    let instances = stack.as_ref().map(|stack| stack.instances()).unwrap_or_default();
+    Thread::enter(machine, |thread| {
+        let flight = Flight::new(machine, stack, operation, thread, None);
+        run_flight(thread, &flight, Walk::new(instances, below))
+    })
+}
+
+/// Flies and waits for the end.
+pub(super) fn run_flight(thread: &Thread, flight: &Arc<Flight>, walk: Walk) -> Outcome {
+    let mut flown = fly(thread, flight, walk);
+    loop {
+        flown = match flown {
+            Flown::Landed(outcome) => return outcome,
+            Flown::Broken => return (super::MACHINE_STOPPED, 0),
+            Flown::Parked => match flight.wait_for_end(thread) {
+                Some(Ok(outcome)) => return outcome,
+                Some(Err(walk)) => drive(thread, flight, walk, Step::Up),
+                None => return (super::MACHINE_STOPPED, 0),
+            },
         }
     }
-    if interested.is_empty() {
-        return bottom();
+}
+
+/// Starts an operation whose issuer does not wait.
+pub(crate) fn launch(machine: &Arc<Inner>, volume: &Arc<Volume>, operation: &Operation) -> Arc<Flight> {
+    let stack = machine.flt.stack_of(volume);
+    let instances = stack.as_ref().map(|stack| stack.instances()).unwrap_or_default();
+    Thread::enter(machine, |thread| {
+        let flight = Flight::new(machine, stack, operation, thread, None);
+        let _flown = fly(thread, &flight, Walk::new(instances, None));
+        flight
+    })
+}
+
+impl Walk {
+    /// A journey through `instances` from below `below` on.
+    pub(super) fn new(instances: Vec<Arc<Instance>>, below: Option<&Arc<Instance>>) -> Self {
+        let next = below.map_or(0, |below| instances.partition_point(|instance| instance.altitude >= below.altitude));
+        Self { instances, next, waiting: Vec::new(), holder: None, irql: 0 }
     }
-    Thread::enter(machine, |thread| Walk { thread, operation }.run(interested, bottom))
+
+    /// A journey on the volume of `stack`, from below `below` on.
+    pub(super) fn on(stack: &VolumeStack, below: &Arc<Instance>) -> Self {
+        Self::new(stack.instances(), Some(below))
+    }
 }
 
-/// One operation on one thread.
-struct Walk<'a> {
-    thread: &'a Thread,
-    operation: &'a Operation,
+/// Drives an operation until it is complete or somebody keeps it.
+pub(super) fn fly(thread: &Thread, flight: &Arc<Flight>, mut walk: Walk) -> Flown {
+    walk.irql = thread.irql();
+    drive(thread, flight, walk, Step::Down)
 }
 
-impl Walk<'_> {
-    fn run(
-        &self,
-        interested: Vec<(Arc<Instance>, OperationCallbacks)>,
-        bottom: &mut dyn FnMut() -> Outcome,
-    ) -> Outcome {
-        let mut waiting = Vec::new();
-        let mut outcome = None;
-        for (instance, callbacks) in interested {
-            if instance.rundown.enter().is_err() {
-                continue;
-            }
-            let callback = Running(instance);
-            match self.pre(&callback.0, &callbacks) {
-                Err(()) => return (super::MACHINE_STOPPED, 0),
-                Ok(Decision::Pass) => {}
-                // The instance's end waits for the post-operation callback too.
-                Ok(Decision::Tell(context)) => waiting.push(Waiting { running: callback, callbacks, context }),
-                Ok(Decision::Complete(status)) => {
-                    outcome = Some(status);
-                    break;
+/// Goes on with a parked operation.
+///
+/// # Errors
+/// What the operation is doing instead of waiting for that.
+pub(super) fn resume(thread: &Thread, flight: &Arc<Flight>, resume: Resume) -> Result<(), String> {
+    if let Some((mut walk, resume)) = flight.unpark(resume)? {
+        let step = go_on(thread, flight, &mut walk, resume);
+        let _flown = drive(thread, flight, walk, step);
+    }
+    Ok(())
+}
+
+fn drive(thread: &Thread, flight: &Arc<Flight>, mut walk: Walk, mut step: Step) -> Flown {
+    let me = thread.object().addr();
+    loop {
+        step = match step {
+            Step::Down => down(thread, flight, &mut walk),
+            Step::Up => up(thread, flight, &mut walk),
+            Step::Land => return land(thread, flight, &walk),
+            Step::Broken => return Flown::Broken,
+            Step::Park(place) => {
+                let mine = walk.waiting.iter().any(|waiting| waiting.thread == Some(me));
+                super::drain::drain_ending(thread, flight, &mut walk);
+                match flight.park(walk, place) {
+                    Some((resumed, resume)) => {
+                        walk = resumed;
+                        go_on(thread, flight, &mut walk, resume)
+                    }
+                    // This thread's own callback comes later, on this thread.
+                    None if mine => match flight.wait_for_turn(thread) {
+                        Some(resumed) => {
+                            walk = resumed;
+                            Step::Up
+                        }
+                        None => return Flown::Broken,
+                    },
+                    None => return Flown::Parked,
                 }
             }
-        }
-        let mut outcome = outcome.unwrap_or_else(bottom);
-        for filter in waiting.into_iter().rev() {
-            match self.post(&filter, outcome) {
-                Ok(changed) => outcome = changed,
-                Err(()) => return (super::MACHINE_STOPPED, 0),
-            }
-        }
-        outcome
-    }
-
-    fn pre(&self, instance: &Instance, callbacks: &OperationCallbacks) -> Result<Decision, ()> {
-        let Some(callback) = callbacks.pre else {
-            return Ok(if callbacks.post.is_some() { Decision::Tell(std::ptr::null_mut()) } else { Decision::Pass });
         };
-        let mut frame = self.frame(instance, (NtStatus::SUCCESS, 0), 0);
-        let mut context: PVOID = std::ptr::null_mut();
-        let related = instance.related(self.operation.file);
-        let (data, context_at) = (&raw mut frame.data, &raw mut context);
-        let answer =
-            self.thread.call_driver(&instance.filter.driver, "PreOperationCallback", self.thread.irql(), || {
-                // SAFETY: the driver registered the function with this signature; all it gets lives until it returns.
-                unsafe { callback(data, &raw const related, context_at) }
-            });
-        let answer = answer.map_err(|_| ())?;
-        let status = frame.data.IoStatus.Status;
-        let tells = matches!(answer, flt::FLT_PREOP_SUCCESS_WITH_CALLBACK | flt::FLT_PREOP_SYNCHRONIZE);
-        if !tells && !context.is_null() {
-            return self.broken(instance, Rule::BadState, "a completion context without a post-operation callback");
+    }
+}
+
+/// What the one who kept the operation decided.
+fn go_on(thread: &Thread, flight: &Arc<Flight>, walk: &mut Walk, resume: Resume) -> Step {
+    let holder = walk.holder.take();
+    match (resume, holder) {
+        (Resume::FileSystem(outcome), _) => {
+            flight.set_outcome(outcome);
+            Step::Up
         }
+        (Resume::Pre(answer, context), Some(mut holder)) => {
+            holder.context = context;
+            // The Filter Manager brings every create back to the thread that started it.
+            holder.thread = (flight.major() == major::CREATE).then_some(flight.issuer);
+            let Some(running) = &holder.running else { return Step::Up };
+            match answer::resumed_pre(thread, flight, &running.0, &holder, answer) {
+                Ok(Answer::Complete) => {
+                    restore(flight, holder.original.as_deref());
+                    Step::Up
+                }
+                Ok(Answer::Tell { .. }) => {
+                    holder.tell = true;
+                    walk.waiting.push(holder);
+                    Step::Down
+                }
+                Ok(_) => {
+                    walk.pass(holder);
+                    Step::Down
+                }
+                Err(()) => Step::Broken,
+            }
+        }
+        (Resume::Post, _) | (Resume::Pre(..), None) => Step::Up,
+    }
+}
+
+impl Waiting {
+    /// Takes the filter's part; what is left puts the parameters back.
+    pub(super) fn leave_restoring(&mut self) -> Self {
+        Self {
+            running: self.running.take(),
+            callbacks: self.callbacks,
+            context: self.context,
+            original: None,
+            tell: std::mem::take(&mut self.tell),
+            thread: self.thread.take(),
+        }
+    }
+}
+
+impl Walk {
+    /// A filter that does not want to hear of the end, but may have changed parameters.
+    fn pass(&mut self, waiting: Waiting) {
+        if waiting.original.is_some() {
+            self.waiting.push(Waiting { running: None, tell: false, ..waiting });
+        }
+    }
+}
+
+/// Pre-operation callbacks, then the file system.
+fn down(thread: &Thread, flight: &Arc<Flight>, walk: &mut Walk) -> Step {
+    while let Some(instance) = walk.instances.get(walk.next).cloned() {
+        walk.next += 1;
+        let Some(callbacks) = wanted(flight, &instance) else { continue };
+        if instance.rundown.enter().is_err() {
+            continue;
+        }
+        let running = Running(instance);
+        let (answer, context, original) = match pre(thread, flight, &running.0, &callbacks) {
+            Ok(answered) => answered,
+            Err(()) => return Step::Broken,
+        };
+        let waiting = Waiting { running: Some(running), callbacks, context, original, tell: false, thread: None };
         match answer {
-            flt::FLT_PREOP_SUCCESS_NO_CALLBACK => Ok(Decision::Pass),
-            flt::FLT_PREOP_SYNCHRONIZE if self.operation.major == major::CREATE => {
-                self.broken(instance, Rule::BadState, "FLT_PREOP_SYNCHRONIZE is not for creates")
+            Answer::Pass => walk.pass(waiting),
+            Answer::Tell { synchronised } => {
+                let thread = synchronised.then(|| thread.object().addr());
+                walk.waiting.push(Waiting { tell: true, thread, ..waiting });
             }
-            _ if tells && callbacks.post.is_none() => {
-                self.broken(instance, Rule::BadState, "a post-operation callback is asked for but none is registered")
+            Answer::Complete => {
+                flight.completed_above.store(true, Ordering::Relaxed);
+                restore(flight, waiting.original.as_deref());
+                return Step::Up;
             }
-            _ if tells => Ok(Decision::Tell(context)),
-            flt::FLT_PREOP_COMPLETE if status == NtStatus::PENDING => {
-                self.broken(instance, Rule::BadState, "FLT_PREOP_COMPLETE with STATUS_PENDING")
+            Answer::Pend => {
+                let place = waiting.running.as_ref().map(|running| Place::Pre(Arc::clone(&running.0)));
+                walk.holder = Some(waiting);
+                return place.map_or(Step::Broken, Step::Park);
             }
-            flt::FLT_PREOP_COMPLETE if self.must_succeed() && !status.is_success() => {
-                self.broken(instance, Rule::BadState, "cleanup and close cannot be failed")
-            }
-            flt::FLT_PREOP_COMPLETE => Ok(Decision::Complete((status, frame.data.IoStatus.Information))),
-            flt::FLT_PREOP_PENDING => {
-                self.broken(instance, Rule::NotImplemented, "kernel-host does not pend operations yet")
-            }
-            flt::FLT_PREOP_DISALLOW_FASTIO | flt::FLT_PREOP_DISALLOW_FSFILTER_IO => {
-                self.broken(instance, Rule::BadState, "the answer is not for IRP-based operations")
-            }
-            _ => self.broken(instance, Rule::BadState, &format!("{answer} is no FLT_PREOP_CALLBACK_STATUS")),
-        }
-    }
-
-    fn post(&self, filter: &Waiting, outcome: Outcome) -> Result<Outcome, ()> {
-        let Some(callback) = filter.callbacks.post else { return Ok(outcome) };
-        let instance = &filter.running.0;
-        let mut frame = self.frame(instance, outcome, FltCallbackDataFlags::POST_OPERATION.bits());
-        let related = instance.related(self.operation.file);
-        let (data, context) = (&raw mut frame.data, filter.context);
-        let answer =
-            self.thread.call_driver(&instance.filter.driver, "PostOperationCallback", self.thread.irql(), || {
-                // SAFETY: the driver registered the function with this signature; all it gets lives until it returns.
-                unsafe { callback(data, &raw const related, context, 0) }
-            });
-        match answer.map_err(|_| ())? {
-            flt::FLT_POSTOP_FINISHED_PROCESSING => Ok((frame.data.IoStatus.Status, frame.data.IoStatus.Information)),
-            flt::FLT_POSTOP_MORE_PROCESSING_REQUIRED => {
-                self.broken(instance, Rule::NotImplemented, "kernel-host does not pend post-operations yet")
-            }
-            answer => {
-                let message = format!("{answer} is no FLT_POSTOP_CALLBACK_STATUS for this operation");
-                self.broken(instance, Rule::BadState, &message)
+            Answer::Redirect(target) => {
+                if let Some(stack) = flight.machine.flt.stack_of(&target.volume.volume) {
+                    let below = Walk::on(&stack, &target);
+                    (walk.instances, walk.next) = (below.instances, below.next);
+                }
+                walk.pass(waiting);
             }
         }
     }
-
-    fn must_succeed(&self) -> bool {
-        matches!(self.operation.major, major::CLEANUP | major::CLOSE)
-    }
-
-    /// The driver broke a rule by what its callback returned.
-    fn broken<T>(&self, instance: &Instance, rule: Rule, message: &str) -> Result<T, ()> {
-        let operation = major::name(self.operation.major);
-        let message = format!("{operation}: {message}");
-        super::record(self.thread.machine(), &instance.filter.driver, "PreOperationCallback", rule, message);
-        self.thread.leave_if_stopped();
-        Err(())
-    }
-
-    /// Callback data for one callback. Boxed, since the parts point at each other.
-    fn frame(&self, instance: &Instance, outcome: Outcome, flags: u32) -> Box<Frame> {
-        let mut frame = Box::new(Frame {
-            data: FLT_CALLBACK_DATA {
-                Flags: FltCallbackDataFlags::IRP_OPERATION.bits() | flags,
-                Thread: self.thread.object().cast_mut(),
-                Iopb: std::ptr::null_mut(),
-                IoStatus: IO_STATUS_BLOCK::new(outcome.0, outcome.1),
-                TagData: std::ptr::null_mut(),
-                FilterContext: [std::ptr::null_mut(); 4],
-                RequestorMode: self.operation.mode,
-            },
-            block: FLT_IO_PARAMETER_BLOCK {
-                IrpFlags: u32::from(self.operation.non_cached) * IRP_NOCACHE,
-                MajorFunction: self.operation.major,
-                MinorFunction: 0,
-                OperationFlags: 0,
-                Reserved: 0,
-                TargetFileObject: Raw::<FILE_OBJECT>::at(self.operation.file).pointer(),
-                TargetInstance: Raw::at(instance.address).pointer(),
-                Parameters: self.operation.parameters,
-            },
-        });
-        frame.data.Iopb = &raw mut frame.block;
-        frame
+    match serve::serve(flight) {
+        Served::Done(outcome) => {
+            flight.set_outcome(outcome);
+            if serve::completes_at_dispatch(flight) {
+                walk.irql = DISPATCH_LEVEL;
+            }
+            Step::Up
+        }
+        Served::Pending => Step::Park(Place::FileSystem),
     }
 }
 
-/// What a pre-operation callback decided.
-enum Decision {
-    Pass,
-    Tell(PVOID),
-    Complete(Outcome),
+/// The callbacks that an instance has for the operation, unless its registration's flags leave it out.
+fn wanted(flight: &Flight, instance: &Instance) -> Option<OperationCallbacks> {
+    let major = flight.major();
+    let callbacks = instance.filter.registration.operation(major)?;
+    let wants = callbacks.flags == 0 || {
+        let irp_flags = field!(flight.block(), FLT_IO_PARAMETER_BLOCK, IrpFlags).read();
+        callbacks.wants(major, irp_flags, || flight.is_of_volume())
+    };
+    wants.then_some(callbacks)
 }
 
-/// What a callback gets.
-struct Frame {
-    data: FLT_CALLBACK_DATA,
-    block: FLT_IO_PARAMETER_BLOCK,
+type Answered = (Answer, PVOID, Option<Box<FLT_IO_PARAMETER_BLOCK>>);
+
+/// One pre-operation callback: its answer, its completion context, and the parameters before it if it changed them.
+fn pre(
+    thread: &Thread,
+    flight: &Arc<Flight>,
+    instance: &Arc<Instance>,
+    callbacks: &OperationCallbacks,
+) -> Result<Answered, ()> {
+    let synchronised = flight.major() == major::CREATE;
+    let Some(callback) = callbacks.pre else {
+        let answer = if callbacks.post.is_some() { Answer::Tell { synchronised } } else { Answer::Pass };
+        return Ok((answer, std::ptr::null_mut(), None));
+    };
+    let block = flight.block();
+    field!(block, FLT_IO_PARAMETER_BLOCK, TargetInstance).write(Raw::at(instance.address).pointer());
+    let before = block.read();
+    let status_before = flight.io_status().read();
+    let mut context: PVOID = std::ptr::null_mut();
+    let related = instance.related(before.TargetFileObject.addr());
+    let (data, context_at) = (flight.data().pointer(), &raw mut context);
+    flight.enter(Stage::Pre, instance);
+    let answer = thread.call_driver(&instance.filter.driver, "PreOperationCallback", thread.irql(), || {
+        // SAFETY: the driver registered the function with this signature; all it gets lives until it returns.
+        unsafe { callback(data, &raw const related, context_at) }
+    });
+    flight.leave();
+    let answer = answer.map_err(|_| ())?;
+    if answer != flt::FLT_PREOP_PENDING && flight.early.load(Ordering::Relaxed) {
+        return answer::broken(thread, flight, instance, "an operation that was not pended was completed");
+    }
+    let case = answer::Case { thread, flight, instance, callbacks };
+    let answer = case.pre(answer, context, &before, status_before)?;
+    if matches!(answer, Answer::Pend) {
+        // From here on the operation may be anywhere.
+        return Ok((answer, context, Some(Box::new(before))));
+    }
+    // Each filter says for itself that it changed something.
+    let flags = flight.flags();
+    flags.write(flags.read() & !FltCallbackDataFlags::DIRTY.bits());
+    let changed = answer::differs(&before, &block.read());
+    Ok((answer, context, changed.then(|| Box::new(before))))
+}
+
+/// Post-operation callbacks, the lowest filter's first.
+fn up(thread: &Thread, flight: &Arc<Flight>, walk: &mut Walk) -> Step {
+    let me = thread.object().addr();
+    let flags = flight.flags();
+    flags.write(flags.read() | FltCallbackDataFlags::POST_OPERATION.bits());
+    while let Some(waiting) = walk.waiting.pop() {
+        if let Some(other) = waiting.thread.filter(|&object| object != me && waiting.tell && waiting.running.is_some())
+        {
+            walk.waiting.push(waiting);
+            return Step::Park(Place::Synchronised(other));
+        }
+        if waiting.original.is_some() {
+            let swapped = buffers::described_by(flight.block());
+            restore(flight, waiting.original.as_deref());
+            let own = if swapped == buffers::described_by(flight.block()) { 0 } else { swapped };
+            flight.swapped.store(own, Ordering::Relaxed);
+        }
+        match post(thread, flight, walk.irql, &waiting) {
+            Ok(false) if waiting.original.is_some() => buffers::free_swapped(&flight.machine, flight),
+            Ok(false) => {}
+            Ok(true) => {
+                let place = waiting.running.as_ref().map(|running| Place::Post(Arc::clone(&running.0)));
+                walk.holder = Some(waiting);
+                return place.map_or(Step::Broken, Step::Park);
+            }
+            Err(()) => return Step::Broken,
+        }
+    }
+    flags.write(flags.read() & !FltCallbackDataFlags::POST_OPERATION.bits());
+    Step::Land
+}
+
+/// Filters from here up get the parameters that they passed down.
+fn restore(flight: &Flight, original: Option<&FLT_IO_PARAMETER_BLOCK>) {
+    if let Some(original) = original {
+        flight.block().write(*original);
+    }
+}
+
+/// One post-operation callback. True when it keeps the operation.
+fn post(thread: &Thread, flight: &Arc<Flight>, irql: u8, waiting: &Waiting) -> Result<bool, ()> {
+    let (Some(callback), Some(running), true) = (waiting.callbacks.post, &waiting.running, waiting.tell) else {
+        return Ok(false);
+    };
+    let instance = &running.0;
+    let block = flight.block();
+    field!(block, FLT_IO_PARAMETER_BLOCK, TargetInstance).write(Raw::at(instance.address).pointer());
+    let before = flight.outcome();
+    let related = instance.related(field!(block, FLT_IO_PARAMETER_BLOCK, TargetFileObject).read().addr());
+    let (data, context) = (flight.data().pointer(), waiting.context);
+    let irql = if waiting.thread.is_some() { 0 } else { irql.max(thread.irql()) };
+    flight.synchronised.store(waiting.thread.is_some(), Ordering::Relaxed);
+    if waiting.thread.is_some() {
+        *flight.offered.lock().unwrap_or_else(PoisonError::into_inner) = Some(block.read());
+    }
+    let is_create = flight.major() == major::CREATE;
+    let creates = || flight.machine.flt.creates.lock().unwrap_or_else(PoisonError::into_inner);
+    if is_create {
+        creates().push((flight.target(), Arc::clone(flight)));
+    }
+    flight.enter(Stage::Post, instance);
+    let answer = thread.call_driver(&instance.filter.driver, "PostOperationCallback", irql, || {
+        // SAFETY: the driver registered the function with this signature; all it gets lives until it returns.
+        unsafe { callback(data, &raw const related, context, 0) }
+    });
+    if is_create {
+        creates().retain(|(_, known)| !Arc::ptr_eq(known, flight));
+    }
+    flight.leave();
+    let answer = answer.map_err(|_| ())?;
+    if answer != flt::FLT_POSTOP_MORE_PROCESSING_REQUIRED && flight.early.load(Ordering::Relaxed) {
+        return answer::broken(thread, flight, instance, "an operation that was not pended was completed");
+    }
+    answer::Case { thread, flight, instance, callbacks: &waiting.callbacks }.post(answer, before)
+}
+
+/// The end.
+fn land(thread: &Thread, flight: &Arc<Flight>, walk: &Walk) -> Flown {
+    let outcome = flight.outcome();
+    if let Some(landing) = flight.land() {
+        let before = thread.irql();
+        thread.set_irql(walk.irql.max(before));
+        landing(thread, flight);
+        thread.set_irql(before);
+    }
+    Flown::Landed(outcome)
+}
+
+impl Flight {
+    /// Whether the operation is on the volume itself.
+    pub(super) fn is_of_volume(&self) -> bool {
+        self.create.as_ref().map_or_else(|| self.open().is_some_and(|open| open.is_volume()), |create| create.of_volume)
+    }
+}
+
+/// FltReissueSynchronousIo: once more below `instance`, with the parameters as they are if they are `dirty`. The outcome is
+/// the operation's from now on.
+pub(super) fn reissue(thread: &Thread, flight: &Arc<Flight>, instance: &Arc<Instance>, dirty: bool) -> Outcome {
+    // Changes that are not marked do not count.
+    let offered = flight.offered.lock().unwrap_or_else(PoisonError::into_inner).filter(|_| !dirty);
+    let parameters = offered.unwrap_or_else(|| flight.block().read());
+    let mut again = Operation::new(Kind::Irp, parameters.MajorFunction, flight.target(), flight.mode());
+    again.block = parameters;
+    again.flags = FltCallbackDataFlags::from_bits_retain(flight.flags().read()) & FltCallbackDataFlags::GENERATED_IO;
+    again.flags |= FltCallbackDataFlags::REISSUED_IO;
+    again.process = flight.process().cloned();
+    again.create.clone_from(&flight.create);
+    let stack = Arc::clone(&instance.volume);
+    let walk = Walk::on(&stack, instance);
+    let second = Flight::new(thread.machine(), Some(stack), &again, thread, None);
+    let outcome = run_flight(thread, &second, walk);
+    flight.set_outcome(outcome);
+    outcome
+}
+
+/// A completion of the file system's that comes later than [`Served::Pending`].
+pub(crate) fn complete_later(machine: &Arc<Inner>, flight: &Arc<Flight>, status: NtStatus, information: usize) {
+    Thread::enter(machine, |thread| {
+        if let Err(why) = resume(thread, flight, Resume::FileSystem((status, information))) {
+            debug_assert!(false, "the file system completed {flight:?} although {why}");
+        }
+    });
 }

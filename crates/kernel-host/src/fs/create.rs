@@ -8,6 +8,7 @@ use rustix::fs::{self, FileType, Mode, OFlags, Statx};
 
 use super::access::{self, Audience, FILE_ALL_ACCESS, Subject};
 use super::host;
+use super::notify::{Action, Change};
 use super::open::{Data, Open};
 use super::options::{CreateRequest, created, disposition, io_flag, option};
 use super::path::wide;
@@ -42,15 +43,15 @@ impl Volume {
     /// The status that NTFS returns; nothing is left behind.
     pub(crate) fn create(self: &Arc<Self>, mut request: CreateRequest) -> Result<Created, NtStatus> {
         request.validate()?;
-        if request.options & option::OPEN_BY_FILE_ID != 0 {
-            return Err(NtStatus::NOT_SUPPORTED);
-        }
         if request.io_flags & io_flag::OPEN_TARGET_DIRECTORY != 0 {
             request.path.components.pop();
             request.path.stream = None;
             request.path.directory_only = true;
         }
         let mut state = self.lock();
+        if state.locked_by.is_some() {
+            return Err(NtStatus::ACCESS_DENIED);
+        }
         if request.path.volume {
             return self.open_volume(&mut state, &request);
         }
@@ -153,8 +154,15 @@ impl Volume {
         };
         if overwrite {
             data.truncate(0)?;
+            // The page of FILE_OVERWRITE: extended attributes are those of the create.
+            state.extended.insert(target.key.file, request.extended_attributes.clone());
         }
-        Ok(self.finish(state, request, target, granted, data, information))
+        let change = if information == created::OPENED { None } else { Some((Change::WRITTEN, Action::Modified)) };
+        let created = self.finish(state, request, target, granted, data, information);
+        if let Some((change, action)) = change {
+            self.notices.note(change, action, &created.open.name());
+        }
+        Ok(created)
     }
 
     /// The named stream asked for, and whether it was made just now.
@@ -219,7 +227,14 @@ impl Volume {
             (None, Kind::File) => Data::Host(open_data(&target, granted, false)?),
             _ => Data::None,
         };
-        Ok(self.finish(state, request, target, granted, data, created::CREATED))
+        if !request.extended_attributes.is_empty() {
+            let list = state.extended.entry(target.key.file).or_default();
+            super::ea::merge(list, request.extended_attributes.clone())?;
+        }
+        let created = self.finish(state, request, target, granted, data, created::CREATED);
+        let change = if directory { Change::DIR_NAME } else { Change::FILE_NAME };
+        self.notices.note(change, Action::Added, &created.open.name());
+        Ok(created)
     }
 
     fn finish(

@@ -8,6 +8,7 @@ use nt_types::{DEVICE_OBJECT, FILE_OBJECT, FileObjectFlags, NtStatus, UNICODE_ST
 use super::access::Subject;
 use super::create::Created;
 use super::open::Open;
+use super::options::option;
 use super::volume::Volume;
 use crate::machine::Inner;
 use crate::nt::ob::{ObjectBody, ObjectRef};
@@ -62,8 +63,8 @@ pub(crate) struct File {
 
 impl File {
     /// Makes a file object for an open that is on its way.
-    pub(crate) fn create_object(machine: &Arc<Inner>, device: &ObjectRef, name: &str) -> Result<ObjectRef, NtStatus> {
-        let name: Box<[u16]> = name.encode_utf16().collect();
+    pub(crate) fn create_object(machine: &Arc<Inner>, device: &ObjectRef, name: &[u16]) -> Result<ObjectRef, NtStatus> {
+        let name: Box<[u16]> = name.into();
         let text = UNICODE_STRING::from_utf16(&name).ok_or(NtStatus::OBJECT_NAME_INVALID)?;
         let payload = Arc::new(Self {
             machine: Arc::downgrade(machine),
@@ -92,6 +93,11 @@ impl File {
         (!device.volume.is_dismounted()).then(|| Arc::clone(&device.volume))
     }
 
+    /// The volume's device.
+    pub(crate) fn device(&self) -> &ObjectRef {
+        &self.device
+    }
+
     /// The name given to the open.
     pub(crate) fn name_given(&self) -> &[u16] {
         &self.name
@@ -105,6 +111,14 @@ impl File {
         let mut flags = FileObjectFlags::CACHE_SUPPORTED | FileObjectFlags::FILE_OPEN;
         if open.is_synchronous() {
             flags |= FileObjectFlags::SYNCHRONOUS_IO;
+        }
+        for (option, flag) in [
+            (option::NO_INTERMEDIATE_BUFFERING, FileObjectFlags::NO_INTERMEDIATE_BUFFERING),
+            (option::DELETE_ON_CLOSE, FileObjectFlags::DELETE_ON_CLOSE),
+        ] {
+            if open.options & option != 0 {
+                flags |= flag;
+            }
         }
         if open.stream.kind == super::stream::Kind::Volume {
             flags |= FileObjectFlags::VOLUME_OPEN;

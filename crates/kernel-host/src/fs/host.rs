@@ -12,6 +12,7 @@ use nt_types::NtStatus;
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 
+use super::buffer::Buffer;
 use super::path::{same_name, wide};
 
 /// An entry that exists.
@@ -91,6 +92,26 @@ pub(crate) fn names(folder: BorrowedFd<'_>) -> Result<Vec<OsString>, NtStatus> {
     Ok(found)
 }
 
+/// The names that lead from `folder` to the entry with this inode number, links not followed.
+pub(crate) fn find_inode(folder: BorrowedFd<'_>, inode: u64) -> Result<Option<Vec<Vec<u16>>>, NtStatus> {
+    for name in names(folder)? {
+        let Ok(entry) = fs::statat(folder, name.as_os_str(), AtFlags::SYMLINK_NOFOLLOW) else { continue };
+        let Some(text) = name.to_str() else { continue };
+        if entry.st_ino == inode {
+            return Ok(Some(vec![wide(text)]));
+        }
+        if FileType::from_raw_mode(entry.st_mode) == FileType::Directory {
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let Ok(below) = fs::openat(folder, name.as_os_str(), flags, Mode::empty()) else { continue };
+            if let Some(mut rest) = find_inode(below.as_fd(), inode)? {
+                rest.insert(0, wide(text));
+                return Ok(Some(rest));
+            }
+        }
+    }
+    Ok(None)
+}
+
 /// Metadata of an open entry.
 pub(crate) fn stat(fd: BorrowedFd<'_>) -> Result<Statx, NtStatus> {
     let flags = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
@@ -109,6 +130,35 @@ pub(crate) fn reopen(fd: BorrowedFd<'_>, flags: OFlags) -> Result<OwnedFd, NtSta
     use std::os::fd::AsRawFd;
     let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
     fs::open(path, flags | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty()).map_err(status)
+}
+
+/// Reads into memory that may not be there: the host's kernel looks.
+///
+/// # Errors
+/// `INVALID_USER_BUFFER` for such memory, and the host's errors.
+pub(crate) fn read_at(file: &OwnedFd, address: usize, length: usize, offset: u64) -> Result<usize, NtStatus> {
+    use std::os::fd::AsRawFd;
+    // Beyond what a file can have there is nothing.
+    let Ok(offset) = i64::try_from(offset) else { return Ok(0) };
+    loop {
+        let target = crate::nt::raw::Raw::<u8>::at(address).pointer();
+        // SAFETY: the kernel checks the range; what it writes to is the requester's, who said that the data go there.
+        let count = unsafe { libc::pread(file.as_raw_fd(), target.cast(), length, offset) };
+        if let Ok(count) = usize::try_from(count) {
+            return Ok(count);
+        }
+        match std::io::Error::last_os_error().raw_os_error() {
+            Some(libc::EINTR) => {}
+            Some(libc::EINVAL) => return Ok(0),
+            // Linux does not page in what the machine has hidden: a copy does, or finds a bad pointer.
+            Some(libc::EFAULT) => {
+                let mut bytes = vec![0; length];
+                let count = rustix::io::pread(file, &mut bytes, offset.cast_unsigned()).map_err(status)?;
+                return Buffer { address, length }.write(&bytes[..count]);
+            }
+            error => return Err(status(Errno::from_raw_os_error(error.unwrap_or(libc::EIO)))),
+        }
+    }
 }
 
 /// The nearest status of a host error.

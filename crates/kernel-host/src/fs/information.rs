@@ -15,18 +15,24 @@ pub(crate) mod class {
     pub(crate) const ACCESS: u32 = 8;
     pub(crate) const NAME: u32 = 9;
     pub(crate) const RENAME: u32 = 10;
+    pub(crate) const LINK: u32 = 11;
     pub(crate) const DISPOSITION: u32 = 13;
     pub(crate) const POSITION: u32 = 14;
     pub(crate) const MODE: u32 = 16;
     pub(crate) const ALIGNMENT: u32 = 17;
     pub(crate) const ALL: u32 = 18;
+    pub(crate) const ALLOCATION: u32 = 19;
     pub(crate) const END_OF_FILE: u32 = 20;
     pub(crate) const STREAM: u32 = 22;
     pub(crate) const NETWORK_OPEN: u32 = 34;
     pub(crate) const ATTRIBUTE_TAG: u32 = 35;
+    pub(crate) const VALID_DATA_LENGTH: u32 = 39;
     pub(crate) const NORMALIZED_NAME: u32 = 48;
     pub(crate) const ID: u32 = 59;
     pub(crate) const DISPOSITION_EX: u32 = 64;
+    pub(crate) const RENAME_EX: u32 = 65;
+    pub(crate) const STANDARD_LINK: u32 = 54;
+    pub(crate) const LINK_EX: u32 = 72;
 }
 
 /// `FILE_ATTRIBUTE_READONLY`.
@@ -35,6 +41,8 @@ const READONLY: u32 = 0x1;
 const DIRECTORY: u32 = 0x10;
 /// `FILE_ATTRIBUTE_ARCHIVE`: what NTFS gives every file that it creates.
 const ARCHIVE: u32 = 0x20;
+/// `FILE_ATTRIBUTE_SPARSE_FILE`.
+const SPARSE_FILE: u32 = 0x200;
 /// `FILE_ATTRIBUTE_REPARSE_POINT`.
 pub(crate) const REPARSE_POINT: u32 = 0x400;
 /// `IO_REPARSE_TAG_SYMLINK`.
@@ -73,8 +81,9 @@ fn answer(open: &Open, class: u32) -> Result<Answer, NtStatus> {
         class::BASIC => out.basic(open, &stat),
         class::STANDARD => out.standard(open, &stat)?,
         class::INTERNAL => out.u64(stat.stx_ino),
-        // No extended attributes, and no alignment that buffers need.
-        class::EA | class::ALIGNMENT => out.u32(0),
+        class::EA => out.u32(extended(open)),
+        // No alignment that buffers need.
+        class::ALIGNMENT => out.u32(0),
         class::ACCESS => out.u32(open.granted.bits()),
         class::POSITION => out.i64(open.position.load(std::sync::atomic::Ordering::Relaxed)),
         class::MODE => out.u32(open.options & 0x103E),
@@ -101,7 +110,7 @@ fn answer(open: &Open, class: u32) -> Result<Answer, NtStatus> {
             out.basic(open, &stat);
             out.standard(open, &stat)?;
             out.u64(stat.stx_ino);
-            out.u32(0);
+            out.u32(extended(open));
             out.u32(open.granted.bits());
             out.i64(open.position.load(std::sync::atomic::Ordering::Relaxed));
             out.u32(open.options & 0x103E);
@@ -110,6 +119,12 @@ fn answer(open: &Open, class: u32) -> Result<Answer, NtStatus> {
             return Ok(out.name(open, 8));
         }
         class::STREAM => return out.streams(open),
+        class::STANDARD_LINK => {
+            out.u32(stat.stx_nlink);
+            out.u32(stat.stx_nlink);
+            let (deleted, directory) = (open.stream.lock().delete_pending, open.stream.kind == Kind::Directory);
+            out.bytes(&[u8::from(deleted), u8::from(directory), 0, 0]);
+        }
         _ => return Err(NtStatus::INVALID_INFO_CLASS),
     }
     let fixed = out.0.len();
@@ -119,14 +134,30 @@ fn answer(open: &Open, class: u32) -> Result<Answer, NtStatus> {
 /// `FILE_ATTRIBUTE_*` of an open file.
 pub(crate) fn attributes(open: &Open, stat: &Statx) -> u32 {
     let read_only = if stat.stx_mode & 0o222 == 0 { READONLY } else { 0 };
+    let sparse = if open.stream.lock().sparse { SPARSE_FILE } else { 0 };
     match open.stream.kind {
         Kind::Directory | Kind::Volume => DIRECTORY,
         Kind::Link => REPARSE_POINT | ARCHIVE,
-        Kind::File => ARCHIVE | read_only,
+        Kind::File => ARCHIVE | read_only | sparse,
     }
 }
 
-fn allocation(size: u64) -> u64 {
+/// `FILE_ATTRIBUTE_*` of an entry that is not open.
+pub(crate) fn attributes_of(kind: rustix::fs::FileType, stat: &Statx) -> u32 {
+    match kind {
+        rustix::fs::FileType::Directory => DIRECTORY,
+        rustix::fs::FileType::Symlink => REPARSE_POINT | ARCHIVE,
+        _ if stat.stx_mode & 0o222 == 0 => ARCHIVE | READONLY,
+        _ => ARCHIVE,
+    }
+}
+
+/// Bytes of the file's extended attributes.
+fn extended(open: &Open) -> u32 {
+    open.volume.lock().extended.get(&open.stream.key.file).map_or(0, |list| super::ea::size(list))
+}
+
+pub(super) fn allocation(size: u64) -> u64 {
     size.div_ceil(CLUSTER).saturating_mul(CLUSTER)
 }
 
@@ -139,22 +170,38 @@ pub(crate) fn nt_time(time: StatxTimestamp) -> i64 {
 
 /// Appends little-endian fields.
 #[derive(Default)]
-struct Writer(Vec<u8>);
+pub(super) struct Writer(Vec<u8>);
 
 impl Writer {
-    fn u32(&mut self, value: u32) {
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+
+    pub(super) fn bytes(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
+    pub(super) fn zeros(&mut self, count: usize) {
+        self.0.resize(self.0.len() + count, 0);
+    }
+
+    pub(super) fn units(&mut self, units: &[u16]) {
+        self.0.extend(units.iter().flat_map(|unit| unit.to_le_bytes()));
+    }
+
+    pub(super) fn u32(&mut self, value: u32) {
         self.0.extend_from_slice(&value.to_le_bytes());
     }
 
-    fn u64(&mut self, value: u64) {
+    pub(super) fn u64(&mut self, value: u64) {
         self.0.extend_from_slice(&value.to_le_bytes());
     }
 
-    fn i64(&mut self, value: i64) {
+    pub(super) fn i64(&mut self, value: i64) {
         self.0.extend_from_slice(&value.to_le_bytes());
     }
 
-    fn times(&mut self, stat: &Statx) {
+    pub(super) fn times(&mut self, stat: &Statx) {
         let created = if stat.stx_btime.tv_sec == 0 { stat.stx_mtime } else { stat.stx_btime };
         for time in [created, stat.stx_atime, stat.stx_mtime, stat.stx_ctime] {
             self.i64(nt_time(time));

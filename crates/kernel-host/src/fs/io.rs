@@ -1,23 +1,24 @@
 //! Requests on files, as they travel: through the filters attached to the volume, then to the file system.
 //!
 //! Each function takes the instance below which the request starts: `None` is the top of the stack, where programs and
-//! Zw calls enter; a filter's own Flt calls start below its own instance and so never come back to it.
+//! Zw calls enter; a filter's own Flt calls start below its own instance and so never come back to it. [`Issue`] has what
+//! they share; [`super::serve`] is where they arrive.
 
 use std::sync::Arc;
 
-use nt_types::{AccessMask, FILE_OBJECT, KERNEL_MODE, KPROCESSOR_MODE, NtStatus, ObjectFlags, USER_MODE};
+use nt_types::{FILE_OBJECT, IrpFlags, KERNEL_MODE, KPROCESSOR_MODE, NtStatus, ObjectFlags, USER_MODE};
 
-use super::device::{File, VolumeDevice, subject};
-use super::information;
+use super::device::{File, VolumeDevice};
 use super::open::Open;
-use super::options::{CreateRequest, io_flag};
-use super::path::{VolumePath, wide};
-use crate::flt::{self, Instance, Operation, major};
+use super::options::io_flag;
+use crate::flt::{self, Instance, Kind, Operation, major};
 use crate::machine::Inner;
 use crate::nt::ob::ObjectRef;
 use crate::nt::parse::ParseRequest;
 use crate::nt::raw::{Raw, field};
 use crate::process::Process;
+
+pub(crate) use super::create_io::{create, create_by_id, open_by_name};
 
 /// Final status and `Information` of a request.
 pub(crate) type Outcome = (NtStatus, usize);
@@ -37,80 +38,159 @@ pub(crate) struct OpenParameters {
     pub(crate) mode: KPROCESSOR_MODE,
     /// Whose token counts.
     pub(crate) process: Arc<Process>,
+    /// Address and bytes of a FILE_FULL_EA_INFORMATION list.
+    pub(crate) ea: (usize, u32),
+    /// Bytes to reserve for a new file.
+    pub(crate) allocation_size: Option<i64>,
+    /// The volume itself is opened.
+    pub(crate) of_volume: bool,
+    /// The file or folder that the name is relative to, where the name is a file id.
+    pub(crate) related: Option<ObjectRef>,
 }
 
 impl OpenParameters {
-    /// From NtCreateFile or NtOpenFile. An open that is neither (by the object manager alone) is one for attributes.
-    pub(crate) fn from_parse(request: &ParseRequest<'_>) -> Self {
-        let file = request.file.unwrap_or_default();
+    /// An open for `access` on behalf of `process`, with everything else as seldom-used parameters have it.
+    pub(crate) fn new(process: &Arc<Process>, mode: KPROCESSOR_MODE, access: u32) -> Self {
         Self {
-            access: request.desired_access,
-            file_attributes: file.file_attributes,
-            share: file.share_access,
-            disposition: if request.file.is_some() { file.disposition } else { super::options::disposition::OPEN },
-            options: file.options,
-            object_flags: request.attributes,
+            access,
+            file_attributes: 0,
+            share: 7,
+            disposition: super::options::disposition::OPEN,
+            options: 0,
+            object_flags: ObjectFlags::CASE_INSENSITIVE.bits(),
             io_flags: 0,
-            mode: request.mode,
-            process: Arc::clone(request.process),
+            mode,
+            process: Arc::clone(process),
+            ea: (0, 0),
+            allocation_size: None,
+            of_volume: false,
+            related: None,
         }
     }
 
-    fn checked(&self) -> bool {
+    /// From NtCreateFile or NtOpenFile. An open that is neither (by the object manager alone) is one for attributes.
+    pub(crate) fn from_parse(request: &ParseRequest<'_>) -> Self {
+        let file = request.file.unwrap_or_default();
+        let mut parameters = Self::new(request.process, request.mode, request.desired_access);
+        parameters.object_flags = request.attributes;
+        parameters.file_attributes = file.file_attributes;
+        parameters.share = file.share_access;
+        parameters.options = file.options;
+        parameters.allocation_size = file.allocation_size;
+        if request.file.is_some() {
+            parameters.disposition = file.disposition;
+        }
+        parameters
+    }
+
+    pub(crate) fn checked(&self) -> bool {
         self.mode == USER_MODE
             || self.object_flags & ObjectFlags::FORCE_ACCESS_CHECK.bits() != 0
             || self.io_flags & io_flag::FORCE_ACCESS_CHECK != 0
     }
+
+    /// `SL_*` flags of the create.
+    pub(crate) fn operation_flags(&self) -> u8 {
+        const SL_FORCE_ACCESS_CHECK: u8 = 0x01;
+        const SL_OPEN_TARGET_DIRECTORY: u8 = 0x04;
+        const SL_STOP_ON_SYMLINK: u8 = 0x08;
+        const SL_CASE_SENSITIVE: u8 = 0x80;
+        let forced = self.object_flags & ObjectFlags::FORCE_ACCESS_CHECK.bits() != 0
+            || self.io_flags & io_flag::FORCE_ACCESS_CHECK != 0;
+        let mut flags = 0;
+        for (set, flag) in [
+            (forced, SL_FORCE_ACCESS_CHECK),
+            (self.io_flags & io_flag::OPEN_TARGET_DIRECTORY != 0, SL_OPEN_TARGET_DIRECTORY),
+            (self.io_flags & io_flag::STOP_ON_SYMLINK != 0, SL_STOP_ON_SYMLINK),
+            (self.object_flags & ObjectFlags::CASE_INSENSITIVE.bits() == 0, SL_CASE_SENSITIVE),
+        ] {
+            flags |= if set { flag } else { 0 };
+        }
+        flags
+    }
 }
 
-/// IRP_MJ_CREATE of `rest` on a volume. The file object's first reference, and `Information`.
-///
-/// # Errors
-/// What the filters or the file system say.
-pub(crate) fn create(
-    machine: &Arc<Inner>,
-    device: &ObjectRef,
-    rest: &str,
-    parameters: &OpenParameters,
-    below: Option<&Arc<Instance>>,
-) -> Result<(ObjectRef, usize), NtStatus> {
-    let volume = &device.payload::<VolumeDevice>().ok_or(NtStatus::INVALID_DEVICE_REQUEST)?.volume;
-    let name = wide(rest);
-    if name.len() > nt_types::UNICODE_STRING::MAX_CHARS {
-        return Err(NtStatus::OBJECT_NAME_INVALID);
+/// Somebody who issues requests on an open file.
+pub(crate) struct Issue<'a> {
+    pub(crate) machine: &'a Arc<Inner>,
+    pub(crate) object: &'a ObjectRef,
+    pub(crate) open: Arc<Open>,
+    pub(crate) below: Option<&'a Arc<Instance>>,
+    pub(crate) mode: KPROCESSOR_MODE,
+}
+
+impl<'a> Issue<'a> {
+    /// # Errors
+    /// Those of [`opened`].
+    pub(crate) fn on(
+        machine: &'a Arc<Inner>,
+        object: &'a ObjectRef,
+        below: Option<&'a Arc<Instance>>,
+        mode: KPROCESSOR_MODE,
+    ) -> Result<Self, NtStatus> {
+        let (_, open) = opened(object)?;
+        Ok(Self { machine, object, open, below, mode })
     }
-    let request = CreateRequest {
-        path: VolumePath::parse(&name)?,
-        access: AccessMask::from_bits_retain(parameters.access),
-        share: parameters.share,
-        disposition: parameters.disposition,
-        options: parameters.options,
-        attributes: parameters.file_attributes,
-        subject: subject(&parameters.process, parameters.checked()),
-        io_flags: parameters.io_flags,
-        dont_reparse: parameters.object_flags & ObjectFlags::DONT_REPARSE.bits() != 0,
-        case_sensitive: false,
-    };
-    request.validate()?;
-    let object = File::create_object(machine, device, rest)?;
-    let file = object.payload::<File>().ok_or(NtStatus::INVALID_DEVICE_REQUEST)?;
-    let operation = Operation::create(&object, parameters).on(false, request.path.volume);
-    let (status, information) =
-        flt::run(machine, volume, below, &operation, &mut || match volume.create(request.clone()) {
-            Ok(created) => {
-                file.attach(&object, &created);
-                (NtStatus::SUCCESS, created.information)
-            }
-            Err(status) => (status, 0),
-        });
-    if status.is_success() && file.open().is_ok() {
-        return Ok((object, information));
+
+    /// A request packet. Synchronous handles wait for all of theirs.
+    pub(crate) fn irp(&self, major: u8) -> Operation {
+        let operation = Operation::irp(major, self.object, &self.open, self.mode);
+        if self.below.is_some() { operation.generated() } else { operation }
     }
-    // A filter may have failed a create that the file system let through: it is as if it had never been.
-    if let Ok(open) = file.open() {
-        open.clean_up();
+
+    /// A request packet of an interface that always waits.
+    pub(crate) fn synchronous_irp(&self, major: u8) -> Operation {
+        self.irp(major).irp_flags(IrpFlags::SYNCHRONOUS_API)
     }
-    Err(if status.is_success() { NtStatus::UNSUCCESSFUL } else { status })
+
+    /// Runs it to its end.
+    pub(crate) fn run(&self, operation: &Operation) -> Outcome {
+        flt::run(self.machine, &self.open.volume, self.below, operation)
+    }
+
+    /// Runs it as fast I/O, where the file is one for that; as a packet when it is refused, or is no fast I/O.
+    pub(crate) fn run_fast_first(&self, operation: Operation) -> Outcome {
+        let packet_only = self.below.is_some() || !self.open.is_synchronous() || operation.is_non_cached();
+        if packet_only {
+            return self.run(&operation);
+        }
+        let mut fast = operation;
+        fast.kind = Kind::FastIo;
+        let outcome = self.run(&fast);
+        if outcome.0 != NtStatus::FLT_DISALLOW_FAST_IO {
+            return outcome;
+        }
+        fast.kind = Kind::Irp;
+        self.run(&fast)
+    }
+
+    /// A read or write of memory that is there until the end. `flags` on top of what the file's own options say.
+    pub(crate) fn transfer(
+        &self,
+        major: u8,
+        offset: i64,
+        (address, length): (usize, u32),
+        flags: IrpFlags,
+    ) -> Operation {
+        let kind = if major == major::READ { IrpFlags::READ_OPERATION } else { IrpFlags::WRITE_OPERATION };
+        let uncached = if self.open.is_non_cached() { IrpFlags::NOCACHE } else { IrpFlags::empty() };
+        self.irp(major).irp_flags(kind | uncached | flags).transfer(offset, address, length, 0)
+    }
+
+    /// Runs a read or write: cached ones of synchronous files go by fast I/O once the first has set up the cache.
+    pub(crate) fn run_transfer(&self, operation: Operation) -> Outcome {
+        if self.open.has_cache() { self.run_fast_first(operation) } else { self.run(&operation) }
+    }
+
+    /// A query with a system buffer of `length` bytes: status, and what is in it.
+    pub(crate) fn query(&self, operation: impl FnOnce(usize) -> Operation, length: u32) -> (NtStatus, Vec<u8>) {
+        let mut bytes = vec![0_u8; length as usize];
+        let address = bytes.as_mut_ptr().expose_provenance();
+        let (status, information) = self.run(&operation(address).system_buffer());
+        let kept = if status.is_error() { 0 } else { information.min(bytes.len()) };
+        bytes.truncate(kept);
+        (status, bytes)
+    }
 }
 
 /// IRP_MJ_READ into host memory.
@@ -122,29 +202,11 @@ pub(crate) fn read(
     offset: i64,
     buffer: &mut [u8],
 ) -> Outcome {
-    let Ok((file, open)) = opened(object) else { return (NtStatus::INVALID_DEVICE_REQUEST, 0) };
-    let Some(volume) = file.volume() else { return (NtStatus::VOLUME_DISMOUNTED, 0) };
-    let address = buffer.as_mut_ptr().expose_provenance();
-    let operation = Operation::transfer(major::READ, object, mode, offset, address, buffer.len())
-        .on(open.is_non_cached(), open.is_volume());
-    flt::run(machine, &volume, below, &operation, &mut || outcome(open.read(offset, buffer)))
-}
-
-/// IRP_MJ_WRITE from host memory.
-pub(crate) fn write(
-    machine: &Arc<Inner>,
-    object: &ObjectRef,
-    below: Option<&Arc<Instance>>,
-    mode: KPROCESSOR_MODE,
-    offset: i64,
-    bytes: &[u8],
-) -> Outcome {
-    let Ok((file, open)) = opened(object) else { return (NtStatus::INVALID_DEVICE_REQUEST, 0) };
-    let Some(volume) = file.volume() else { return (NtStatus::VOLUME_DISMOUNTED, 0) };
-    let address = bytes.as_ptr().expose_provenance();
-    let operation = Operation::transfer(major::WRITE, object, mode, offset, address, bytes.len())
-        .on(open.is_non_cached(), open.is_volume());
-    flt::run(machine, &volume, below, &operation, &mut || outcome(open.write(offset, bytes)))
+    let range = (buffer.as_mut_ptr().expose_provenance(), buffer.len() as u32);
+    match Issue::on(machine, object, below, mode) {
+        Ok(issue) => issue.run_transfer(issue.transfer(major::READ, offset, range, IrpFlags::empty())),
+        Err(status) => (status, 0),
+    }
 }
 
 /// IRP_MJ_QUERY_INFORMATION: status and answer.
@@ -155,17 +217,14 @@ pub(crate) fn query_information(
     class: u32,
     length: usize,
 ) -> (NtStatus, Vec<u8>) {
-    let Ok((file, open)) = opened(object) else { return (NtStatus::INVALID_DEVICE_REQUEST, Vec::new()) };
-    let Some(volume) = file.volume() else { return (NtStatus::VOLUME_DISMOUNTED, Vec::new()) };
-    let mut bytes = Vec::new();
-    let operation =
-        Operation::information(major::QUERY_INFORMATION, object, class, 0, length).on(false, open.is_volume());
-    let (status, _) = flt::run(machine, &volume, below, &operation, &mut || {
-        let (status, answer) = information::query(&open, class, length);
-        bytes = answer;
-        (status, bytes.len())
-    });
-    (status, bytes)
+    match Issue::on(machine, object, below, KERNEL_MODE) {
+        Ok(issue) => {
+            let length = u32::try_from(length).unwrap_or(u32::MAX);
+            let irp = issue.synchronous_irp(major::QUERY_INFORMATION).irp_flags(IrpFlags::BUFFERED_IO);
+            issue.query(|address| irp.information(class, address, length), length)
+        }
+        Err(status) => (status, Vec::new()),
+    }
 }
 
 /// IRP_MJ_SET_INFORMATION.
@@ -176,39 +235,35 @@ pub(crate) fn set_information(
     class: u32,
     bytes: &[u8],
 ) -> NtStatus {
-    let Ok((file, open)) = opened(object) else { return NtStatus::INVALID_DEVICE_REQUEST };
-    let Some(volume) = file.volume() else { return NtStatus::VOLUME_DISMOUNTED };
-    let address = bytes.as_ptr().expose_provenance();
-    let operation =
-        Operation::information(major::SET_INFORMATION, object, class, address, bytes.len()).on(false, open.is_volume());
-    let run = &mut || match super::change::set(&open, class, bytes) {
-        Ok(()) => (NtStatus::SUCCESS, 0),
-        Err(status) => (status, 0),
-    };
-    flt::run(machine, &volume, below, &operation, run).0
+    match Issue::on(machine, object, below, KERNEL_MODE) {
+        Ok(issue) => super::set_io::set_information(&issue, class, bytes),
+        Err(status) => status,
+    }
 }
 
 /// IRP_MJ_CLEANUP: the last handle to the file object is closed. Cannot fail, and goes to the file system whatever filters say.
-pub(crate) fn cleanup(machine: Option<&Arc<Inner>>, object: &ObjectRef, open: &Open) {
+pub(crate) fn cleanup(machine: Option<&Arc<Inner>>, object: &ObjectRef, open: &Arc<Open>) {
     if let Some(machine) = machine {
-        let operation = Operation::plain(major::CLEANUP, object).on(false, open.is_volume());
-        let _outcome = flt::run(machine, &open.volume, None, &operation, &mut || {
-            open.clean_up();
-            (NtStatus::SUCCESS, 0)
-        });
+        let operation = Operation::irp(major::CLEANUP, object, open, KERNEL_MODE)
+            .irp_flags(IrpFlags::CLOSE_OPERATION | IrpFlags::SYNCHRONOUS_API);
+        let _outcome = flt::run(machine, &open.volume, None, &operation);
     }
+    open.clean_up();
+}
+
+/// FltCancelFileOpen: to those below `instance` the file appears to be closed again.
+pub(crate) fn cleanup_below(machine: &Arc<Inner>, object: &ObjectRef, open: &Arc<Open>, instance: &Arc<Instance>) {
+    let operation = Operation::irp(major::CLEANUP, object, open, KERNEL_MODE)
+        .irp_flags(IrpFlags::CLOSE_OPERATION | IrpFlags::SYNCHRONOUS_API);
+    let _outcome = flt::run(machine, &open.volume, Some(instance), &operation);
     open.clean_up();
 }
 
 /// IRP_MJ_CLOSE: the last reference is gone; only the body's address is left of the object.
 pub(crate) fn close(machine: &Arc<Inner>, body: usize, open: &Arc<Open>) {
     flt::contexts::closing(machine, body, open);
-    let operation = Operation::close(body).on(false, open.is_volume());
     // A close cannot fail.
-    let _outcome = flt::run(machine, &open.volume, None, &operation, &mut || {
-        flt::contexts::closed(machine, body, open);
-        (NtStatus::SUCCESS, 0)
-    });
+    let _outcome = flt::run(machine, &open.volume, None, &Operation::close(body, open));
     open.clean_up();
     flt::contexts::close_ended(machine, body, open);
 }
@@ -216,15 +271,6 @@ pub(crate) fn close(machine: &Arc<Inner>, body: usize, open: &Arc<Open>) {
 /// The offset at which a request without one starts, for synchronous opens.
 pub(crate) fn current_offset(open: &Open) -> i64 {
     open.position.load(std::sync::atomic::Ordering::Relaxed)
-}
-
-/// Moves the current byte offset behind a transfer.
-pub(crate) fn advance(object: &ObjectRef, open: &Open, offset: i64, count: usize) {
-    if open.is_synchronous() {
-        let next = offset.saturating_add_unsigned(count as u64);
-        open.position.store(next, std::sync::atomic::Ordering::Relaxed);
-        field!(Raw::<FILE_OBJECT>::at(object.body()), FILE_OBJECT, CurrentByteOffset).write(next);
-    }
 }
 
 /// The payload of an open file object.
@@ -237,42 +283,18 @@ pub(crate) fn opened(object: &ObjectRef) -> Result<(Arc<File>, Arc<Open>), NtSta
     Ok((file, open))
 }
 
-fn outcome(result: Result<usize, NtStatus>) -> Outcome {
-    match result {
-        Ok(count) => (NtStatus::SUCCESS, count),
-        Err(status) => (status, 0),
-    }
+/// The open behind a file object's address.
+pub(crate) fn open_at(machine: &Inner, body: usize) -> Option<Arc<Open>> {
+    machine.nt.objects().payload::<File>(body)?.open().ok().cloned()
 }
 
-/// Opens by a path of the object namespace.
-///
-/// # Errors
-/// Those of the name look-up, the filters and the file system.
-pub(crate) fn open_by_name(
-    machine: &Arc<Inner>,
-    path: &str,
-    parameters: &OpenParameters,
-    below: Option<&Arc<Instance>>,
-) -> Result<(ObjectRef, usize), NtStatus> {
-    let found = machine.nt.objects().namespace().lookup(path)?;
-    if found.object.payload::<VolumeDevice>().is_some() {
-        return create(machine, &found.object, &found.rest, parameters, below);
-    }
-    let request = ParseRequest {
-        rest: &found.rest,
-        full_path: path,
-        process: &parameters.process,
-        mode: if parameters.checked() { USER_MODE } else { KERNEL_MODE },
-        desired_access: parameters.access,
-        attributes: parameters.object_flags,
-        file: Some(crate::nt::parse::FileOpen {
-            file_attributes: parameters.file_attributes,
-            share_access: parameters.share,
-            disposition: parameters.disposition,
-            options: parameters.options,
-            allocation_size: None,
-        }),
-    };
-    let object = found.object.any_payload().parse(&found.object, &request)?;
-    if object.type_name() == "File" { Ok((object, 1)) } else { Err(NtStatus::OBJECT_TYPE_MISMATCH) }
+/// The volume's device that a path starts with.
+pub(crate) fn volume_device(object: &ObjectRef) -> Result<Arc<VolumeDevice>, NtStatus> {
+    object.payload::<VolumeDevice>().ok_or(NtStatus::INVALID_DEVICE_REQUEST)
+}
+
+/// A handle was made for the file object: FltCancelFileOpen comes too late from now on.
+pub(crate) fn handle_made(object: &ObjectRef) {
+    let flags = field!(Raw::<FILE_OBJECT>::at(object.body()), FILE_OBJECT, Flags);
+    flags.write(flags.read() | nt_types::FileObjectFlags::HANDLE_CREATED.bits());
 }

@@ -1,17 +1,21 @@
 //! One open of a stream: what NTFS keeps in its CCB.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use nt_types::{AccessMask, NtStatus};
+use nt_types::{AccessMask, FILE_OBJECT, NtStatus};
 use rustix::fs::{AtFlags, Statx};
 
+use super::buffer::Buffer;
+use super::directory::Scan;
 use super::host;
+use super::notify::{Action, Change};
 use super::options::{CreateRequest, option};
 use super::share::ShareMode;
 use super::stream::{Kind, Link, Stream};
 use super::volume::Volume;
+use crate::nt::raw::{Raw, field};
 
 /// An open stream.
 #[derive(Debug)]
@@ -35,6 +39,12 @@ pub(crate) struct Open {
     delete_on_close: AtomicBool,
     cleaned_up: AtomicBool,
     left_stream: AtomicBool,
+    /// The cache is set up: fast I/O is possible.
+    cached: AtomicBool,
+    /// Where the next query of extended attributes goes on.
+    pub(super) next_ea: AtomicUsize,
+    /// The listing under way.
+    scan: Mutex<Option<Scan>>,
 }
 
 /// Where the bytes are.
@@ -75,6 +85,9 @@ impl Open {
             delete_on_close: AtomicBool::new(request.options & option::DELETE_ON_CLOSE != 0),
             cleaned_up: AtomicBool::new(false),
             left_stream: AtomicBool::new(false),
+            cached: AtomicBool::new(false),
+            next_ea: AtomicUsize::new(0),
+            scan: Mutex::default(),
         }
     }
 
@@ -137,45 +150,91 @@ impl Open {
         &self.data
     }
 
-    /// IRP_MJ_READ: bytes from `offset` on, at most `length`.
+    /// IRP_MJ_READ: bytes from `offset` on, as many as `buffer` takes.
     ///
     /// # Errors
-    /// `END_OF_FILE` when `offset` is at or behind the end (a read of no bytes succeeds), `ACCESS_DENIED`
-    /// without the right, `INVALID_DEVICE_REQUEST` on what has no data, `INVALID_PARAMETER` for a negative offset.
-    pub(crate) fn read(&self, offset: i64, buffer: &mut [u8]) -> Result<usize, NtStatus> {
+    /// `END_OF_FILE` when `offset` is at or behind the end (a read of no bytes succeeds), `INVALID_DEVICE_REQUEST` on what has
+    /// no data, `INVALID_PARAMETER` for a negative offset, `INVALID_USER_BUFFER` where the buffer cannot be written.
+    pub(crate) fn read_into(&self, offset: i64, buffer: Buffer) -> Result<usize, NtStatus> {
         let offset = u64::try_from(offset).map_err(|_| NtStatus::INVALID_PARAMETER)?;
         let mut done = 0;
         match &self.data {
             Data::None => return Err(NtStatus::INVALID_DEVICE_REQUEST),
             Data::Memory(bytes) => {
-                let bytes = bytes.lock().unwrap_or_else(PoisonError::into_inner);
+                let bytes = bytes.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
-                done = buffer.len().min(bytes.len() - start);
-                buffer[..done].copy_from_slice(&bytes[start..start + done]);
+                done = buffer.write(&bytes[start..])?;
             }
             Data::Host(fd) => {
-                while done < buffer.len() {
-                    let Some(at) = offset.checked_add(done as u64) else { break };
-                    match rustix::io::pread(fd, &mut buffer[done..], at) {
-                        // Linux does not page in what we have hidden: the copy below does, or finds a bad pointer.
-                        Err(rustix::io::Errno::FAULT) => {
-                            let mut bytes = vec![0; buffer.len() - done];
-                            let count = rustix::io::pread(fd, &mut bytes, at).map_err(host::status)?;
-                            if count == 0 {
-                                break;
-                            }
-                            buffer[done..done + count].copy_from_slice(&bytes[..count]);
-                            done += count;
-                        }
-                        Ok(0) | Err(rustix::io::Errno::INVAL) => break,
+                while done < buffer.length {
+                    match host::read_at(fd, buffer.address + done, buffer.length - done, offset + done as u64) {
+                        Ok(0) => break,
                         Ok(count) => done += count,
-                        Err(rustix::io::Errno::INTR) => {}
-                        Err(error) => return Err(host::status(error)),
+                        Err(status) => return Err(status),
                     }
                 }
             }
         }
-        if done == 0 && !buffer.is_empty() { Err(NtStatus::END_OF_FILE) } else { Ok(done) }
+        if done == 0 && buffer.length != 0 { Err(NtStatus::END_OF_FILE) } else { Ok(done) }
+    }
+
+    /// IRP_MJ_WRITE from a request's buffer. Paging I/O never makes a file longer.
+    ///
+    /// # Errors
+    /// As for [`write`](Self::write), and `INVALID_USER_BUFFER`.
+    pub(crate) fn write_from(&self, offset: i64, buffer: Buffer, paging: bool) -> Result<usize, NtStatus> {
+        let mut buffer = buffer;
+        if paging {
+            let room = self.size()?.saturating_sub(offset.max(0).cast_unsigned());
+            buffer.length = buffer.length.min(usize::try_from(room).unwrap_or(usize::MAX));
+        }
+        self.write(offset, &buffer.read()?)
+    }
+
+    /// The right that a request needs.
+    ///
+    /// # Errors
+    /// `ACCESS_DENIED`.
+    pub(crate) fn require(&self, access: AccessMask) -> Result<(), NtStatus> {
+        if self.granted.contains(access) { Ok(()) } else { Err(NtStatus::ACCESS_DENIED) }
+    }
+
+    /// Whether the first cached transfer was made.
+    pub(crate) fn has_cache(&self) -> bool {
+        self.cached.load(Ordering::Relaxed)
+    }
+
+    /// The cache is there from now on: `PrivateCacheMap` says so to drivers.
+    pub(super) fn set_up_cache(&self, file: Raw<FILE_OBJECT>) {
+        if !self.cached.swap(true, Ordering::Relaxed) {
+            let map = (&raw const self.cached).cast_mut().cast();
+            field!(file, FILE_OBJECT, PrivateCacheMap).write(map);
+        }
+    }
+
+    /// Something about the file is different now: tells those who watch its folder.
+    pub(super) fn changed(&self, change: Change) {
+        self.volume.notices.note(change, Action::Modified, &self.name());
+    }
+
+    /// The listing that this handle has under way.
+    pub(super) fn scan(&self) -> MutexGuard<'_, Option<Scan>> {
+        self.scan.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// FILE_DISPOSITION_ON_CLOSE: changes what FILE_DELETE_ON_CLOSE said at the open.
+    ///
+    /// # Errors
+    /// `NOT_SUPPORTED` for a handle that was not opened so, `CANNOT_DELETE` and `DIRECTORY_NOT_EMPTY` as for a deletion.
+    pub(super) fn set_delete_on_close(&self, delete: bool) -> Result<(), NtStatus> {
+        if self.options & option::DELETE_ON_CLOSE == 0 {
+            return Err(NtStatus::NOT_SUPPORTED);
+        }
+        if delete {
+            self.check_deletable(false)?;
+        }
+        self.delete_on_close.store(delete, Ordering::Release);
+        Ok(())
     }
 
     /// IRP_MJ_WRITE.
@@ -220,10 +279,10 @@ impl Open {
     ///
     /// # Errors
     /// `CANNOT_DELETE` for the root, a read-only file or one with a mapped section, `DIRECTORY_NOT_EMPTY`.
-    pub(crate) fn set_delete_pending(&self, delete: bool) -> Result<(), NtStatus> {
+    pub(crate) fn set_delete_pending(&self, delete: bool, ignore_read_only: bool) -> Result<(), NtStatus> {
         let _volume = self.volume.lock();
         if delete {
-            self.check_deletable()?;
+            self.check_deletable(ignore_read_only)?;
             self.mark_for_deletion();
         } else {
             self.stream.lock().delete_pending = false;
@@ -244,9 +303,9 @@ impl Open {
         self.link.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn check_deletable(&self) -> Result<(), NtStatus> {
+    fn check_deletable(&self, ignore_read_only: bool) -> Result<(), NtStatus> {
         let stat = self.stat()?;
-        let read_only = self.stream.kind == Kind::File && stat.stx_mode & 0o222 == 0;
+        let read_only = self.stream.kind == Kind::File && stat.stx_mode & 0o222 == 0 && !ignore_read_only;
         if self.link().is_none() || read_only || self.stream.has_user_writable_references() {
             return Err(NtStatus::CANNOT_DELETE);
         }
@@ -269,24 +328,35 @@ impl Open {
             return;
         }
         let mut volume = self.volume.lock();
-        if self.delete_on_close.load(Ordering::Acquire) && self.check_deletable().is_ok() {
+        volume.locked_by.take_if(|by| *by == std::ptr::from_ref(self).addr());
+        if self.delete_on_close.load(Ordering::Acquire) && self.check_deletable(false).is_ok() {
             self.mark_for_deletion();
         }
+        let name = self.name();
         let mut state = self.stream.lock();
         state.share.remove(self.share);
         state.handles = state.handles.saturating_sub(1);
-        if !state.delete_pending || state.handles != 0 {
+        let posix = std::mem::take(&mut state.posix_delete);
+        if !state.delete_pending || (state.handles != 0 && !posix) {
+            state.posix_delete = posix;
             return;
         }
+        let directory = self.stream.kind == Kind::Directory;
+        let change = if directory { Change::DIR_NAME } else { Change::FILE_NAME };
         if let Some(name) = &self.stream.key.stream {
             if let Some(streams) = volume.named.get_mut(&self.stream.key.file) {
                 streams.retain(|stream| super::path::upcase(&stream.name) != *name);
             }
         } else if let Some(link) = state.link.take() {
-            let flags = if self.stream.kind == Kind::Directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+            let flags = if directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
             // A name that somebody on the host removed meanwhile is as good as deleted.
             let _ = rustix::fs::unlinkat(&link.parent, link.name.as_os_str(), flags);
-            volume.forget(self.stream.key.file);
+            if self.stat().is_ok_and(|stat| stat.stx_nlink == 0) {
+                volume.forget(self.stream.key.file);
+            }
+            drop(state);
+            drop(volume);
+            self.volume.notices.note(change, Action::Removed, &name);
         }
     }
 }

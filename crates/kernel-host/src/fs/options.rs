@@ -33,6 +33,7 @@ pub(crate) mod option {
     pub(crate) const COMPLETE_IF_OPLOCKED: u32 = 0x0000_0100;
     pub(crate) const DELETE_ON_CLOSE: u32 = 0x0000_1000;
     pub(crate) const OPEN_BY_FILE_ID: u32 = 0x0000_2000;
+    pub(crate) const OPEN_FOR_BACKUP_INTENT: u32 = 0x0000_4000;
     pub(crate) const RESERVE_OPFILTER: u32 = 0x0010_0000;
     pub(crate) const OPEN_REPARSE_POINT: u32 = 0x0020_0000;
     /// Bits that `NtCreateFile` knows.
@@ -46,7 +47,7 @@ pub(crate) mod option {
         | COMPLETE_IF_OPLOCKED
         | DELETE_ON_CLOSE
         | OPEN_BY_FILE_ID
-        | 0x0000_4000 // OPEN_FOR_BACKUP_INTENT
+        | OPEN_FOR_BACKUP_INTENT
         | 0x0000_8000 // NO_COMPRESSION
         | 0x0001_0000 // OPEN_REQUIRING_OPLOCK
         | OPEN_REPARSE_POINT
@@ -78,6 +79,10 @@ pub(crate) struct CreateRequest {
     pub(crate) dont_reparse: bool,
     /// `OBJ_CASE_INSENSITIVE` is missing.
     pub(crate) case_sensitive: bool,
+    /// What a new file begins with.
+    pub(crate) extended_attributes: Vec<super::ea::ExtendedAttribute>,
+    /// Bytes to reserve for a new file; negative is refused.
+    pub(crate) allocation_size: i64,
 }
 
 impl CreateRequest {
@@ -101,6 +106,7 @@ impl CreateRequest {
         let directory = options & o::DIRECTORY_FILE != 0;
         let bad = options & !o::VALID != 0
             || self.share & !7 != 0
+            || self.allocation_size < 0
             || self.disposition > disposition::OVERWRITE_IF
             || both(o::SYNCHRONOUS_IO_ALERT, o::SYNCHRONOUS_IO_NONALERT)
             || (synchronous && !can_wait)

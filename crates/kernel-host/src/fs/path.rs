@@ -25,6 +25,11 @@ pub(crate) struct VolumePath {
 }
 
 impl VolumePath {
+    /// The root directory.
+    pub(crate) fn root() -> Self {
+        Self { components: Vec::new(), stream: None, directory_only: true, index: false, volume: false }
+    }
+
     /// Parses what follows the device name: empty, or starting with a backslash.
     ///
     /// # Errors

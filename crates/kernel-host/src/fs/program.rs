@@ -1,18 +1,17 @@
 //! The file API of simulated programs: NtCreateFile and its relatives, from user mode, through the filters.
+//!
+//! Buffers are user memory of the program's, as on Windows: a driver that touches one without `__try`, or in another process, faults.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use nt_types::{AccessMask, NtStatus, USER_MODE};
 
 use super::access::Audience;
 use super::device::File;
-use super::information::class;
 use super::io::{self, OpenParameters};
 use super::options::{disposition, option};
-use super::path::wide;
+use super::program_file::ProgramFile;
 use crate::machine::{Inner, Machine};
-use crate::nt::ob::ObjectRef;
 use crate::process::Process;
 use crate::thread::Thread;
 
@@ -23,6 +22,8 @@ pub struct OpenOptions {
     share: u32,
     disposition: u32,
     options: u32,
+    attributes: u32,
+    allocation_size: Option<i64>,
 }
 
 impl Default for OpenOptions {
@@ -32,9 +33,14 @@ impl Default for OpenOptions {
             share: 7,
             disposition: disposition::OPEN,
             options: option::SYNCHRONOUS_IO_NONALERT,
+            attributes: FILE_ATTRIBUTE_NORMAL,
+            allocation_size: None,
         }
     }
 }
+
+/// `FILE_ATTRIBUTE_NORMAL`.
+const FILE_ATTRIBUTE_NORMAL: u32 = 0x80;
 
 impl OpenOptions {
     /// Reads, shares everything, wants the file to exist.
@@ -56,6 +62,13 @@ impl OpenOptions {
         self.access(AccessMask::GENERIC_READ.union(AccessMask::GENERIC_WRITE))
     }
 
+    /// Asks to delete or rename, besides the rights asked for so far.
+    #[must_use]
+    pub fn delete(mut self) -> Self {
+        self.access |= AccessMask::DELETE;
+        self
+    }
+
     /// Shares with others what these `FILE_SHARE_*` bits say: read 1, write 2, delete 4.
     #[must_use]
     pub fn share(mut self, share: u32) -> Self {
@@ -70,26 +83,63 @@ impl OpenOptions {
         self
     }
 
+    /// `FILE_CREATE`: fails when the file is there.
+    #[must_use]
+    pub fn create_new(self) -> Self {
+        self.disposition(disposition::CREATE)
+    }
+
+    /// `FILE_OVERWRITE_IF`: an empty file, whatever was there.
+    #[must_use]
+    pub fn truncate(self) -> Self {
+        self.disposition(disposition::OVERWRITE_IF)
+    }
+
     /// More `FILE_*` create options.
     #[must_use]
     pub fn options(mut self, options: u32) -> Self {
         self.options |= options;
         self
     }
-}
 
-/// A file that a program has open. Dropping it closes the handle.
-#[derive(Debug)]
-pub struct ProgramFile {
-    process: Arc<Process>,
-    handle: usize,
-}
+    /// `FILE_DIRECTORY_FILE`.
+    #[must_use]
+    pub fn directory(self) -> Self {
+        self.options(option::DIRECTORY_FILE)
+    }
 
-/// A writable view of a file. It outlives the handle it was made from; dropping it unmaps it.
-#[derive(Debug)]
-pub struct MappedView {
-    /// The file object, which a section keeps alive.
-    file: ObjectRef,
+    /// `FILE_DELETE_ON_CLOSE`, with the right that it takes.
+    #[must_use]
+    pub fn delete_on_close(self) -> Self {
+        self.delete().options(option::DELETE_ON_CLOSE)
+    }
+
+    /// `FILE_NO_INTERMEDIATE_BUFFERING`: past the cache.
+    #[must_use]
+    pub fn non_cached(self) -> Self {
+        self.options(option::NO_INTERMEDIATE_BUFFERING)
+    }
+
+    /// Without `FILE_SYNCHRONOUS_IO_*`: requests may be pending, there is no current offset.
+    #[must_use]
+    pub fn overlapped(mut self) -> Self {
+        self.options &= !(option::SYNCHRONOUS_IO_ALERT | option::SYNCHRONOUS_IO_NONALERT);
+        self
+    }
+
+    /// `FILE_ATTRIBUTE_*` of a new file.
+    #[must_use]
+    pub fn attributes(mut self, attributes: u32) -> Self {
+        self.attributes = attributes;
+        self
+    }
+
+    /// Bytes to reserve for a new file.
+    #[must_use]
+    pub fn allocation_size(mut self, bytes: i64) -> Self {
+        self.allocation_size = Some(bytes);
+        self
+    }
 }
 
 impl Process {
@@ -98,27 +148,50 @@ impl Process {
     /// # Errors
     /// What NtCreateFile returns.
     pub fn create_file(self: &Arc<Self>, path: &str, options: &OpenOptions) -> Result<ProgramFile, NtStatus> {
-        let parameters = OpenParameters {
-            access: options.access.bits(),
-            file_attributes: 0x80,
-            share: options.share,
-            disposition: options.disposition,
-            options: options.options,
-            object_flags: nt_types::ObjectFlags::CASE_INSENSITIVE.bits(),
-            io_flags: 0,
-            mode: USER_MODE,
-            process: Arc::clone(self),
-        };
+        self.create_file_with(path, options, &[])
+    }
+
+    /// As [`create_file`](Self::create_file), with a FILE_FULL_EA_INFORMATION list for a new file.
+    ///
+    /// # Errors
+    /// What NtCreateFile returns, `EA_LIST_INCONSISTENT` and `INVALID_EA_NAME` among others.
+    pub fn create_file_with(
+        self: &Arc<Self>,
+        path: &str,
+        options: &OpenOptions,
+        extended_attributes: &[u8],
+    ) -> Result<ProgramFile, NtStatus> {
+        let mut parameters = OpenParameters::new(self, USER_MODE, options.access.bits());
+        parameters.file_attributes = options.attributes;
+        parameters.share = options.share;
+        parameters.disposition = options.disposition;
+        parameters.options = options.options;
+        parameters.allocation_size = options.allocation_size;
+        // The I/O manager captures extended attributes into a system buffer before any filter sees them.
+        let list = extended_attributes;
+        parameters.ea = if list.is_empty() { (0, 0) } else { (list.as_ptr().expose_provenance(), list.len() as u32) };
         self.in_kernel(|machine| {
-            let (object, _information) = io::open_by_name(machine, path, &parameters, None)?;
+            let (object, information) = io::open_by_name(machine, path, &parameters, None)?;
             let granted = object.payload::<File>().and_then(|file| file.open().ok().map(|open| open.granted.bits()));
             let handle = self.handles().insert(&object, granted.unwrap_or_default(), None);
-            Ok(ProgramFile { process: Arc::clone(self), handle })
+            io::handle_made(&object);
+            Ok(ProgramFile::new(self, handle, information))
         })
     }
 
+    /// NtQueryFullAttributesFile: the 56 bytes of a FILE_NETWORK_OPEN_INFORMATION, by path.
+    ///
+    /// # Errors
+    /// Those of an open for attributes.
+    pub fn query_attributes(self: &Arc<Self>, path: &str) -> Result<Vec<u8>, NtStatus> {
+        self.in_kernel(|machine| super::query_open::query(machine, self, path))
+    }
+
     /// Runs kernel code in this process's context.
-    fn in_kernel<R>(self: &Arc<Self>, body: impl FnOnce(&Arc<Inner>) -> Result<R, NtStatus>) -> Result<R, NtStatus> {
+    pub(super) fn in_kernel<R>(
+        self: &Arc<Self>,
+        body: impl FnOnce(&Arc<Inner>) -> Result<R, NtStatus>,
+    ) -> Result<R, NtStatus> {
         let machine = self.machine().ok_or(NtStatus::PROCESS_IS_TERMINATING)?;
         Thread::enter(&machine, |thread| {
             let before = thread.set_process(Some(Arc::clone(self)));
@@ -129,136 +202,6 @@ impl Process {
     }
 }
 
-impl ProgramFile {
-    /// The handle's value in the process.
-    #[must_use]
-    pub fn handle(&self) -> usize {
-        self.handle
-    }
-
-    /// Reads at most `length` bytes from `offset`.
-    ///
-    /// # Errors
-    /// `END_OF_FILE` at or behind the end, `ACCESS_DENIED` without the right.
-    pub fn read(&self, offset: i64, length: usize) -> Result<Vec<u8>, NtStatus> {
-        let object = self.object(AccessMask::FILE_READ_DATA)?;
-        let mut bytes = vec![0; length];
-        let (status, count) =
-            self.process.in_kernel(|machine| Ok(io::read(machine, &object, None, USER_MODE, offset, &mut bytes)))?;
-        status.ok()?;
-        bytes.truncate(count);
-        Ok(bytes)
-    }
-
-    /// Writes `bytes` at `offset`.
-    ///
-    /// # Errors
-    /// `ACCESS_DENIED` without the right, and the file system's.
-    pub fn write(&self, offset: i64, bytes: &[u8]) -> Result<usize, NtStatus> {
-        let object = self.object(AccessMask::FILE_WRITE_DATA)?;
-        let (status, count) =
-            self.process.in_kernel(|machine| Ok(io::write(machine, &object, None, USER_MODE, offset, bytes)))?;
-        status.ok()?;
-        Ok(count)
-    }
-
-    /// NtQueryInformationFile, as raw bytes of the information class.
-    ///
-    /// # Errors
-    /// As the class documents.
-    pub fn query(&self, class: u32, length: usize) -> Result<Vec<u8>, NtStatus> {
-        let object = self.object(AccessMask::empty())?;
-        let (status, bytes) =
-            self.process.in_kernel(|machine| Ok(io::query_information(machine, &object, None, class, length)))?;
-        status.ok()?;
-        Ok(bytes)
-    }
-
-    /// Marks the file for deletion, or takes the mark back.
-    ///
-    /// # Errors
-    /// `ACCESS_DENIED` without `DELETE`, `CANNOT_DELETE`, `STATUS_DIRECTORY_NOT_EMPTY`.
-    pub fn set_delete(&self, delete: bool) -> Result<(), NtStatus> {
-        self.set(class::DISPOSITION, &[u8::from(delete)])
-    }
-
-    /// Sets the length in bytes.
-    ///
-    /// # Errors
-    /// `ACCESS_DENIED` without the right to write.
-    pub fn set_length(&self, length: i64) -> Result<(), NtStatus> {
-        self.set(class::END_OF_FILE, &length.to_le_bytes())
-    }
-
-    /// Renames within the volume: a plain name stays in the folder, one with a backslash starts at the volume's root.
-    ///
-    /// # Errors
-    /// `ACCESS_DENIED` without `DELETE`, `OBJECT_NAME_COLLISION` when the name is taken and not to be replaced.
-    pub fn rename(&self, name: &str, replace: bool) -> Result<(), NtStatus> {
-        let name: Vec<u8> = wide(name).iter().flat_map(|unit| unit.to_le_bytes()).collect();
-        let mut bytes = vec![0; 16];
-        bytes[0] = u8::from(replace);
-        bytes.extend((name.len() as u32).to_le_bytes());
-        bytes.extend(name);
-        self.set(class::RENAME, &bytes)
-    }
-
-    /// Gives the file a second name in the same folder.
-    ///
-    /// # Errors
-    /// `OBJECT_NAME_COLLISION` when the name is taken.
-    pub fn link(&self, name: &str) -> Result<(), NtStatus> {
-        let (_, open) = io::opened(&self.object(AccessMask::empty())?)?;
-        super::change::link(&open, name)
-    }
-
-    /// Maps the file writable and shared, as NtCreateSection and NtMapViewOfSection do.
-    ///
-    /// # Errors
-    /// `ACCESS_DENIED` without the right to write.
-    pub fn map_writable(&self) -> Result<MappedView, NtStatus> {
-        let object = self.object(AccessMask::FILE_WRITE_DATA)?;
-        let (_, open) = io::opened(&object)?;
-        open.stream.writable_sections.fetch_add(1, Ordering::AcqRel);
-        Ok(MappedView { file: object })
-    }
-
-    fn set(&self, class: u32, bytes: &[u8]) -> Result<(), NtStatus> {
-        let object = self.object(AccessMask::empty())?;
-        self.process.in_kernel(|machine| io::set_information(machine, &object, None, class, bytes).ok())
-    }
-
-    fn object(&self, access: AccessMask) -> Result<ObjectRef, NtStatus> {
-        Ok(self.process.handles().reference(self.handle, access.bits(), Some("File"))?.object)
-    }
-}
-
-impl Drop for ProgramFile {
-    fn drop(&mut self) {
-        // Fails only when the process exited meanwhile, which closed the handle.
-        let _closed = self.process.in_kernel(|_| self.process.close_handle(self.handle));
-    }
-}
-
-impl MappedView {
-    /// Stores `bytes` at `offset` through the view: no filter and no create sees it.
-    ///
-    /// # Errors
-    /// The file system's.
-    pub fn store(&self, offset: i64, bytes: &[u8]) -> Result<(), NtStatus> {
-        let (_, open) = io::opened(&self.file)?;
-        open.write(offset, bytes).map(drop)
-    }
-}
-
-impl Drop for MappedView {
-    fn drop(&mut self) {
-        if let Ok((_, open)) = io::opened(&self.file) {
-            open.stream.writable_sections.fetch_sub(1, Ordering::AcqRel);
-        }
-    }
-}
-
 impl Machine {
     /// Says for whom a file of a volume is, as its owner would with its security descriptor. `path` is an NT path.
     ///
@@ -266,17 +209,12 @@ impl Machine {
     /// What opening the file as the kernel would return.
     pub fn set_audience(&self, path: &str, audience: Audience) -> Result<(), NtStatus> {
         let machine = self.inner();
-        let parameters = OpenParameters {
-            access: AccessMask::FILE_READ_ATTRIBUTES.bits(),
-            file_attributes: 0,
-            share: 7,
-            disposition: disposition::OPEN,
-            options: option::OPEN_REPARSE_POINT,
-            object_flags: 0,
-            io_flags: 0,
-            mode: nt_types::KERNEL_MODE,
-            process: Arc::clone(machine.nt.system_process(machine)),
-        };
+        let mut parameters = OpenParameters::new(
+            machine.nt.system_process(machine),
+            nt_types::KERNEL_MODE,
+            AccessMask::FILE_READ_ATTRIBUTES.bits(),
+        );
+        parameters.options = option::OPEN_REPARSE_POINT;
         Thread::enter(machine, |_| {
             let (object, _) = io::open_by_name(machine, path, &parameters, None)?;
             let (_, open) = io::opened(&object)?;

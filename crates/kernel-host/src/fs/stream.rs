@@ -49,6 +49,8 @@ pub(crate) struct Stream {
     pub(crate) writable_sections: AtomicU32,
     /// Opens that have not seen the end of IRP_MJ_CLOSE: contexts live as long as there is one.
     file_objects: AtomicUsize,
+    /// Byte-range locks.
+    pub(super) locks: Mutex<super::locks::LockTable>,
     state: Mutex<StreamState>,
 }
 
@@ -69,6 +71,10 @@ pub(crate) struct StreamState {
     pub(crate) handles: u32,
     /// Marked for deletion: new opens fail, the last cleanup deletes.
     pub(crate) delete_pending: bool,
+    /// `FILE_ATTRIBUTE_SPARSE_FILE` was set.
+    pub(crate) sparse: bool,
+    /// ... and its name goes with the handle that asked, whoever else has it open.
+    pub(crate) posix_delete: bool,
     /// Which directory entry goes when the stream is deleted.
     pub(crate) link: Option<Link>,
     /// Renames while the stream is in use, in order: volume-relative names, before and after.
@@ -102,6 +108,7 @@ impl Stream {
             })),
             writable_sections: AtomicU32::new(0),
             file_objects: AtomicUsize::new(0),
+            locks: Mutex::default(),
             state: Mutex::default(),
         })
     }

@@ -7,7 +7,8 @@ use nt_types::{AccessMask, NtStatus};
 
 use super::access::Audience;
 use super::options::{disposition, option};
-use super::program::{OpenOptions, ProgramFile};
+use super::program::OpenOptions;
+use super::program_file::ProgramFile;
 use crate::machine::Machine;
 use crate::process::Process;
 

@@ -28,6 +28,8 @@ pub(crate) struct Volume {
     pub(crate) folder: PathBuf,
     root: OwnedFd,
     dismounted: AtomicBool,
+    /// Who watches folders.
+    pub(super) notices: super::notify::Notices,
     state: Mutex<VolumeState>,
 }
 
@@ -40,6 +42,14 @@ pub(crate) struct VolumeState {
     pub(crate) named: HashMap<FileKey, Vec<NamedStream>>,
     /// Files that plain users may not open at all.
     audiences: HashMap<FileKey, Audience>,
+    /// Extended attributes, kept in memory as named streams are.
+    pub(super) extended: HashMap<FileKey, Vec<super::ea::ExtendedAttribute>>,
+    /// Security descriptors that somebody set.
+    pub(super) descriptors: HashMap<FileKey, super::security::Descriptor>,
+    /// Volume label.
+    pub(super) label: Vec<u16>,
+    /// The open, by address, that has locked the volume.
+    pub(super) locked_by: Option<usize>,
 }
 
 /// A named stream and its bytes.
@@ -97,6 +107,7 @@ impl Volume {
             folder: folder.to_owned(),
             root,
             dismounted: AtomicBool::new(false),
+            notices: super::notify::Notices::default(),
             state: Mutex::default(),
         }))
     }
@@ -133,6 +144,28 @@ impl Volume {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, VolumeState> {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Volume label.
+    pub(crate) fn label(&self) -> Vec<u16> {
+        self.lock().label.clone()
+    }
+
+    /// The path of the file with this id: 8 bytes of an internal number, or 16 of a FILE_ID_128.
+    ///
+    /// # Errors
+    /// `INVALID_PARAMETER` for an id that is no file's, as NTFS answers.
+    pub(super) fn path_of_id(&self, name: &[u16]) -> Result<VolumePath, NtStatus> {
+        let number = |units: &[u16]| units.iter().rev().fold(0, |number, &unit| number << 16 | u64::from(unit));
+        let inode = match name.len() {
+            4 | 8 => number(&name[..4]),
+            _ => return Err(NtStatus::INVALID_PARAMETER),
+        };
+        if inode == host::stat(self.root.as_fd())?.stx_ino {
+            return Ok(VolumePath::root());
+        }
+        let components = host::find_inode(self.root.as_fd(), inode)?.ok_or(NtStatus::INVALID_PARAMETER)?;
+        Ok(VolumePath { components, directory_only: false, ..VolumePath::root() })
     }
 
     /// Follows `path`, which becomes the name that was reached: links replaced, the stored case taken over.
@@ -251,6 +284,8 @@ impl VolumeState {
     /// Forgets what was kept about a file that is gone, before its inode number is used again.
     pub(crate) fn forget(&mut self, file: FileKey) {
         self.named.remove(&file);
+        self.extended.remove(&file);
+        self.descriptors.remove(&file);
         self.audiences.remove(&file);
     }
 }

@@ -111,16 +111,13 @@ fn read_file(machine: &Arc<Inner>, name: &str) -> Result<Vec<u8>, NdisStatus> {
     if name.is_empty() {
         return Err(NdisStatus::FILE_NOT_FOUND);
     }
+    let system = machine.nt.system_process(machine);
     let parameters = OpenParameters {
-        access: FILE_READ_DATA_AND_SYNCHRONIZE,
-        file_attributes: 0,
         share: FILE_SHARE_READ,
         disposition: FILE_OPEN,
         options: FILE_SYNCHRONOUS_IO_NONALERT_AND_NON_DIRECTORY_FILE,
         object_flags: 0,
-        io_flags: 0,
-        mode: KERNEL_MODE,
-        process: Arc::clone(machine.nt.system_process(machine)),
+        ..OpenParameters::new(system, KERNEL_MODE, FILE_READ_DATA_AND_SYNCHRONIZE)
     };
     let (object, _) = io::open_by_name(machine, &format!("{FOLDER}{name}"), &parameters, None).map_err(refused_open)?;
     let (_, open) = io::opened(&object).map_err(|_| NdisStatus::ERROR_READING_FILE)?;

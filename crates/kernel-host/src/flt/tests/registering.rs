@@ -65,13 +65,23 @@ fn power_and_device_change_cannot_be_registered() {
 }
 
 #[test]
-fn an_operation_that_is_not_delivered_yet_is_named_and_not_ignored() {
-    let setup = Setup::new();
-    let operations = callbacks::operations(0x0D, None, None);
-    let registration = FLT_REGISTRATION { OperationRegistration: operations.as_ptr(), ..FLT_REGISTRATION::EMPTY };
-    let finding = setup.register(&registration).unwrap_err().0;
-    assert_eq!(finding.rule, Rule::NotImplemented);
-    assert!(finding.message.contains("IRP_MJ_FILE_SYSTEM_CONTROL"), "{}", finding.message);
+fn every_operation_of_the_header_can_be_registered_and_no_other() {
+    conforms!(
+        "fltkernel/ns-fltkernel-_flt_operation_registration.md",
+        "MajorFunction is one of the I/O operations that the header has."
+    );
+    for (major, status) in [
+        (0x0D, NtStatus::SUCCESS),
+        (0x0C, NtStatus::SUCCESS),
+        (0xFF, NtStatus::SUCCESS),
+        (0xF3, NtStatus::SUCCESS),
+        (0x40, NtStatus::INVALID_PARAMETER),
+    ] {
+        let setup = Setup::new();
+        let operations = callbacks::operations(major, None, None);
+        let registration = FLT_REGISTRATION { OperationRegistration: operations.as_ptr(), ..FLT_REGISTRATION::EMPTY };
+        assert_eq!(setup.register(&registration).unwrap().0, status, "{major:#x}");
+    }
 }
 
 #[test]

@@ -1,0 +1,106 @@
+//! Cancelling operations: FltCancelIo, FltSetCancelCompletion and their relatives.
+
+use std::sync::{Arc, PoisonError};
+
+use fltmgr::raw::{FLT_CALLBACK_DATA, PFLT_COMPLETE_CANCELED_CALLBACK};
+use nt_types::{BOOLEAN, NtStatus};
+
+use super::flight::Flight;
+use super::operation::Kind;
+use crate::ddi::{Call, exports};
+use crate::finding::Rule;
+use crate::machine::Driver;
+use crate::nt::raw::Raw;
+use crate::thread::Thread;
+
+exports! { pub(crate) EXPORTS in "fltmgr.sys":
+    FltCancelIo(max 2) = flt_cancel_io;
+    FltIsIoCanceled(max 2) = flt_is_io_canceled;
+    FltSetCancelCompletion(max 2) = flt_set_cancel_completion;
+    FltClearCancelCompletion(max 2) = flt_clear_cancel_completion;
+}
+
+/// The cancel bit and routine of an operation.
+#[derive(Debug, Default)]
+pub(crate) struct Cancellation {
+    requested: bool,
+    routine: Option<Routine>,
+}
+
+#[derive(Clone, Debug)]
+struct Routine {
+    driver: Arc<Driver>,
+    callback: unsafe extern "efiapi" fn(*mut FLT_CALLBACK_DATA),
+}
+
+impl Flight {
+    /// Asks for the end of the operation. True when whoever keeps it was told; false when nobody can be, or it was asked before.
+    pub(crate) fn cancel(self: &Arc<Self>, thread: &Thread) -> bool {
+        let routine = {
+            let mut cancellation = self.cancellation.lock().unwrap_or_else(PoisonError::into_inner);
+            if std::mem::replace(&mut cancellation.requested, true) {
+                return false;
+            }
+            cancellation.routine.take()
+        };
+        let Some(Routine { driver, callback }) = routine else {
+            return crate::fs::serve::cancel(thread.machine(), self);
+        };
+        let data = self.data().pointer();
+        // A stop reaches whoever drives the machine.
+        let _stopped = thread.call_driver(&driver, "CanceledCallback", thread.irql(), || {
+            // SAFETY: the driver passed the function with this signature, and the operation lives.
+            unsafe { callback(data) }
+        });
+        true
+    }
+
+    /// Whether somebody asked for the end.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancellation.lock().unwrap_or_else(PoisonError::into_inner).requested
+    }
+}
+
+extern "efiapi" fn flt_cancel_io(data: Raw<FLT_CALLBACK_DATA>) -> BOOLEAN {
+    let call = Call::enter();
+    let flight = Flight::of(&call, data);
+    BOOLEAN::from(flight.kind == Kind::Irp && !flight.is_complete() && flight.cancel(call.thread()))
+}
+
+extern "efiapi" fn flt_is_io_canceled(data: Raw<FLT_CALLBACK_DATA>) -> BOOLEAN {
+    let call = Call::enter();
+    BOOLEAN::from(Flight::of(&call, data).is_cancelled())
+}
+
+extern "efiapi" fn flt_set_cancel_completion(
+    data: Raw<FLT_CALLBACK_DATA>,
+    callback: PFLT_COMPLETE_CANCELED_CALLBACK,
+) -> NtStatus {
+    let call = Call::enter();
+    let flight = Flight::of(&call, data);
+    if flight.kind != Kind::Irp || crate::fs::serve::is_paging(&flight) {
+        call.stop(Rule::BadArgument, "only IRP-based operations that are no paging I/O have a cancel routine");
+    }
+    let Some(callback) = callback else { call.stop(Rule::BadArgument, "the cancel routine is NULL") };
+    let mut cancellation = flight.cancellation.lock().unwrap_or_else(PoisonError::into_inner);
+    // General knowledge, no page: as IoSetCancelRoutine and a look at the cancel bit would find.
+    if cancellation.requested {
+        return NtStatus::CANCELLED;
+    }
+    if cancellation.routine.is_some() {
+        drop(cancellation);
+        call.stop(Rule::BadState, "the operation has a cancel routine already");
+    }
+    cancellation.routine = Some(Routine { driver: Arc::clone(call.driver()), callback });
+    NtStatus::SUCCESS
+}
+
+extern "efiapi" fn flt_clear_cancel_completion(data: Raw<FLT_CALLBACK_DATA>) -> NtStatus {
+    let call = Call::enter();
+    let flight = Flight::of(&call, data);
+    if flight.kind != Kind::Irp {
+        call.stop(Rule::BadArgument, "only IRP-based operations have a cancel routine");
+    }
+    let removed = flight.cancellation.lock().unwrap_or_else(PoisonError::into_inner).routine.take();
+    if removed.is_some() { NtStatus::SUCCESS } else { NtStatus::CANCELLED }
+}

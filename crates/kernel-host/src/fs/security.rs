@@ -1,0 +1,180 @@
+//! IRP_MJ_QUERY_SECURITY and IRP_MJ_SET_SECURITY: descriptors that are kept and given back. What decides about access is the
+//! smaller model of [`super::access`].
+
+use std::sync::Arc;
+
+use fltmgr::raw::{QuerySecurity, SetSecurity};
+use nt_types::{AccessMask, NtStatus};
+
+use super::buffer::Buffer;
+use super::io::Outcome;
+use super::open::Open;
+use crate::flt::{Flight, operation};
+
+const OWNER: u32 = 1;
+const GROUP: u32 = 2;
+const DACL: u32 = 4;
+const SACL: u32 = 8;
+
+/// `SE_DACL_PRESENT`, `SE_SACL_PRESENT`, `SE_SELF_RELATIVE`.
+const DACL_PRESENT: u16 = 0x0004;
+const SACL_PRESENT: u16 = 0x0010;
+const SELF_RELATIVE: u16 = 0x8000;
+
+/// `S-1-5-18` and `S-1-5-32-544`: LocalSystem and the administrators.
+const SYSTEM_SID: &[u8] = &[1, 1, 0, 0, 0, 0, 0, 5, 18, 0, 0, 0];
+const ADMINISTRATORS_SID: &[u8] = &[1, 2, 0, 0, 0, 0, 0, 5, 32, 0, 0, 0, 32, 2, 0, 0];
+/// `S-1-1-0`: everyone.
+const EVERYONE_SID: &[u8] = &[1, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0];
+
+/// A descriptor in parts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Descriptor {
+    owner: Vec<u8>,
+    group: Vec<u8>,
+    dacl: Option<Vec<u8>>,
+    sacl: Option<Vec<u8>>,
+}
+
+impl Default for Descriptor {
+    /// What every file has until somebody says otherwise: everybody may do everything, as far as the descriptor goes.
+    fn default() -> Self {
+        const ACCESS_ALLOWED: u8 = 0;
+        let mut ace = vec![ACCESS_ALLOWED, 0];
+        ace.extend((8 + EVERYONE_SID.len() as u16).to_le_bytes());
+        ace.extend(super::access::FILE_ALL_ACCESS.bits().to_le_bytes());
+        ace.extend(EVERYONE_SID);
+        let mut dacl = vec![2, 0];
+        dacl.extend((8 + ace.len() as u16).to_le_bytes());
+        dacl.extend([1, 0, 0, 0]);
+        dacl.extend(ace);
+        Self { owner: ADMINISTRATORS_SID.to_vec(), group: SYSTEM_SID.to_vec(), dacl: Some(dacl), sacl: None }
+    }
+}
+
+impl Descriptor {
+    /// The parts asked for, self-relative.
+    fn pack(&self, parts: u32) -> Vec<u8> {
+        let wanted: [(u32, usize, u16, Option<&Vec<u8>>); 4] = [
+            (SACL, 12, SACL_PRESENT, self.sacl.as_ref()),
+            (DACL, 16, DACL_PRESENT, self.dacl.as_ref()),
+            (OWNER, 4, 0, Some(&self.owner)),
+            (GROUP, 8, 0, Some(&self.group)),
+        ];
+        let mut bytes = vec![0_u8; 20];
+        bytes[0] = 1;
+        let mut control = SELF_RELATIVE;
+        for (part, slot, present, value) in wanted {
+            if parts & part != 0
+                && let Some(value) = value
+            {
+                control |= present;
+                let at = bytes.len().next_multiple_of(4);
+                bytes.resize(at, 0);
+                bytes[slot..slot + 4].copy_from_slice(&(at as u32).to_le_bytes());
+                bytes.extend(value);
+            }
+        }
+        bytes[2..4].copy_from_slice(&control.to_le_bytes());
+        bytes
+    }
+
+    /// Takes the parts named from a self-relative descriptor.
+    ///
+    /// # Errors
+    /// `INVALID_SECURITY_DESCR`.
+    fn merge(&mut self, parts: u32, bytes: &[u8]) -> Result<(), NtStatus> {
+        let bad = NtStatus::INVALID_SECURITY_DESCR;
+        let head = bytes.get(..20).ok_or(bad)?;
+        let control = u16::from_le_bytes([head[2], head[3]]);
+        if control & SELF_RELATIVE == 0 {
+            return Err(bad);
+        }
+        let offset = |slot: usize| u32::from_le_bytes([head[slot], head[slot + 1], head[slot + 2], head[slot + 3]]);
+        let sid = |slot: usize| -> Result<Vec<u8>, NtStatus> {
+            let start = bytes.get(offset(slot) as usize..).ok_or(bad)?;
+            let count = usize::from(*start.get(1).ok_or(bad)?);
+            Ok(start.get(..8 + 4 * count).ok_or(bad)?.to_vec())
+        };
+        let acl = |slot: usize, present: u16| -> Result<Option<Vec<u8>>, NtStatus> {
+            let at = offset(slot) as usize;
+            if control & present == 0 || at == 0 {
+                return Ok(None);
+            }
+            let start = bytes.get(at..).ok_or(bad)?;
+            let length = usize::from(u16::from_le_bytes([*start.get(2).ok_or(bad)?, *start.get(3).ok_or(bad)?]));
+            Ok(Some(start.get(..length.max(8)).ok_or(bad)?.to_vec()))
+        };
+        if parts & OWNER != 0 {
+            self.owner = sid(4)?;
+        }
+        if parts & GROUP != 0 {
+            self.group = sid(8)?;
+        }
+        if parts & DACL != 0 {
+            self.dacl = acl(16, DACL_PRESENT)?;
+        }
+        if parts & SACL != 0 {
+            self.sacl = acl(12, SACL_PRESENT)?;
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn query(flight: &Flight, open: &Arc<Open>) -> Outcome {
+    let parameters: QuerySecurity = operation::parameters(flight.block());
+    let parts = parameters.SecurityInformation;
+    let buffer = Buffer::described(parameters.SecurityBuffer.addr(), parameters.MdlAddress, parameters.Length);
+    let needs = if parts & SACL != 0 { AccessMask::ACCESS_SYSTEM_SECURITY } else { AccessMask::READ_CONTROL };
+    if let Err(status) = open.require(needs) {
+        return (status, 0);
+    }
+    let descriptor = open.volume.lock().descriptors.get(&open.stream.key.file).cloned().unwrap_or_default();
+    let bytes = descriptor.pack(parts);
+    if buffer.length < bytes.len() {
+        // The page: Information has the length that it takes.
+        return (NtStatus::BUFFER_OVERFLOW, bytes.len());
+    }
+    super::serve::answered(buffer, NtStatus::SUCCESS, &bytes)
+}
+
+pub(super) fn set(flight: &Flight, open: &Arc<Open>) -> Outcome {
+    let parameters: SetSecurity = operation::parameters(flight.block());
+    let parts = parameters.SecurityInformation;
+    let mut needs = AccessMask::empty();
+    for (part, right) in [
+        (OWNER | GROUP, AccessMask::WRITE_OWNER),
+        (DACL, AccessMask::WRITE_DAC),
+        (SACL, AccessMask::ACCESS_SYSTEM_SECURITY),
+    ] {
+        if parts & part != 0 {
+            needs |= right;
+        }
+    }
+    let done = open.require(needs).and_then(|()| {
+        let bytes = read(parameters.SecurityDescriptor.addr())?;
+        let mut volume = open.volume.lock();
+        volume.descriptors.entry(open.stream.key.file).or_default().merge(parts, &bytes)
+    });
+    match done {
+        Ok(()) => {
+            open.changed(super::notify::Change::SECURITY);
+            (NtStatus::SUCCESS, 0)
+        }
+        Err(status) => (status, 0),
+    }
+}
+
+/// A self-relative descriptor of unknown length: as much as can be read of the most that one has.
+fn read(address: usize) -> Result<Vec<u8>, NtStatus> {
+    const STEP: u32 = 16;
+    const MOST: usize = 4096;
+    let mut bytes = Vec::new();
+    while bytes.len() < MOST {
+        match Buffer::new(address + bytes.len(), STEP).read() {
+            Ok(more) => bytes.extend(more),
+            Err(_) => break,
+        }
+    }
+    if bytes.is_empty() { Err(NtStatus::INVALID_USER_BUFFER) } else { Ok(bytes) }
+}
