@@ -19,6 +19,11 @@ static __inline void __writecr8(unsigned __int64 value)
     __asm__ volatile("mov %0, %%cr8" : : "r"(value) : "memory");
 }
 
+/* Built into the compiler, and declared by nobody: wdm.h declares the 32-bit ones only. */
+__int64 _InterlockedExchangeAdd64(__int64 volatile *Addend, __int64 Value);
+__int64 _InterlockedIncrement64(__int64 volatile *Addend);
+__int64 _InterlockedDecrement64(__int64 volatile *Addend);
+
 #endif
 #else
 #include_next <intrin.h>
