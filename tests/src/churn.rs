@@ -237,6 +237,7 @@ impl Outcome {
         let Tally { whole, revoked, cut, .. } = self.tally;
         assert_eq!(whole + revoked + cut, self.churn.rounds, "every round ended somehow\n{self}");
         assert!(self.opens >= whole + revoked, "{self}");
+        assert!(self.churn.rounds < 10_000 || (revoked > 0 && cut > 0), "too little happened\n{self}");
         assert_eq!(self.flt_close, self.opens, "FltClose\n{self}");
         assert_eq!(self.dereference, self.opens, "ObDereferenceObject\n{self}");
     }

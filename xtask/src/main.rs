@@ -23,6 +23,7 @@ mod loom;
 mod process;
 mod programs;
 mod setup;
+mod stress;
 mod test;
 mod workspace;
 
@@ -67,6 +68,8 @@ enum Task {
     Loom,
     /// Run kernel-host's tests and write docs/conformance.md: which documented rules they show.
     Conformance,
+    /// A million rounds of open, read and close by eight clients, some of which disappear or lose their handles.
+    Stress(stress::Stress),
     /// Measure; the machine should have nothing else to do.
     Bench {
         #[command(subcommand)]
@@ -109,6 +112,7 @@ fn run() -> Result<()> {
         Task::Demo { images } => demo::run(&workspace, &images),
         Task::Loom => loom::run(&workspace),
         Task::Conformance => conformance::run(&workspace),
+        Task::Stress(stress) => stress::run(&workspace, &stress),
         Task::Bench { bench } => bench::run(&workspace, bench),
         Task::Firmware => {
             for image in firmware::images(&workspace)? {
