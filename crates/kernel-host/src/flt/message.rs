@@ -170,6 +170,9 @@ extern "efiapi" fn flt_send_message(
     if !reply.is_null() && reply_length.is_null() {
         call.stop(Rule::BadArgument, "ReplyLength is required where there is a reply buffer");
     }
+    if buffer.is_null() {
+        call.stop(Rule::BadArgument, "SenderBuffer is required");
+    }
     let callback = call.thread().entry().map(|entry| entry.callback);
     if callback == Some("InstanceSetupCallback") {
         call.stop(

@@ -181,6 +181,9 @@ extern "efiapi" fn flt_create_communication_port(
         call.stop(Rule::BadArgument, "the object attributes are required");
     };
     let attributes = attributes.read();
+    if filter.rundown.is_ending() {
+        return NtStatus::FLT_DELETING_OBJECT;
+    }
     let built = (|| {
         if attributes.Attributes & ObjectFlags::KERNEL_HANDLE.bits() == 0 || max_connections <= 0 {
             return Err(NtStatus::INVALID_PARAMETER);

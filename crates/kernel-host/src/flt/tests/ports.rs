@@ -4,6 +4,9 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
+use crate::conformance::conforms;
+
+mod sending;
 
 thread_local! {
     /// Connection port and number of disconnects of the test that runs on this thread.
@@ -106,6 +109,14 @@ fn close_port(setup: &Setup, port: usize) -> Result<(), Rule> {
 
 #[test]
 fn a_message_goes_to_the_driver_and_its_answer_comes_back() {
+    conforms!(
+        "fltkernel/nf-fltkernel-fltcreatecommunicationport.md",
+        "The connect callback gets the context of the program and its length; its cookie comes back in the other callbacks."
+    );
+    conforms!(
+        "sdk:fltuser/nf-fltuser-filtersendmessage.md",
+        "The bytes that the driver returned in the output buffer are counted for the program."
+    );
     let setup = Setup::new();
     let filter = setup.filter();
     let port = port(&setup, filter);
@@ -122,6 +133,11 @@ fn a_message_goes_to_the_driver_and_its_answer_comes_back() {
 
 #[test]
 fn a_port_needs_a_kernel_handle_and_room_for_a_connection() {
+    conforms!(
+        "fltkernel/nf-fltkernel-fltcreatecommunicationport.md",
+        "Without OBJ_KERNEL_HANDLE: STATUS_INVALID_PARAMETER."
+    );
+    conforms!("fltkernel/nf-fltkernel-fltcreatecommunicationport.md", "MaxConnections is greater than zero.");
     let setup = Setup::new();
     let filter = setup.filter();
     assert_eq!(create(&setup, filter, ObjectFlags::empty(), 1).unwrap().0, NtStatus::INVALID_PARAMETER);
@@ -131,6 +147,10 @@ fn a_port_needs_a_kernel_handle_and_room_for_a_connection() {
 
 #[test]
 fn a_second_port_of_the_same_name_collides() {
+    conforms!(
+        "fltkernel/nf-fltkernel-fltcreatecommunicationport.md",
+        "A name that is in use is STATUS_OBJECT_NAME_COLLISION."
+    );
     let setup = Setup::new();
     let filter = setup.filter();
     let port = port(&setup, filter);
@@ -140,6 +160,10 @@ fn a_second_port_of_the_same_name_collides() {
 
 #[test]
 fn connects_beyond_the_limit_are_refused() {
+    conforms!(
+        "fltkernel/nf-fltkernel-fltcreatecommunicationport.md",
+        "No more than MaxConnections clients are connected at the same time."
+    );
     let setup = Setup::new();
     let filter = setup.filter();
     port(&setup, filter);
@@ -156,6 +180,10 @@ fn connects_beyond_the_limit_are_refused() {
 
 #[test]
 fn a_plain_user_cannot_connect_to_a_port_with_the_default_descriptor() {
+    conforms!(
+        "fltkernel/nf-fltkernel-fltbuilddefaultsecuritydescriptor.md",
+        "Only users with system or administrator rights have access to an object with the default descriptor."
+    );
     let setup = Setup::new();
     let filter = setup.filter();
     port(&setup, filter);
@@ -166,12 +194,20 @@ fn a_plain_user_cannot_connect_to_a_port_with_the_default_descriptor() {
 
 #[test]
 fn a_name_without_a_port_is_not_found() {
+    conforms!(
+        "sdk:fltuser/nf-fltuser-filterconnectcommunicationport.md",
+        "A name without a port cannot be connected to."
+    );
     let setup = Setup::new();
     assert_eq!(setup.process().connect(r"\NoPort", b"").map(|_| ()), Err(NtStatus::OBJECT_NAME_NOT_FOUND));
 }
 
 #[test]
 fn a_refused_connection_gets_no_disconnect() {
+    conforms!(
+        "fltkernel/nf-fltkernel-fltcreatecommunicationport.md",
+        "The connect callback can refuse a connection; the program gets its status."
+    );
     let setup = Setup::new();
     let filter = setup.filter();
     port(&setup, filter);
@@ -182,6 +218,10 @@ fn a_refused_connection_gets_no_disconnect() {
 
 #[test]
 fn buffers_above_user_memory_never_reach_the_driver() {
+    conforms!(
+        "fltkernel/nf-fltkernel-fltcreatecommunicationport.md",
+        "The buffers of a message are probed before the driver gets them, and nothing else is done with them."
+    );
     let setup = Setup::new();
     let filter = setup.filter();
     port(&setup, filter);
@@ -210,6 +250,10 @@ fn a_returned_length_above_the_buffer_is_found() {
 
 #[test]
 fn the_end_of_a_process_disconnects_its_ports() {
+    conforms!(
+        "fltkernel/nf-fltkernel-fltcreatecommunicationport.md",
+        "The disconnect callback is called when the program's last handle is closed, also by its end."
+    );
     let setup = Setup::new();
     let filter = setup.filter();
     port(&setup, filter);
@@ -222,6 +266,14 @@ fn the_end_of_a_process_disconnects_its_ports() {
 
 #[test]
 fn closing_the_server_port_stops_new_connections_and_keeps_old_ones() {
+    conforms!(
+        "fltkernel/nf-fltkernel-fltclosecommunicationport.md",
+        "New connections are refused; existing ones are not affected."
+    );
+    conforms!(
+        "fltkernel/nf-fltkernel-fltclosecommunicationport.md",
+        "The port handle is not valid any more after the close."
+    );
     let setup = Setup::new();
     let filter = setup.filter();
     let port = port(&setup, filter);
@@ -234,6 +286,10 @@ fn closing_the_server_port_stops_new_connections_and_keeps_old_ones() {
 
 #[test]
 fn unregistering_with_an_open_server_port_is_a_deadlock_that_names_it() {
+    conforms!(
+        "docs:ifs/closing-the-communication-server-port.md",
+        "The server port is closed before FltUnregisterFilter, which would wait for ever otherwise."
+    );
     let setup = Setup::new();
     let filter = setup.filter();
     port(&setup, filter);
@@ -244,6 +300,10 @@ fn unregistering_with_an_open_server_port_is_a_deadlock_that_names_it() {
 
 #[test]
 fn unregistering_disconnects_clients_that_are_left() {
+    conforms!(
+        "fltkernel/nf-fltkernel-fltcreatecommunicationport.md",
+        "The disconnect callback is called for clients that are left when the filter is unloaded."
+    );
     let setup = Setup::new();
     let filter = setup.filter();
     let port = port(&setup, filter);
@@ -259,56 +319,13 @@ fn unregistering_disconnects_clients_that_are_left() {
 
 #[test]
 fn closing_a_client_port_that_is_null_already_is_found() {
+    conforms!("fltkernel/nf-fltkernel-fltcloseclientport.md", "The port variable is not NULL on input.");
     let setup = Setup::new();
     let filter = setup.filter();
     let mut cell = 0usize;
     let cell_at = (&raw mut cell).expose_provenance();
     let outcome = setup.run(|| ddi!(FltCloseClientPort: fn(usize, usize))(filter, cell_at));
     assert_eq!(outcome, Err(Rule::BadArgument));
-}
-
-fn send(setup: &Setup, filter: usize, reply_room: u32, timeout: i64) -> (NtStatus, Vec<u8>) {
-    let send = ddi!(FltSendMessage: fn(usize, usize, usize, u32, usize, usize, usize) -> NtStatus);
-    let (mut cell, mut reply, mut length) = (CLIENT.get(), vec![0u8; reply_room as usize], reply_room);
-    let (cell_at, reply_at) = ((&raw mut cell).expose_provenance(), reply.as_mut_ptr().expose_provenance());
-    let length_at = (&raw mut length).expose_provenance();
-    let timeout_at = (&raw const timeout).expose_provenance();
-    let data = b"ping".as_ptr().expose_provenance();
-    let reply_at = if reply_room == 0 { 0 } else { reply_at };
-    let status = setup.run(|| send(filter, cell_at, data, 4, reply_at, length_at, timeout_at)).unwrap();
-    reply.truncate(Raw::<u32>::at(length_at).read() as usize);
-    (status, reply)
-}
-
-#[test]
-fn a_message_that_nobody_fetches_times_out_with_a_success_severity() {
-    let setup = Setup::new();
-    let filter = setup.filter();
-    port(&setup, filter);
-    let connection = setup.process().connect(r"\TestPort", b"").unwrap();
-    assert_eq!(send(&setup, filter, 0, -100_000).0, NtStatus::TIMEOUT);
-    assert_eq!(connection.get_message(Duration::ZERO), Err(NtStatus::TIMEOUT), "it is not delivered later");
-}
-
-#[test]
-fn a_program_fetches_a_message_and_replies() {
-    let setup = Setup::new();
-    let filter = setup.filter();
-    port(&setup, filter);
-    let connection = setup.process().connect(r"\TestPort", b"").unwrap();
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let message = connection.get_message(Duration::from_secs(10)).unwrap();
-            // The reply's length counts FILTER_REPLY_HEADER, which is 16 bytes.
-            assert_eq!((message.data.as_slice(), message.reply_length), (&b"ping"[..], 24));
-            assert_eq!(
-                connection.reply(message.id + 1, NtStatus::SUCCESS, b""),
-                Err(NtStatus::FLT_NO_WAITER_FOR_REPLY)
-            );
-            connection.reply(message.id, NtStatus::SUCCESS, b"pong").unwrap();
-        });
-        assert_eq!(send(&setup, filter, 8, -100_000_000), (NtStatus::SUCCESS, b"pong".to_vec()));
-    });
 }
 
 static RAN_ON: AtomicUsize = AtomicUsize::new(0);
@@ -321,6 +338,10 @@ unsafe extern "efiapi" fn routine(item: flt::PFLT_GENERIC_WORKITEM, object: PVOI
 
 #[test]
 fn unregistering_waits_for_queued_work() {
+    conforms!(
+        "fltkernel/nf-fltkernel-fltqueuegenericworkitem.md",
+        "The work routine runs in a system thread with the object and the context; the filter is not gone before."
+    );
     let setup = Setup::new();
     let filter = setup.filter();
     let status = setup.run(|| {
@@ -338,6 +359,198 @@ fn unregistering_waits_for_queued_work() {
 
 #[test]
 fn a_descriptor_that_is_freed_twice_is_found() {
+    conforms!(
+        "fltkernel/nf-fltkernel-fltfreesecuritydescriptor.md",
+        "Only descriptors of FltBuildDefaultSecurityDescriptor are freed, once each."
+    );
     let setup = Setup::new();
     assert_eq!(setup.run(|| ddi!(FltFreeSecurityDescriptor: fn(usize))(0x1000)), Err(Rule::BadArgument));
+}
+
+#[test]
+fn sending_from_a_setup_callback_is_found() {
+    conforms!(
+        "fltkernel/nc-fltkernel-pflt_instance_setup_callback.md",
+        "No communication with other processes in the callback: it can deadlock."
+    );
+    unsafe extern "efiapi" fn send_there(_: *const flt::FLT_RELATED_OBJECTS, _: u32, _: u32, _: i32) -> NtStatus {
+        let (filter, mut cell) = (FILTER.get(), 0usize);
+        let cell_at = (&raw mut cell).expose_provenance();
+        let data = b"ping".as_ptr().expose_provenance();
+        ddi!(FltSendMessage: fn(usize, usize, usize, u32, usize, usize, usize) -> NtStatus)(
+            filter, cell_at, data, 4, 0, 0, 0,
+        )
+    }
+    let setup = Setup::new();
+    let registration = FLT_REGISTRATION { InstanceSetupCallback: Some(send_there), ..FLT_REGISTRATION::EMPTY };
+    let (_, filter) = setup.register(&registration).unwrap();
+    FILTER.set(filter);
+    assert_eq!(setup.start(filter), Err(Rule::Deadlock));
+}
+
+#[test]
+fn port_names_are_matched_exactly_unless_the_port_says_otherwise() {
+    conforms!(
+        "fltkernel/nf-fltkernel-fltcreatecommunicationport.md",
+        "OBJ_CASE_INSENSITIVE makes the look-up of the name ignore case; without it the match is exact."
+    );
+    let setup = Setup::new();
+    let filter = setup.filter();
+    let port = port(&setup, filter);
+    let process = setup.process();
+    assert_eq!(process.connect(r"\testport", b"").map(|_| ()), Err(NtStatus::OBJECT_NAME_NOT_FOUND));
+    close_port(&setup, port).unwrap();
+    let flags = ObjectFlags::KERNEL_HANDLE | ObjectFlags::CASE_INSENSITIVE;
+    assert_eq!(create(&setup, filter, flags, 1).unwrap().0, NtStatus::SUCCESS);
+    assert!(process.connect(r"\testport", b"").is_ok());
+}
+
+#[test]
+fn a_closed_client_port_is_null_and_ends_the_connection() {
+    conforms!(
+        "fltkernel/nf-fltkernel-fltcloseclientport.md",
+        "The port variable receives NULL, and this one connection is cut."
+    );
+    let setup = Setup::new();
+    let filter = setup.filter();
+    port(&setup, filter);
+    let connection = setup.process().connect(r"\TestPort", b"").unwrap();
+    let mut cell = CLIENT.replace(0);
+    let cell_at = (&raw mut cell).expose_provenance();
+    setup.run(|| ddi!(FltCloseClientPort: fn(usize, usize))(filter, cell_at)).unwrap();
+    assert_eq!(Raw::<usize>::at(cell_at).read(), 0);
+    assert_eq!(connection.send_message(b"abc", 3), Err(NtStatus::PORT_DISCONNECTED));
+    assert_eq!(connection.get_message(Duration::ZERO), Err(NtStatus::PORT_DISCONNECTED));
+}
+
+#[test]
+fn a_context_has_a_documented_limit() {
+    conforms!(
+        "sdk:fltuser/nf-fltuser-filterconnectcommunicationport.md",
+        "The size of the context is a WORD: 65,535 bytes at most."
+    );
+    let setup = Setup::new();
+    let filter = setup.filter();
+    port(&setup, filter);
+    let process = setup.process();
+    let refused = process.connect(r"\TestPort", &vec![0; 0x1_0000]).map(|_| ());
+    assert_eq!(refused, Err(NtStatus::INVALID_PARAMETER));
+    let connection = process.connect(r"\TestPort", &vec![0; 0xFFFF]).unwrap();
+    assert_eq!(CONTEXT.get(), 0xFFFF);
+    drop(connection);
+}
+
+unsafe extern "efiapi" fn create_late(_: *const flt::FLT_RELATED_OBJECTS, _: u32) {
+    let text = wide(r"\LatePort");
+    let name = UNICODE_STRING::from_utf16(&text).unwrap();
+    let attributes = OBJECT_ATTRIBUTES::new(&raw const name, ObjectFlags::KERNEL_HANDLE);
+    let attributes_at = (&raw const attributes).expose_provenance();
+    let create = ddi!(FltCreateCommunicationPort: fn(
+        usize, usize, usize, usize,
+        flt::PFLT_CONNECT_NOTIFY, flt::PFLT_DISCONNECT_NOTIFY, flt::PFLT_MESSAGE_NOTIFY, i32
+    ) -> NtStatus);
+    let filter = FILTER.get();
+    let status = with_out(|out| create(filter, out, attributes_at, 0, Some(connect), Some(disconnect), None, 1)).0;
+    LATE.set(status);
+}
+
+thread_local! {
+    static LATE: Cell<NtStatus> = const { Cell::new(NtStatus::PENDING) };
+}
+
+#[test]
+fn a_filter_that_goes_gets_no_port() {
+    conforms!(
+        "fltkernel/nf-fltkernel-fltcreatecommunicationport.md",
+        "STATUS_FLT_DELETING_OBJECT while the filter is torn down."
+    );
+    let setup = Setup::new();
+    let filter = setup
+        .filter_with(&FLT_REGISTRATION { InstanceTeardownStartCallback: Some(create_late), ..FLT_REGISTRATION::EMPTY });
+    FILTER.set(filter);
+    setup.unregister(filter).unwrap();
+    assert_eq!(LATE.get(), NtStatus::FLT_DELETING_OBJECT);
+}
+
+#[test]
+fn without_a_message_callback_messages_are_refused() {
+    conforms!(
+        "fltkernel/nf-fltkernel-fltcreatecommunicationport.md",
+        "Without a MessageNotifyCallback a message from user mode gets an error."
+    );
+    let setup = Setup::new();
+    let filter = setup.filter();
+    let text = wide(r"\MutePort");
+    let name = UNICODE_STRING::from_utf16(&text).unwrap();
+    let attributes = OBJECT_ATTRIBUTES::new(&raw const name, ObjectFlags::KERNEL_HANDLE);
+    let attributes_at = (&raw const attributes).expose_provenance();
+    let create = ddi!(FltCreateCommunicationPort: fn(
+        usize, usize, usize, usize,
+        flt::PFLT_CONNECT_NOTIFY, flt::PFLT_DISCONNECT_NOTIFY, flt::PFLT_MESSAGE_NOTIFY, i32
+    ) -> NtStatus);
+    FILTER.set(filter);
+    let (status, _) = with_out(|out| {
+        setup.run(|| create(filter, out, attributes_at, 0, Some(connect), Some(disconnect), None, 1)).unwrap()
+    });
+    assert_eq!(status, NtStatus::SUCCESS);
+    let connection = setup.process().connect(r"\MutePort", b"").unwrap();
+    assert_eq!(connection.send_message(b"abc", 3), Err(NtStatus::INVALID_DEVICE_REQUEST));
+}
+
+#[test]
+fn callbacks_of_a_port_are_required() {
+    conforms!(
+        "fltkernel/nf-fltkernel-fltcreatecommunicationport.md",
+        "ConnectNotifyCallback and DisconnectNotifyCallback are required."
+    );
+    let create = ddi!(FltCreateCommunicationPort: fn(
+        usize, usize, usize, usize,
+        flt::PFLT_CONNECT_NOTIFY, flt::PFLT_DISCONNECT_NOTIFY, flt::PFLT_MESSAGE_NOTIFY, i32
+    ) -> NtStatus);
+    let cases: [(flt::PFLT_CONNECT_NOTIFY, flt::PFLT_DISCONNECT_NOTIFY); 2] =
+        [(None, Some(disconnect)), (Some(connect), None)];
+    for (connect, disconnect) in cases {
+        let setup = Setup::new();
+        let filter = setup.filter();
+        let outcome = setup.run(|| create(filter, 0, 0, 0, connect, disconnect, Some(message), 1));
+        assert_eq!(outcome, Err(Rule::BadArgument));
+    }
+}
+
+#[test]
+fn ports_are_for_passive_level() {
+    conforms!(
+        "fltkernel/nf-fltkernel-fltcreatecommunicationport.md",
+        "FltCreateCommunicationPort is called at PASSIVE_LEVEL."
+    );
+    conforms!(
+        "fltkernel/nf-fltkernel-fltclosecommunicationport.md",
+        "FltCloseCommunicationPort is called at PASSIVE_LEVEL."
+    );
+    conforms!("fltkernel/nf-fltkernel-fltcloseclientport.md", "FltCloseClientPort is called at PASSIVE_LEVEL.");
+    let close = ddi!(FltCloseCommunicationPort: fn(usize));
+    for name in ["FltCreateCommunicationPort", "FltCloseCommunicationPort", "FltCloseClientPort"] {
+        let setup = Setup::new();
+        let outcome = setup.call(name, || {
+            Thread::current().set_irql(1);
+            // The IRQL is checked before anything else, by the export that the call counts as.
+            close(0);
+        });
+        assert_eq!(outcome, Err(Rule::IrqlTooHigh), "{name}");
+    }
+}
+
+#[test]
+fn a_default_descriptor_is_paged_and_to_be_freed() {
+    conforms!(
+        "fltkernel/nf-fltkernel-fltbuilddefaultsecuritydescriptor.md",
+        "The descriptor comes from paged pool; FltFreeSecurityDescriptor frees it."
+    );
+    let setup = Setup::new();
+    let build = ddi!(FltBuildDefaultSecurityDescriptor: fn(usize, u32) -> NtStatus);
+    let (status, descriptor) = with_out(|out| setup.run(|| build(out, flt::FLT_PORT_CONNECT)).unwrap());
+    assert_eq!(status, NtStatus::SUCCESS);
+    assert_eq!(setup.leaks().len(), 1);
+    setup.run(|| ddi!(FltFreeSecurityDescriptor: fn(usize))(descriptor)).unwrap();
+    assert_eq!(setup.leaks(), Vec::<String>::new());
 }

@@ -18,6 +18,10 @@ fn registration_with_another_major_version_is_an_invalid_parameter() {
 
 #[test]
 fn registration_with_an_older_minor_version_is_tolerated() {
+    conforms!(
+        "fltkernel/ns-fltkernel-_flt_registration.md",
+        "A registration of an older minor version, without the members that came later, is accepted."
+    );
     let setup = Setup::new();
     let registration = FLT_REGISTRATION { Version: 0x0202, Size: 104, ..FLT_REGISTRATION::EMPTY };
     let (status, filter) = setup.register(&registration).unwrap();
@@ -27,6 +31,7 @@ fn registration_with_an_older_minor_version_is_tolerated() {
 
 #[test]
 fn registration_that_is_too_short_for_its_version_is_an_invalid_parameter() {
+    conforms!("fltkernel/ns-fltkernel-_flt_registration.md", "Size is sizeof(FLT_REGISTRATION) of the version.");
     let setup = Setup::new();
     let registration = FLT_REGISTRATION { Size: 104, ..FLT_REGISTRATION::EMPTY };
     assert_eq!(setup.register(&registration).unwrap().0, NtStatus::INVALID_PARAMETER);
@@ -34,6 +39,10 @@ fn registration_that_is_too_short_for_its_version_is_an_invalid_parameter() {
 
 #[test]
 fn registration_without_an_instance_in_the_registry_finds_no_name_and_leaves_the_pointer_alone() {
+    conforms!(
+        "fltkernel/nf-fltkernel-fltregisterfilter.md",
+        "Without an instance in the registry: STATUS_OBJECT_NAME_NOT_FOUND."
+    );
     let setup = Setup::without_instances();
     let (status, filter) = setup.register(&FLT_REGISTRATION::EMPTY).unwrap();
     assert_eq!((status, filter), (NtStatus::OBJECT_NAME_NOT_FOUND, 0));
@@ -41,6 +50,10 @@ fn registration_without_an_instance_in_the_registry_finds_no_name_and_leaves_the
 
 #[test]
 fn instances_below_parameters_count_too() {
+    conforms!(
+        "docs:develop/driver-isolation.md",
+        "An isolated driver keeps its state below the Parameters key of its service."
+    );
     let setup = Setup::without_instances();
     let key = setup.service_key().create(r"Parameters\Instances").unwrap().0;
     key.set_value("DefaultInstance", Value::text("I")).unwrap();
@@ -86,6 +99,10 @@ fn every_operation_of_the_header_can_be_registered_and_no_other() {
 
 #[test]
 fn starting_twice_is_an_invalid_parameter() {
+    conforms!(
+        "fltkernel/nf-fltkernel-fltstartfiltering.md",
+        "STATUS_INVALID_PARAMETER when filtering was started already."
+    );
     let setup = Setup::new();
     let filter = setup.filter();
     assert_eq!(setup.start(filter), Ok(NtStatus::INVALID_PARAMETER));
@@ -114,6 +131,14 @@ unsafe extern "efiapi" fn teardown(_related: *const flt::FLT_RELATED_OBJECTS, re
 
 #[test]
 fn starting_attaches_to_the_volumes_and_unregistering_tears_down() {
+    conforms!(
+        "fltkernel/nf-fltkernel-fltstartfiltering.md",
+        "Volumes are presented to the filter before FltStartFiltering returns."
+    );
+    conforms!(
+        "fltkernel/nf-fltkernel-fltunregisterfilter.md",
+        "Both teardown callbacks are called for every instance."
+    );
     let setup = Setup::new();
     let filter = setup.filter_with(&FLT_REGISTRATION {
         InstanceSetupCallback: Some(setup_callback),
@@ -136,6 +161,10 @@ unsafe extern "efiapi" fn decline(_: *const flt::FLT_RELATED_OBJECTS, _: u32, _:
 
 #[test]
 fn a_setup_callback_that_declines_leaves_no_instance() {
+    conforms!(
+        "fltkernel/nc-fltkernel-pflt_instance_setup_callback.md",
+        "STATUS_FLT_DO_NOT_ATTACH, or any error or warning, leaves the instance unattached."
+    );
     let setup = Setup::new();
     let filter =
         setup.filter_with(&FLT_REGISTRATION { InstanceSetupCallback: Some(decline), ..FLT_REGISTRATION::EMPTY });
@@ -171,6 +200,10 @@ fn a_filter_pointer_is_dead_after_unregistering() {
 
 #[test]
 fn a_filter_without_an_unload_callback_cannot_be_unloaded() {
+    conforms!(
+        "fltkernel/ns-fltkernel-_flt_registration.md",
+        "Without a FilterUnloadCallback the filter can never be unloaded."
+    );
     let setup = Setup::new();
     setup.filter();
     let machine = setup.bench.machine().inner();
@@ -185,6 +218,10 @@ unsafe extern "efiapi" fn refuse_unload(flags: u32) -> NtStatus {
 
 #[test]
 fn a_refused_unload_leaves_the_filter_as_it_was() {
+    conforms!(
+        "fltkernel/nc-fltkernel-pflt_filter_unload_callback.md",
+        "A refused unload that is not mandatory leaves the filter loaded."
+    );
     let setup = Setup::new();
     let filter =
         setup.filter_with(&FLT_REGISTRATION { FilterUnloadCallback: Some(refuse_unload), ..FLT_REGISTRATION::EMPTY });
@@ -197,6 +234,10 @@ fn a_refused_unload_leaves_the_filter_as_it_was() {
 
 #[test]
 fn a_mandatory_unload_is_refused_for_a_filter_that_does_not_support_service_stop() {
+    conforms!(
+        "fltkernel/ns-fltkernel-_flt_registration.md",
+        "With DO_NOT_SUPPORT_SERVICE_STOP a stop of the service does not unload the filter."
+    );
     let setup = Setup::new();
     setup.filter_with(&FLT_REGISTRATION {
         Flags: 1,
@@ -225,6 +266,10 @@ fn an_unload_callback_that_does_not_unregister_is_a_deadlock() {
 
 #[test]
 fn a_detach_by_hand_needs_the_query_callback() {
+    conforms!(
+        "fltkernel/ns-fltkernel-_flt_registration.md",
+        "Without an InstanceQueryTeardownCallback instances are never detached by hand."
+    );
     let setup = Setup::new();
     let filter = setup.filter();
     let machine = setup.bench.machine();
