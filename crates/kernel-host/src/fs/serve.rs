@@ -52,6 +52,9 @@ fn arrive(flight: &Arc<Flight>) -> Served {
     if flight.is_cancelled() && flight.kind() == Kind::Irp && !major::must_succeed(major) {
         return (NtStatus::CANCELLED, 0).into();
     }
+    if open.volume.is_dismounted() && !major::must_succeed(major) {
+        return (NtStatus::VOLUME_DISMOUNTED, 0).into();
+    }
     match major {
         major::CLEANUP => {
             directory::clean_up(flight, &open);
