@@ -207,9 +207,10 @@ fn explain(call: FltlibCall, hresult: HResult) -> (String, &'static str) {
             ("the .sys file is no driver for this machine", "install the build for this processor")
         }
         (FltlibCall::Unload, 0x8007_0002 | 0x801F_0013) => ("the driver is not loaded", "nothing to do"),
-        (FltlibCall::Unload, 0x801F_0010) => {
-            ("clients or NIC drivers still hold handles or images", "`fwbctl list` shows who; close them, then unload")
-        }
+        (FltlibCall::Unload, 0x801F_0010) => (
+            "clients or NIC drivers still hold handles or images",
+            "`fwbctl handles` shows who; close or revoke them, then unload",
+        ),
         _ => {
             let name = hresult.name().map_or_else(String::new, |name| format!(" ({name})"));
             return (

@@ -64,6 +64,41 @@ fn a_refusal_says_what_failed_why_and_what_next_and_exits_with_1() {
 }
 
 #[test]
+fn an_operator_sees_who_holds_a_file_and_takes_it_away() {
+    let host = Host::start();
+    host.write_file("Windows/Firmware/nic.rom", &vec![7; 3 << 20]);
+    let fwbctl = Fwbctl::new(&host);
+    assert_eq!(fwbctl.ok(&["handles"])["handles"], json!([]));
+    // Whoever writes to a pipe that nobody reads waits, with the file open in the driver.
+    let pipe = host.folder().join("pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
+    let mut holder = fwbctl.spawn(&["read", r"C:\Windows\Firmware\nic.rom", "-o", pipe.to_str().unwrap()]);
+    let held = loop {
+        let list = fwbctl.ok(&["handles"]);
+        if let Some(held) = list["handles"].get(0) {
+            break held.clone();
+        }
+        assert_eq!(holder.try_wait().unwrap(), None, "it waits for the pipe");
+    };
+    assert_eq!((&held["kind"], &held["bytes"]), (&json!("file"), &json!(3 << 20)));
+    assert!(held["name"].as_str().unwrap().ends_with(r"\Windows\Firmware\nic.rom"), "{held}");
+    assert!(held["owner"].as_str().unwrap().contains("fwbctl"), "{held}");
+    let sessions = fwbctl.ok(&["sessions"]);
+    let owner = sessions["sessions"].as_array().unwrap().iter().find(|session| session["session"] == held["session"]);
+    assert_eq!(owner.map(|session| &session["handles"]["used"]), Some(&json!(1)), "{sessions}");
+    assert_eq!(fwbctl.refused(&["unload"])["status"], "0x801F0010", "{sessions}");
+    let number = held["handle"].as_str().unwrap();
+    assert_eq!(fwbctl.ok(&["handles", "--revoke", number])["revoked"], json!({"handles": 1, "kept": 0}));
+    assert_eq!(fwbctl.refused(&["handles", "--revoke", number])["reason"], "HandleNotFound");
+    assert_eq!(fwbctl.refused(&["handles", "--revoke-owner", "99999999"])["reason"], "SessionNotFound");
+    // Now it may write, but there is nothing left that it could read.
+    drop(std::fs::File::open(&pipe).unwrap());
+    assert_eq!(holder.wait().unwrap().code(), Some(1));
+    fwbctl.unload_when_free();
+    host.stop_clean();
+}
+
+#[test]
 fn loading_twice_is_refused() {
     let host = Host::start();
     let fwbctl = Fwbctl::new(&host);

@@ -254,7 +254,7 @@ fn results_of_the_calls_decide_exit_code_and_advice() {
         ("load", 0x8007_0420, 1, "nothing to do"),
         ("load", 0x8007_0522, 1, "as administrator"),
         ("load", 0x8007_0241, 1, "signed build"),
-        ("unload", 0x801F_0010, 1, "fwbctl list"),
+        ("unload", 0x801F_0010, 1, "fwbctl handles"),
         ("unload", 0x801F_0013, 1, "nothing to do"),
         ("list", 0xD000_0804, 3, "look the result up"),
     ];
