@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use fwbroker_tests::churn::Churn;
 
 /// Rounds of an ordinary test run. `cargo xtask stress` does the million.
-const ROUNDS: u64 = 40_000;
+const ROUNDS: u64 = 100_000;
 
 /// A number from the environment, decimal or with 0x.
 fn number(variable: &str) -> Option<u64> {
