@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::family::Mutant;
-use crate::{crash, flt_names, flt_ports, flt_registration, irps, irql, leftovers, locks, pool};
+use crate::{crash, flt_names, flt_ports, flt_registration, irps, irql, leftovers, locks, paging, pool};
 
 /// All families.
 const FAMILIES: &[&[Mutant]] = &[
@@ -16,6 +16,7 @@ const FAMILIES: &[&[Mutant]] = &[
     irql::MUTANTS,
     leftovers::MUTANTS,
     locks::MUTANTS,
+    paging::MUTANTS,
     pool::MUTANTS,
 ];
 

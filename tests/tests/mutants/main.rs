@@ -15,5 +15,6 @@ mod irps;
 mod irql;
 mod leftovers;
 mod locks;
+mod paging;
 mod pool;
 mod rig;

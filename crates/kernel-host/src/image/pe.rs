@@ -262,7 +262,8 @@ fn sections(image: &PeFile64<'_>, file: &[u8], headers_size: u32, image_size: u3
             file: range,
             writable: flags & pe::IMAGE_SCN_MEM_WRITE != 0,
             executable: flags & pe::IMAGE_SCN_MEM_EXECUTE != 0,
-            discardable: flags & pe::IMAGE_SCN_MEM_DISCARDABLE != 0,
+            // By its name too, as `#pragma alloc_text(INIT, ...)` leaves it without a linker option (general knowledge, no page).
+            discardable: flags & pe::IMAGE_SCN_MEM_DISCARDABLE != 0 || header.raw_name() == b"INIT",
         };
         if section.writable && section.executable {
             return Err(LoadError::WritableCode(section.name));
