@@ -111,12 +111,11 @@ fn no_driver_can_stop_the_machine() -> Result<()> {
 }
 
 #[test]
-fn only_fwbroker_needs_the_filter_manager_and_only_samplenic_needs_ndis() -> Result<()> {
+fn only_filters_need_the_filter_manager_and_only_samplenic_needs_ndis() -> Result<()> {
     for_every_driver(|image| {
         let modules: BTreeSet<String> = image.imports()?.into_iter().map(|(module, _)| module).collect();
-        let is_filter = image.name() == "fwbroker";
-        ensure!(modules.contains("fltmgr.sys") == is_filter, "imports from {modules:?}");
-        ensure!(modules.contains("ndis.sys") != is_filter, "imports from {modules:?}");
+        ensure!(modules.contains("ndis.sys") == (image.name() == "samplenic"), "imports from {modules:?}");
+        ensure!(modules.contains("fltmgr.sys") == (image.name() != "samplenic"), "imports from {modules:?}");
         Ok(())
     })
 }
