@@ -1,6 +1,9 @@
 //! What a minifilter tells FltMgr about itself.
 
-use super::{FLT_CALLBACK_DATA, FLT_CONTEXT_REGISTRATION, FLT_RELATED_OBJECTS};
+use super::{
+    FLT_CALLBACK_DATA, FLT_CONTEXT_REGISTRATION, FLT_RELATED_OBJECTS, PFLT_GENERATE_FILE_NAME,
+    PFLT_NORMALIZE_CONTEXT_CLEANUP, PFLT_NORMALIZE_NAME_COMPONENT, PFLT_NORMALIZE_NAME_COMPONENT_EX,
+};
 use nt_types::{NtStatus, PVOID, UNICODE_STRING, assert_layout};
 
 /// `FLT_REGISTRATION`. Page: `ns-fltkernel-_flt_registration`.
@@ -30,15 +33,15 @@ pub struct FLT_REGISTRATION {
     /// Teardown is done but for the filter's own references.
     pub InstanceTeardownCompleteCallback: PFLT_INSTANCE_TEARDOWN_CALLBACK,
     /// Name provider callback, NULL for filters that change no names.
-    pub GenerateFileNameCallback: PVOID,
+    pub GenerateFileNameCallback: PFLT_GENERATE_FILE_NAME,
     /// Name provider callback.
-    pub NormalizeNameComponentCallback: PVOID,
+    pub NormalizeNameComponentCallback: PFLT_NORMALIZE_NAME_COMPONENT,
     /// Name provider callback.
-    pub NormalizeContextCleanupCallback: PVOID,
+    pub NormalizeContextCleanupCallback: PFLT_NORMALIZE_CONTEXT_CLEANUP,
     /// Transactions.
     pub TransactionNotificationCallback: PVOID,
     /// Name provider callback.
-    pub NormalizeNameComponentExCallback: PVOID,
+    pub NormalizeNameComponentExCallback: PFLT_NORMALIZE_NAME_COMPONENT_EX,
     /// Data-scan sections. Since version 0x0203.
     pub SectionNotificationCallback: PVOID,
 }
@@ -65,11 +68,11 @@ impl FLT_REGISTRATION {
         InstanceQueryTeardownCallback: None,
         InstanceTeardownStartCallback: None,
         InstanceTeardownCompleteCallback: None,
-        GenerateFileNameCallback: core::ptr::null_mut(),
-        NormalizeNameComponentCallback: core::ptr::null_mut(),
-        NormalizeContextCleanupCallback: core::ptr::null_mut(),
+        GenerateFileNameCallback: None,
+        NormalizeNameComponentCallback: None,
+        NormalizeContextCleanupCallback: None,
         TransactionNotificationCallback: core::ptr::null_mut(),
-        NormalizeNameComponentExCallback: core::ptr::null_mut(),
+        NormalizeNameComponentExCallback: None,
         SectionNotificationCallback: core::ptr::null_mut(),
     };
 }

@@ -126,7 +126,7 @@ fn register(
     if driver_object.is_null() {
         call.stop(Rule::BadArgument, "the driver object is NULL");
     }
-    let registration = Registration::capture(call, registration)?;
+    let registration = Registration::capture(registration)?;
     let name = service_name(driver_object)?;
     let definitions = definitions(machine, &name)?;
     let filter = Arc::new(Filter {

@@ -201,7 +201,6 @@ pub(crate) fn exports() -> impl Iterator<Item = &'static Export> {
         information::EXPORTS,
         instances::EXPORTS,
         message::EXPORTS,
-        names::EXPORTS,
         pended::EXPORTS,
         port::EXPORTS,
         query_io::EXPORTS,
@@ -215,6 +214,7 @@ pub(crate) fn exports() -> impl Iterator<Item = &'static Export> {
     .into_iter()
     .flatten()
     .chain(contexts::exports())
+    .chain(names::exports())
 }
 
 #[cfg(test)]

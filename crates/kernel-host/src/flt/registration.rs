@@ -9,8 +9,7 @@ use nt_types::{IrpFlags, NtStatus};
 
 use super::contexts::definition::Definitions;
 use super::major;
-use crate::ddi::Call;
-use crate::finding::Rule;
+use super::names::provider::Callbacks;
 use crate::nt::raw::Raw;
 
 /// Size of FLT_REGISTRATION up to NormalizeNameComponentExCallback, which version 0x0202 ends with.
@@ -30,6 +29,7 @@ pub(crate) struct Registration {
     pub(crate) teardown_complete: PFLT_INSTANCE_TEARDOWN_CALLBACK,
     pub(crate) operations: Vec<OperationCallbacks>,
     pub(crate) contexts: Definitions,
+    pub(crate) provider: Option<Callbacks>,
 }
 
 /// Callbacks of one operation.
@@ -62,12 +62,11 @@ impl OperationCallbacks {
 }
 
 impl Registration {
-    /// Copies and checks. Stops where the driver registers what kernel-host cannot call yet: a filter that is silently
-    /// not called would look as if it worked.
+    /// Copies and checks.
     ///
     /// # Errors
     /// `INVALID_PARAMETER`, `FLT_INVALID_CONTEXT_REGISTRATION`.
-    pub(crate) fn capture(call: &Call, registration: Raw<FLT_REGISTRATION>) -> Result<Self, NtStatus> {
+    pub(crate) fn capture(registration: Raw<FLT_REGISTRATION>) -> Result<Self, NtStatus> {
         let head = registration.some().ok_or(NtStatus::INVALID_PARAMETER)?;
         let (size, version) = (head.field::<u16>(0).read(), head.field::<u16>(2).read());
         // The major version decides; a minor one says which members at the end are there.
@@ -81,15 +80,6 @@ impl Registration {
         let target = Raw::<u8>::at((&raw mut whole).expose_provenance());
         target.fill(0, size_of::<FLT_REGISTRATION>());
         target.write_bytes(&bytes);
-        for (provider, name) in [
-            (whole.GenerateFileNameCallback, "GenerateFileNameCallback"),
-            (whole.NormalizeNameComponentCallback, "NormalizeNameComponentCallback"),
-            (whole.NormalizeNameComponentExCallback, "NormalizeNameComponentExCallback"),
-        ] {
-            if !provider.is_null() {
-                call.stop(Rule::NotImplemented, format!("kernel-host does not call {name} yet"));
-            }
-        }
         Ok(Self {
             flags: whole.Flags,
             unload: whole.FilterUnloadCallback,
@@ -98,6 +88,7 @@ impl Registration {
             teardown_start: whole.InstanceTeardownStartCallback,
             teardown_complete: whole.InstanceTeardownCompleteCallback,
             operations: capture_operations(Raw::of(whole.OperationRegistration.cast_mut()))?,
+            provider: Callbacks::capture(&whole)?,
             contexts: Definitions::capture(Raw::of(whole.ContextRegistration.cast_mut()))?,
         })
     }

@@ -25,6 +25,7 @@ mod callbacks;
 mod contexts;
 mod files;
 mod listing;
+mod names;
 mod operations;
 mod ports;
 mod registering;

@@ -6,7 +6,7 @@ use fltmgr::raw::{FLT_SET_CONTEXT_KEEP_IF_EXISTS, FLT_SET_CONTEXT_REPLACE_IF_EXI
 use nt_types::{FILE_OBJECT, NtStatus};
 
 use super::definition::Kind;
-use super::{Hold, Owner, Place, State, Unused, allocate, with_context};
+use super::{Closing, Hold, Owner, Place, State, Unused, allocate, closing_open, with_context};
 use crate::ddi::{Call, exports};
 use crate::finding::Rule;
 use crate::flt::create::file_object;
@@ -76,9 +76,9 @@ impl Target {
 
 /// The open behind a file object; `None` when it is not open. Stops on what is no file object.
 pub(super) fn open_of(call: &Call, file: Raw<FILE_OBJECT>) -> Option<Arc<Open>> {
-    let closing = call.machine().flt.contexts.lock().closing.get(&file.some()?.address()).cloned();
+    let closing = closing_open(call.machine(), file.some()?.address());
     // In IRP_MJ_CLOSE the object manager has let go of the file object already.
-    closing.unwrap_or_else(|| file_object(call, file).1.open().ok().cloned())
+    closing.map_or_else(|| file_object(call, file).1.open().ok().cloned(), Closing::open)
 }
 
 /// All parameters of FltSetXxxContext but the object.

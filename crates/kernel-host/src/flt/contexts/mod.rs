@@ -126,9 +126,27 @@ struct State {
     places: HashMap<Place, usize>,
     /// Contexts freed lately and how, in order.
     freed: VecDeque<(usize, String)>,
-    /// File objects in IRP_MJ_CLOSE, which the object manager does not know any more; without their open once the file system
-    /// has closed it.
-    closing: HashMap<usize, Option<Arc<Open>>>,
+    /// File objects in IRP_MJ_CLOSE, which the object manager does not know any more.
+    closing: HashMap<usize, Closing>,
+}
+
+/// How far an IRP_MJ_CLOSE has come.
+#[derive(Clone, Debug)]
+pub(super) enum Closing {
+    /// The file system has not seen it yet.
+    Before(Arc<Open>),
+    /// The file system has closed the file.
+    After,
+}
+
+impl Closing {
+    /// The open, as long as there is one.
+    pub(super) fn open(self) -> Option<Arc<Open>> {
+        match self {
+            Self::Before(open) => Some(open),
+            Self::After => None,
+        }
+    }
 }
 
 /// A context that nobody refers to any more, out of the table; to be cleaned up without the lock.
@@ -246,13 +264,19 @@ pub(super) fn filter_gone(thread: &Thread, filter: &Arc<Filter>) -> Result<(), S
 
 /// A file object is about to see IRP_MJ_CLOSE: callbacks know it by its address only.
 pub(crate) fn closing(machine: &Inner, body: usize, open: &Arc<Open>) {
-    machine.flt.contexts.lock().closing.insert(body, Some(Arc::clone(open)));
+    machine.flt.contexts.lock().closing.insert(body, Closing::Before(Arc::clone(open)));
+}
+
+/// A file object that is in IRP_MJ_CLOSE; `None` for any other.
+pub(super) fn closing_open(machine: &Inner, body: usize) -> Option<Closing> {
+    machine.flt.contexts.lock().closing.get(&body).cloned()
 }
 
 /// IRP_MJ_CLOSE is through, even when a filter kept it from the file system.
 pub(crate) fn close_ended(machine: &Arc<Inner>, body: usize, open: &Open) {
     closed(machine, body, open);
     machine.flt.contexts.lock().closing.remove(&body);
+    machine.flt.names.forget_file(body);
 }
 
 /// The file system has closed a file object: deletes what is set on it, and on its stream and its file when this was their last.
@@ -260,7 +284,7 @@ pub(crate) fn closed(machine: &Arc<Inner>, body: usize, open: &Open) {
     open.leave_stream();
     let gone = {
         let mut state = machine.flt.contexts.lock();
-        state.closing.insert(body, None);
+        state.closing.insert(body, Closing::After);
         // Under the lock: nobody can set a context on a stream that this still finds in use by an open, nor the reverse.
         let (stream, file) = (&open.stream, open.stream.key.file);
         let stream_gone = stream.file_objects() == 0;

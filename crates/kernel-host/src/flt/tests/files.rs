@@ -24,7 +24,7 @@ pub(super) fn open(setup: &Setup, filter: usize, instance: usize, path: &str) ->
     open_with(setup, filter, instance, path, ObjectFlags::KERNEL_HANDLE, 0x40 | 0x20)
 }
 
-fn open_with(
+pub(super) fn open_with(
     setup: &Setup,
     filter: usize,
     instance: usize,
@@ -54,7 +54,7 @@ fn open_with(
             block_at,
             0,
             0x80,
-            1,
+            7,
             1,
             options,
             0,

@@ -367,20 +367,21 @@ fn a_descriptor_that_is_freed_twice_is_found() {
     assert_eq!(setup.run(|| ddi!(FltFreeSecurityDescriptor: fn(usize))(0x1000)), Err(Rule::BadArgument));
 }
 
+unsafe extern "efiapi" fn send_there(_: *const flt::FLT_RELATED_OBJECTS, _: u32, _: u32, _: i32) -> NtStatus {
+    let (filter, mut cell) = (FILTER.get(), 0usize);
+    let cell_at = (&raw mut cell).expose_provenance();
+    let data = b"ping".as_ptr().expose_provenance();
+    ddi!(FltSendMessage: fn(usize, usize, usize, u32, usize, usize, usize) -> NtStatus)(
+        filter, cell_at, data, 4, 0, 0, 0,
+    )
+}
+
 #[test]
 fn sending_from_a_setup_callback_is_found() {
     conforms!(
         "fltkernel/nc-fltkernel-pflt_instance_setup_callback.md",
         "No communication with other processes in the callback: it can deadlock."
     );
-    unsafe extern "efiapi" fn send_there(_: *const flt::FLT_RELATED_OBJECTS, _: u32, _: u32, _: i32) -> NtStatus {
-        let (filter, mut cell) = (FILTER.get(), 0usize);
-        let cell_at = (&raw mut cell).expose_provenance();
-        let data = b"ping".as_ptr().expose_provenance();
-        ddi!(FltSendMessage: fn(usize, usize, usize, u32, usize, usize, usize) -> NtStatus)(
-            filter, cell_at, data, 4, 0, 0, 0,
-        )
-    }
     let setup = Setup::new();
     let registration = FLT_REGISTRATION { InstanceSetupCallback: Some(send_there), ..FLT_REGISTRATION::EMPTY };
     let (_, filter) = setup.register(&registration).unwrap();
