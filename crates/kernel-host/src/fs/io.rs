@@ -9,6 +9,7 @@ use std::sync::Arc;
 use nt_types::{FILE_OBJECT, IrpFlags, KERNEL_MODE, KPROCESSOR_MODE, NtStatus, ObjectFlags, USER_MODE};
 
 use super::device::{File, VolumeDevice};
+use super::information::class;
 use super::open::Open;
 use super::options::io_flag;
 use crate::flt::{self, Instance, Kind, Operation, major};
@@ -182,11 +183,17 @@ impl<'a> Issue<'a> {
         if self.open.has_cache() { self.run_fast_first(operation) } else { self.run(&operation) }
     }
 
-    /// A query with a system buffer of `length` bytes: status, and what is in it.
-    pub(crate) fn query(&self, operation: impl FnOnce(usize) -> Operation, length: u32) -> (NtStatus, Vec<u8>) {
+    /// A query with a system buffer of `length` bytes: status, and what is in it. Some are `fast` I/O first.
+    pub(crate) fn query(
+        &self,
+        operation: impl FnOnce(usize) -> Operation,
+        length: u32,
+        fast: bool,
+    ) -> (NtStatus, Vec<u8>) {
         let mut bytes = vec![0_u8; length as usize];
         let address = bytes.as_mut_ptr().expose_provenance();
-        let (status, information) = self.run(&operation(address).system_buffer());
+        let operation = operation(address).system_buffer();
+        let (status, information) = if fast { self.run_fast_first(operation) } else { self.run(&operation) };
         let kept = if status.is_error() { 0 } else { information.min(bytes.len()) };
         bytes.truncate(kept);
         (status, bytes)
@@ -221,7 +228,8 @@ pub(crate) fn query_information(
         Ok(issue) => {
             let length = u32::try_from(length).unwrap_or(u32::MAX);
             let irp = issue.synchronous_irp(major::QUERY_INFORMATION).irp_flags(IrpFlags::BUFFERED_IO);
-            issue.query(|address| irp.information(class, address, length), length)
+            let fast = matches!(class, class::BASIC | class::STANDARD);
+            issue.query(|address| irp.information(class, address, length), length, fast)
         }
         Err(status) => (status, Vec::new()),
     }

@@ -4,7 +4,7 @@ use nt_types::{IrpFlags, NtStatus, UNICODE_STRING};
 
 use super::buffer::Buffer;
 use super::io::{Issue, Outcome};
-use crate::flt::{Operation, major};
+use crate::flt::{Kind, Operation, major};
 
 /// `SL_RESTART_SCAN`, `SL_RETURN_SINGLE_ENTRY`, `SL_INDEX_SPECIFIED`.
 const RESTART_SCAN: u8 = 0x01;
@@ -47,7 +47,7 @@ impl Issue<'_> {
     /// IRP_MJ_QUERY_VOLUME_INFORMATION.
     pub(crate) fn query_volume(&self, class: u32, length: u32) -> (NtStatus, Vec<u8>) {
         let irp = self.synchronous_irp(major::QUERY_VOLUME_INFORMATION).irp_flags(IrpFlags::BUFFERED_IO);
-        self.query(|address| irp.information(class, address, length), length)
+        self.query(|address| irp.information(class, address, length), length, false)
     }
 
     /// IRP_MJ_SET_VOLUME_INFORMATION.
@@ -133,6 +133,15 @@ impl Issue<'_> {
         const METHOD_BUFFERED: u32 = 0;
         const METHOD_NEITHER: u32 = 3;
         let (input_buffer, output_buffer) = (Buffer::new(input.0, input.1), Buffer::new(output.0, output.1));
+        if major == major::DEVICE_CONTROL && self.below.is_none() && self.open.is_synchronous() {
+            // Fast I/O always has the caller's addresses, whatever the method.
+            let mut fast = self.irp(major).control(code, input, output);
+            fast.kind = Kind::FastIo;
+            let outcome = self.run(&fast);
+            if outcome.0 != NtStatus::FLT_DISALLOW_FAST_IO {
+                return outcome;
+            }
+        }
         if code & 3 == METHOD_NEITHER {
             return self.run(&self.irp(major).control(code, input, output));
         }

@@ -47,6 +47,7 @@ mod security;
 pub(crate) mod serve;
 mod set_io;
 pub(crate) mod share;
+pub(crate) mod shutdown;
 pub(crate) mod stream;
 pub(crate) mod volume;
 mod volume_information;
@@ -123,6 +124,7 @@ pub(crate) fn dismount(machine: &Arc<Inner>, drive: &str) -> Result<(), NtStatus
     let names = machine.nt.objects().namespace();
     names.remove_link(&format!(r"\GLOBAL??\{}:", volume.letter))?;
     names.remove_link(&volume.guid_name().replace(r"\??\", r"\GLOBAL??\"))?;
+    shutdown::dismounting(machine, &volume);
     crate::flt::volume_dismounted(machine, &volume);
     volume.set_dismounted();
     names.remove_object(&volume.device_name())?;

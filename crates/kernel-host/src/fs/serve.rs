@@ -49,6 +49,9 @@ fn arrive(flight: &Arc<Flight>) -> Served {
         _ => {}
     }
     let Some(open) = flight.open() else { return (NtStatus::INVALID_DEVICE_REQUEST, 0).into() };
+    if open.volume.is_dismounted() && !major::must_succeed(major) {
+        return (NtStatus::VOLUME_DISMOUNTED, 0).into();
+    }
     if flight.is_cancelled() && flight.kind() == Kind::Irp && !major::must_succeed(major) {
         return (NtStatus::CANCELLED, 0).into();
     }
@@ -81,6 +84,8 @@ fn arrive(flight: &Arc<Flight>) -> Served {
         major::QUERY_SECURITY => security::query(flight, &open).into(),
         major::SET_SECURITY => security::set(flight, &open).into(),
         major::FAST_IO_CHECK => locks::fast_io_check(flight, &open).into(),
+        // The file system has no fast device controls: the packet comes next.
+        major::DEVICE_CONTROL if flight.kind() == Kind::FastIo => (NtStatus::FLT_DISALLOW_FAST_IO, 0).into(),
         _ => (NtStatus::INVALID_DEVICE_REQUEST, 0).into(),
     }
 }

@@ -11,7 +11,14 @@ use crate::fs::program_file::ProgramFile;
 use crate::nt::raw::field;
 
 mod answers;
+mod buffers;
+mod cancelling;
+mod fast_io;
+mod kinds;
+mod own;
+mod parameters;
 mod pended;
+mod posts;
 
 pub(super) const BOOT: &str = r"\??\C:\boot.rom";
 

@@ -65,6 +65,9 @@ impl Machine {
     pub fn shut_down(&self) -> Result<(), Stopped> {
         let inner = self.inner();
         for last_chance in [false, true] {
+            if last_chance {
+                crate::fs::shutdown::shut_down(inner);
+            }
             loop {
                 let next = {
                     let mut state = inner.nt.io().lock();
