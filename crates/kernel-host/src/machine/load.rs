@@ -227,6 +227,17 @@ fn run_unload(inner: &Arc<Inner>, driver: &Arc<Driver>, mandatory: bool) -> Resu
         None if filter.is_none() => return Err(DriverError::UnloadRefused(NtStatus::INVALID_DEVICE_REQUEST)),
         None => {}
     }
+    let patience = inner.nt.dispatcher().deadlock_after();
+    if inner.stopped().is_none() && !inner.nt.work_items().wait_for_routines(driver, patience) {
+        inner.record(Finding {
+            rule: Rule::Deadlock,
+            message: format!("the routine of a work item still runs {patience:?} after DriverUnload returned"),
+            call: "IO_WORKITEM_ROUTINE".to_owned(),
+            driver: driver.name.clone(),
+            irql: 0,
+            stack: Vec::new(),
+        });
+    }
     inner.stopped().map_or(Ok(()), |stopped| Err(stopped.into()))
 }
 

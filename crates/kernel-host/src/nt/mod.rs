@@ -164,7 +164,7 @@ impl Nt {
     }
 
     /// Work items.
-    fn work_items(&self) -> &work_items::WorkItems {
+    pub(crate) fn work_items(&self) -> &work_items::WorkItems {
         &self.work_items
     }
 

@@ -1,7 +1,8 @@
 //! I/O work items: routines that run in a system thread at `PASSIVE_LEVEL`.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::ob::ObjectRef;
 use crate::ddi::{Call, exports};
@@ -20,7 +21,12 @@ exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
 /// Work items of a machine, by the address that drivers hold. Nothing is behind the address: the items are opaque, and who
 /// looks into one faults.
 #[derive(Debug, Default)]
-pub(crate) struct WorkItems(Mutex<HashMap<usize, Item>>);
+pub(crate) struct WorkItems {
+    items: Mutex<HashMap<usize, Item>>,
+    /// One entry per routine that is queued or runs: the address of its driver's record.
+    under_way: Mutex<Vec<usize>>,
+    ended: Condvar,
+}
 
 #[derive(Debug)]
 struct Item {
@@ -45,7 +51,27 @@ struct Run {
 
 impl WorkItems {
     fn lock(&self) -> MutexGuard<'_, HashMap<usize, Item>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.items.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn under_way(&self) -> MutexGuard<'_, Vec<usize>> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until no routine of `driver` runs: each keeps a reference to its device, and with it the driver's code. False when
+    /// that takes longer than `patience`.
+    pub(crate) fn wait_for_routines(&self, driver: &Arc<Driver>, patience: Duration) -> bool {
+        let mine = Arc::as_ptr(driver).addr();
+        let waited = self.ended.wait_timeout_while(self.under_way(), patience, |drivers| drivers.contains(&mine));
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+    }
+
+    fn ended(&self, driver: &Arc<Driver>) {
+        let mut drivers = self.under_way();
+        if let Some(index) = drivers.iter().position(|other| *other == Arc::as_ptr(driver).addr()) {
+            drivers.swap_remove(index);
+        }
+        self.ended.notify_all();
     }
 
     /// Items that `driver` has not freed.
@@ -117,6 +143,7 @@ fn queue(call: &Call, address: usize, routine: usize, context: usize, extended: 
         Err(why) => call.stop(Rule::BadState, format!("{address:#x} {why}")),
     };
     let object = call.machine().nt.objects().lookup(object_address);
+    call.machine().nt.work_items().under_way().push(Arc::as_ptr(&driver).addr());
     let run = Run { item: address, object, object_address, driver, routine, context, extended };
     let machine = Arc::clone(call.machine());
     // One Linux thread each: system worker threads are many, and routines may wait for each other.
@@ -140,6 +167,7 @@ impl Run {
             let _ = thread.call_driver(&self.driver, "IO_WORKITEM_ROUTINE", 0, body);
         });
         drop(self.object);
+        machine.nt.work_items().ended(&self.driver);
     }
 }
 
@@ -149,7 +177,7 @@ mod tests {
     use crate::ddi::testing::Bench;
     use crate::nt::ob::ObjectBody;
     use crate::nt::raw::Raw;
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     #[derive(Debug)]
     struct Device;
