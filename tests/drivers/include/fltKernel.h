@@ -304,6 +304,7 @@ FLTAPI NTSTATUS NTAPI FltGetFileContext(PFLT_INSTANCE Instance, PFILE_OBJECT Fil
 FLTAPI NTSTATUS NTAPI FltSetStreamContext(PFLT_INSTANCE Instance, PFILE_OBJECT FileObject,
                                           FLT_SET_CONTEXT_OPERATION Operation, PFLT_CONTEXT NewContext,
                                           PFLT_CONTEXT *OldContext);
+FLTAPI NTSTATUS NTAPI FltDeleteStreamContext(PFLT_INSTANCE Instance, PFILE_OBJECT FileObject, PFLT_CONTEXT *OldContext);
 FLTAPI NTSTATUS NTAPI FltGetStreamContext(PFLT_INSTANCE Instance, PFILE_OBJECT FileObject, PFLT_CONTEXT *Context);
 FLTAPI NTSTATUS NTAPI FltSetStreamHandleContext(PFLT_INSTANCE Instance, PFILE_OBJECT FileObject,
                                                 FLT_SET_CONTEXT_OPERATION Operation, PFLT_CONTEXT NewContext,

@@ -9,6 +9,13 @@
 
 #include_next <wdm.h>
 
+/* mingw-w64 declares these with dllimport, by which the name stands for the exported variable itself; with the kit it stands for
+   the variable's address, and drivers write *IoFileObjectType. */
+#define ExEventObjectType ((POBJECT_TYPE *)&ExEventObjectType)
+#define ExSemaphoreObjectType ((POBJECT_TYPE *)&ExSemaphoreObjectType)
+#define IoFileObjectType ((POBJECT_TYPE *)&IoFileObjectType)
+#define PsThreadType ((POBJECT_TYPE *)&PsThreadType)
+
 #ifndef POOL_FLAG_NON_PAGED
 typedef ULONG64 POOL_FLAGS;
 #define POOL_FLAG_USE_QUOTA 0x0000000000000001ULL

@@ -7,6 +7,7 @@
 
 static KEVENT Event;
 static ULONG Shared;
+static PULONG Paged;
 
 static VOID Lookup(void)
 {
@@ -51,6 +52,8 @@ static VOID Count(void)
             ExFreePoolWithTag(block, TAG);
         }
     }
+#elif defined(MUTANT_PAGED_POOL_TOUCHED_AT_DISPATCH)
+    *(volatile ULONG *)Paged += 1;
 #elif defined(MUTANT_STRING_COMPARED_AT_DISPATCH)
     {
         /* The case tables are pageable. */
@@ -85,10 +88,11 @@ static NTSTATUS SetUp(PDRIVER_OBJECT DriverObject, PUNICODE_STRING RegistryPath)
     UNREFERENCED_PARAMETER(DriverObject);
     UNREFERENCED_PARAMETER(RegistryPath);
     KeInitializeEvent(&Event, NotificationEvent, FALSE);
-    return STATUS_SUCCESS;
+    Paged = ExAllocatePool2(POOL_FLAG_PAGED, sizeof(*Paged), TAG);
+    return Paged == NULL ? STATUS_INSUFFICIENT_RESOURCES : STATUS_SUCCESS;
 }
 
 static VOID TearDown(PDRIVER_OBJECT DriverObject)
 {
-    UNREFERENCED_PARAMETER(DriverObject);
+    ExFreePoolWithTag(Paged, TAG);
 }

@@ -1,8 +1,8 @@
 /*
  * What an NDIS miniport does wrong: registration, attributes, requests, files, and what it leaves when it is halted.
  *
- * The correct driver has no device. It reads its configuration and a file, has a timer and a work item, answers one OID at once
- * and one from the work item, and indicates a status when it is restarted.
+ * The correct driver has no hardware. It reads its configuration and a file, has a timer and a work item, answers one OID at once
+ * and one from the work item, and indicates a status when it is restarted. A control device beside the adapters counts requests.
  */
 #include <ndis.h>
 
@@ -12,6 +12,8 @@
 #define OID_MUTANT_LATER 0xFF000002
 
 static NDIS_HANDLE Driver;
+static NDIS_HANDLE ControlHandle;
+static PDEVICE_OBJECT Control;
 static NDIS_HANDLE Adapter;
 static NDIS_HANDLE Timer;
 static NDIS_HANDLE WorkItem;
@@ -90,9 +92,6 @@ static NDIS_STATUS OidRequest(NDIS_HANDLE context, PNDIS_OID_REQUEST request)
 #endif
         NdisResetEvent(&WorkDone);
         NdisQueueIoWorkItem(WorkItem, AnswerLater, request);
-#ifdef MUTANT_WORK_ITEM_QUEUED_TWICE
-        NdisQueueIoWorkItem(WorkItem, AnswerLater, request);
-#endif
         return NDIS_STATUS_PENDING;
     default:
         return NDIS_STATUS_NOT_SUPPORTED;
@@ -277,6 +276,9 @@ static VOID Halt(NDIS_HANDLE context, NDIS_HALT_ACTION action)
 #ifndef MUTANT_WORK_ITEM_LEFT
     NdisFreeIoWorkItem(WorkItem);
 #endif
+#ifdef MUTANT_WORK_ITEM_FREED_TWICE
+    NdisFreeIoWorkItem(WorkItem);
+#endif
     NdisFreeSpinLock(&Lock);
 }
 
@@ -350,9 +352,48 @@ static VOID Shutdown(NDIS_HANDLE context, NDIS_SHUTDOWN_ACTION action)
     UNREFERENCED_PARAMETER(action);
 }
 
+static NTSTATUS NTAPI Dispatch(PDEVICE_OBJECT device, PIRP irp)
+{
+    PULONG count = NdisGetDeviceReservedExtension(device);
+
+    *count += 1;
+    irp->IoStatus.Status = STATUS_SUCCESS;
+    irp->IoStatus.Information = 0;
+    IoCompleteRequest(irp, IO_NO_INCREMENT);
+    return STATUS_SUCCESS;
+}
+
+static NDIS_STATUS RegisterDevice(VOID)
+{
+    NDIS_STRING name = RTL_CONSTANT_STRING(L"\\Device\\MutantNic");
+    NDIS_STRING link = RTL_CONSTANT_STRING(L"\\DosDevices\\MutantNic");
+    PDRIVER_DISPATCH routines[IRP_MJ_MAXIMUM_FUNCTION + 1];
+    NDIS_DEVICE_OBJECT_ATTRIBUTES attributes;
+
+    RtlZeroMemory(routines, sizeof(routines));
+    routines[IRP_MJ_CREATE] = Dispatch;
+    routines[IRP_MJ_CLEANUP] = Dispatch;
+    routines[IRP_MJ_CLOSE] = Dispatch;
+    routines[IRP_MJ_DEVICE_CONTROL] = Dispatch;
+    RtlZeroMemory(&attributes, sizeof(attributes));
+    attributes.Header = Header(NDIS_OBJECT_TYPE_DEVICE_OBJECT_ATTRIBUTES, NDIS_DEVICE_OBJECT_ATTRIBUTES_REVISION_1,
+                               NDIS_SIZEOF_DEVICE_OBJECT_ATTRIBUTES_REVISION_1);
+    attributes.DeviceName = &name;
+    attributes.SymbolicName = &link;
+    attributes.MajorFunctions = routines;
+    attributes.ExtensionSize = sizeof(ULONG);
+    return NdisRegisterDeviceEx(Driver, &attributes, &Control, &ControlHandle);
+}
+
 static VOID Unload(PDRIVER_OBJECT driver)
 {
     UNREFERENCED_PARAMETER(driver);
+#ifndef MUTANT_DEVICE_LEFT
+    NdisDeregisterDeviceEx(ControlHandle);
+#endif
+#ifdef MUTANT_DEVICE_DEREGISTERED_TWICE
+    NdisDeregisterDeviceEx(ControlHandle);
+#endif
 #ifndef MUTANT_NOT_DEREGISTERED
     NdisMDeregisterMiniportDriver(Driver);
 #endif
@@ -361,6 +402,7 @@ static VOID Unload(PDRIVER_OBJECT driver)
 NTSTATUS NTAPI DriverEntry(PDRIVER_OBJECT driver, PUNICODE_STRING registry_path)
 {
     NDIS_MINIPORT_DRIVER_CHARACTERISTICS characteristics;
+    NDIS_STATUS status;
 
     RtlZeroMemory(&characteristics, sizeof(characteristics));
 #ifdef MUTANT_WRONG_REVISION
@@ -389,5 +431,13 @@ NTSTATUS NTAPI DriverEntry(PDRIVER_OBJECT driver, PUNICODE_STRING registry_path)
     characteristics.DevicePnPEventNotifyHandler = DevicePnPEventNotify;
     characteristics.ShutdownHandlerEx = Shutdown;
     characteristics.CancelOidRequestHandler = CancelOidRequest;
-    return NdisMRegisterMiniportDriver(driver, registry_path, NULL, &characteristics, &Driver);
+    status = NdisMRegisterMiniportDriver(driver, registry_path, NULL, &characteristics, &Driver);
+    if (status != NDIS_STATUS_SUCCESS) {
+        return status;
+    }
+    status = RegisterDevice();
+    if (status != NDIS_STATUS_SUCCESS) {
+        NdisMDeregisterMiniportDriver(Driver);
+    }
+    return status;
 }

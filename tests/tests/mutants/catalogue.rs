@@ -4,11 +4,18 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::family::Mutant;
-use crate::{crash, flt_names, flt_ports, flt_registration, irps, irql, leftovers, locks, paging, pool};
+use crate::{
+    crash, exceptions, execution, flt_contexts, flt_io, flt_names, flt_ports, flt_registration, irps, irql, leftovers,
+    locks, ndis_miniport, ndis_protocol, objects, paging, pool, resources,
+};
 
 /// All families.
 const FAMILIES: &[&[Mutant]] = &[
     crash::MUTANTS,
+    exceptions::MUTANTS,
+    execution::MUTANTS,
+    flt_contexts::MUTANTS,
+    flt_io::MUTANTS,
     flt_names::MUTANTS,
     flt_ports::MUTANTS,
     flt_registration::MUTANTS,
@@ -16,8 +23,12 @@ const FAMILIES: &[&[Mutant]] = &[
     irql::MUTANTS,
     leftovers::MUTANTS,
     locks::MUTANTS,
+    ndis_miniport::MUTANTS,
+    ndis_protocol::MUTANTS,
+    objects::MUTANTS,
     paging::MUTANTS,
     pool::MUTANTS,
+    resources::MUTANTS,
 ];
 
 /// `family-name` of each mutant that a source has.

@@ -63,7 +63,7 @@ impl Mutant {
             return self.check_refused(&rig, &driven, status);
         }
         let unloaded = rig.unload();
-        let finding = rig.machine().finding();
+        let finding = rig.finding();
         let finding = finding.unwrap_or_else(|| panic!("{image}: nothing was found; {driven:?}, {unloaded:?}"));
         println!("{image}: {finding}");
         assert_eq!(finding.driver, format!("{image}.sys"), "{image}: the wrong driver: {finding}");

@@ -11,6 +11,7 @@ family! { irql, Rig::exercise;
     wait_at_dispatch: While(Rule::IrqlTooHigh, "KeWaitForSingleObject", "Pause");
     delay_at_dispatch: While(Rule::IrqlTooHigh, "KeDelayExecutionThread", "Count");
     paged_pool_at_dispatch: While(Rule::IrqlTooHigh, "ExAllocatePool2", "Count");
+    paged_pool_touched_at_dispatch: While(Rule::IrqlTooHigh, "IRP_MJ_DEVICE_CONTROL", "Count");
     string_compared_at_dispatch: While(Rule::IrqlTooHigh, "RtlEqualUnicodeString", "Count");
     returns_at_dispatch: While(Rule::IrqlTooHigh, "ZwOpenKey", "Lookup");
     critical_region_left_open: Returning(Rule::BadState, "IRP_MJ_DEVICE_CONTROL");

@@ -7,7 +7,11 @@
 
 mod catalogue;
 mod crash;
+mod exceptions;
+mod execution;
 mod family;
+mod flt_contexts;
+mod flt_io;
 mod flt_names;
 mod flt_ports;
 mod flt_registration;
@@ -15,6 +19,10 @@ mod irps;
 mod irql;
 mod leftovers;
 mod locks;
+mod ndis_miniport;
+mod ndis_protocol;
+mod objects;
 mod paging;
 mod pool;
+mod resources;
 mod rig;

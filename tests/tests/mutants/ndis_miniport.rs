@@ -1,7 +1,7 @@
 //! NDIS miniports: registration, attributes, requests, files, and what is left after a halt.
 
 use kernel_host::{Adapter, AdapterError, LeakKind, OpenOptions, Rule};
-use nt_types::NtStatus;
+use nt_types::{AccessMask, NtStatus};
 
 use crate::family::Caught::{Left, Refused, Returning, While};
 use crate::family::family;
@@ -45,6 +45,8 @@ fn start_ask_remove(rig: &Rig) -> Result<(), Broken> {
     same(&adapter.oid_query(NOW, 1).map_err(|error| error.to_string()).is_err(), &true)?;
     same(&adapter.oid_query(LATER, 4)?.as_slice(), &ANSWER.as_slice())?;
     same(&adapter.status_indications().len(), &1)?;
+    let access = AccessMask::FILE_READ_DATA;
+    drop(rig.program().open_device_with(r"\??\MutantNic", access)?);
     Ok(adapter.remove()?)
 }
 
@@ -52,6 +54,8 @@ family! { ndis_miniport, start_ask_remove;
     wrong_revision: Refused(BAD_CHARACTERISTICS);
     wrong_version: Refused(BAD_VERSION);
     not_deregistered: Left(Rule::BadState, LeakKind::Registration, "NdisMRegisterMiniportDriver");
+    device_left: Left(Rule::BadState, LeakKind::Device, "MutantNic");
+    device_deregistered_twice: While(Rule::InvalidHandle, "NdisDeregisterDeviceEx", "Unload");
     general_attributes_first: While(Rule::BadState, "NdisMSetMiniportAttributes", "SetAttributes");
     no_general_attributes: Returning(Rule::BadState, "MiniportInitializeEx");
     initialisation_pended: Returning(Rule::BadState, "MiniportInitializeEx");
@@ -60,18 +64,18 @@ family! { ndis_miniport, start_ask_remove;
     file_opened_late: While(Rule::BadState, "NdisOpenFile", "ReadFile");
     file_unmapped_twice: While(Rule::BadState, "NdisUnmapFile", "ReadFile");
     file_closed_twice: While(Rule::InvalidHandle, "NdisCloseFile", "ReadFile");
-    file_used_after_unmap: While(Rule::UnhandledException, "MiniportInitializeEx", "ReadFile");
-    file_used_after_close: While(Rule::UnhandledException, "MiniportInitializeEx", "ReadFile");
+    file_used_after_unmap: While(Rule::PoolCorruption, "MiniportInitializeEx", "ReadFile");
+    file_used_after_close: While(Rule::PoolCorruption, "MiniportInitializeEx", "ReadFile");
     configuration_left_open: Returning(Rule::HandleLeak, "MiniportHaltEx");
     configuration_closed_twice: While(Rule::InvalidHandle, "NdisCloseConfiguration", "Initialize");
     more_written_than_room: Returning(Rule::BadArgument, "MiniportOidRequest");
-    buffer_overrun: While(Rule::UnhandledException, "MiniportOidRequest", "Answer");
+    buffer_overrun: While(Rule::PoolCorruption, "MiniportOidRequest", "Answer");
     too_short_without_length: Returning(Rule::BadArgument, "MiniportOidRequest");
     completed_and_returned: Returning(Rule::BadState, "MiniportOidRequest");
     completed_as_pending: While(Rule::BadArgument, "NdisMOidRequestComplete", "AnswerLater");
     request_completed_twice: While(Rule::BadState, "NdisMOidRequestComplete", "AnswerLater");
     request_never_completed: Returning(Rule::Deadlock, "MiniportOidRequest");
-    work_item_queued_twice: While(Rule::BadState, "NdisQueueIoWorkItem", "OidRequest");
+    work_item_freed_twice: While(Rule::InvalidHandle, "NdisFreeIoWorkItem", "Halt");
     work_item_left: Returning(Rule::BadState, "MiniportHaltEx");
     timer_left_armed: Returning(Rule::BadState, "MiniportHaltEx");
     timer_freed_while_armed: While(Rule::BadState, "NdisFreeTimerObject", "Halt");

@@ -2,11 +2,11 @@
 
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fwbroker_tests::drivers::c_driver_dir;
 use kernel_host::process::Process;
-use kernel_host::{DriverError, KernelDevice, KernelRequest, LeakReport, Machine, OpenOptions};
+use kernel_host::{DriverError, Finding, KernelDevice, KernelRequest, LeakReport, Machine, OpenOptions};
 use nt_types::{KERNEL_MODE, NtStatus};
 use tempfile::TempDir;
 
@@ -73,6 +73,15 @@ impl Rig {
 
     pub(crate) fn machine(&self) -> &Machine {
         &self.machine
+    }
+
+    /// What was found; a worker thread may still be on its way to it.
+    pub(crate) fn finding(&self) -> Option<Finding> {
+        let started = Instant::now();
+        while self.machine.finding().is_none() && started.elapsed() < DEADLOCK {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.machine.finding()
     }
 
     /// Loads the driver.
