@@ -94,6 +94,16 @@ impl Connection {
         drop(removed);
     }
 
+    /// Forgets a connection that has ended once none of its requests runs any more; until then it is listed, so that one that
+    /// does not come to its end can be found. Called after the end, and after each request.
+    pub(super) fn forget_if_over(&self, state: &State) {
+        // The end and each request's last step change the same word: whichever comes second sees both.
+        if self.session.has_ended() && self.session.running_requests() == 0 {
+            // The caller has a reference of its own, so nothing is freed under the set's lock.
+            state.connections.remove(self.number);
+        }
+    }
+
     fn cancel_jobs(&self) {
         for job in self.jobs.lock().iter() {
             job.cancel();
@@ -153,9 +163,10 @@ pub(super) unsafe extern "efiapi" fn disconnect(cookie: PVOID) {
     // SAFETY: documented to run at PASSIVE_LEVEL.
     let passive = unsafe { Passive::assume() };
     let Some(state) = state::enter_to_leave() else { return };
-    let Some(connection) = state.connections.remove(cookie as usize as u64) else { return };
+    let Some(connection) = state.connections.get(cookie as usize as u64) else { return };
     connection.port.close(state.filter(), passive);
     // Ended first: what is started from now on is refused, what was registered before is cancelled here.
     state.table.end_session(&connection.session);
     connection.cancel_jobs();
+    connection.forget_if_over(&state);
 }

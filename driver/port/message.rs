@@ -53,7 +53,9 @@ pub(super) unsafe extern "efiapi" fn message(
     let Some(connection) = call.connections.get(cookie as usize as u64) else { return NtStatus::PORT_DISCONNECTED };
     let buffers = UserInput::new(input, input_bytes)
         .and_then(|input| UserOutput::new(output, output_bytes).map(|output| (input, output)));
-    match buffers.and_then(|(input, output)| answer(&call, &connection, input, output, passive)) {
+    let answered = buffers.and_then(|(input, output)| answer(&call, &connection, input, output, passive));
+    connection.forget_if_over(&call);
+    match answered {
         Ok(bytes) => {
             *returned = bytes;
             NtStatus::SUCCESS

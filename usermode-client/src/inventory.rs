@@ -42,6 +42,8 @@ pub struct SessionInfo {
     pub owner: String,
     /// What it may do.
     pub role: SessionRole,
+    /// Whether its client is gone, and it only waits for requests that are still running.
+    pub has_ended: bool,
     /// When it connected: 100 ns units since 1601-01-01 UTC.
     pub connected_at: i64,
     /// Handles it holds.
@@ -171,6 +173,7 @@ impl From<SessionEntry<'_>> for SessionInfo {
             process_id: entry.process_id,
             owner: text(entry.owner),
             role,
+            has_ended: entry.flags & wire::SESSION_ENDED != 0,
             connected_at: entry.connected_at,
             handles: entry.handles,
             bytes: entry.bytes,

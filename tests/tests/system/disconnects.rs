@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fwbroker_tests::{Bench, Client, sha256};
-use protocol::{Kind, RevokeScope};
+use protocol::{Kind, RevokeScope, wire};
 
 /// Long enough to be interrupted.
 fn large() -> Vec<u8> {
@@ -34,6 +34,35 @@ fn keep_asking(client: &Client, kind: Kind, path: &str, digest: [u8; 32]) {
         }
     }
     panic!("{kind:?} goes on without a client");
+}
+
+#[test]
+fn a_session_is_listed_as_ended_until_its_last_request_is_done() {
+    let bench = Bench::start();
+    let content = vec![0x42; 24 << 20];
+    let (path, digest) = (bench.write_firmware("large.rom", &content), sha256(&content));
+    let bystander = bench.client();
+    let mut seen = 0;
+    for _ in 0..20 {
+        let client = bench.client();
+        let (session, process) = (client.session_id(), client.process().clone());
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| client.stage(&path, Some(digest)).map(|staged| bystander.unstage(staged.image_id)));
+            }
+            std::thread::sleep(Duration::from_millis(2));
+            process.terminate();
+            let listed = || bystander.sessions().unwrap().into_iter().find(|listed| listed.session_id == session);
+            while let Some(listed) = listed() {
+                assert_eq!(listed.flags & wire::SESSION_ENDED, wire::SESSION_ENDED, "{listed:?}");
+                seen += u32::from(listed.requests > 0);
+            }
+        });
+        assert_eq!(bystander.sessions().unwrap().len(), 1);
+    }
+    println!("seen with requests running: {seen} times");
+    drop(bystander);
+    bench.finish();
 }
 
 #[test]
