@@ -63,6 +63,10 @@ pub struct Process {
     handles: HandleTable,
     memory: UserMemory,
     exited: AtomicBool,
+    /// Whether drivers heard of its start, and so will hear of its end.
+    announced: AtomicBool,
+    /// Id of the thread that a program starts with.
+    first_thread: u32,
     object: OnceLock<usize>,
     primary_token: OnceLock<ObjectRef>,
 }
@@ -171,6 +175,9 @@ impl Process {
         }
         if let Some(machine) = self.machine() {
             crate::nt::io::cancel::cancel_all(&machine, &Thread::current(), self.id);
+            if self.announced.load(Ordering::Acquire) {
+                crate::nt::notify::process_ends(&machine, self, self.first_thread);
+            }
         }
         self.handles.close_all(self);
         self.memory.free_all();
@@ -229,6 +236,8 @@ impl Process {
             handles: HandleTable::new(is_system),
             memory: UserMemory::new()?,
             exited: AtomicBool::new(false),
+            announced: AtomicBool::new(false),
+            first_thread: machine.next_thread_id(),
             object: OnceLock::new(),
             primary_token: OnceLock::new(),
         });
@@ -299,11 +308,18 @@ impl ProcessBuilder<'_> {
     /// Starts it.
     ///
     /// # Errors
-    /// `STATUS_NO_MEMORY`, `STATUS_INSUFFICIENT_RESOURCES` when address space is exhausted.
+    /// `STATUS_NO_MEMORY`, `STATUS_INSUFFICIENT_RESOURCES` when address space is exhausted; the status with which a
+    /// driver's notify routine refuses the process.
     pub fn start(self) -> Result<Arc<Process>, NtStatus> {
         let inner = self.machine.inner();
         let id = inner.nt.next_id();
-        Process::create(inner, id, &self.image, self.token)
+        let process = Process::create(inner, id, &self.image, self.token)?;
+        if let Err(status) = crate::nt::notify::process_starts(inner, &process, process.first_thread) {
+            process.terminate();
+            return Err(status);
+        }
+        process.announced.store(true, Ordering::Release);
+        Ok(process)
     }
 }
 

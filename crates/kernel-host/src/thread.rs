@@ -13,10 +13,13 @@ use crate::nt::security::impersonation::Impersonation;
 use crate::process::Process;
 
 mod identity;
+mod levels;
 mod pcr;
 mod stack;
 
 pub(crate) use identity::{Identities, Identity};
+pub(crate) use levels::Exit;
+use levels::Levels;
 pub(crate) use pcr::{GATE_BINDING, GATE_FIRST_PARAMETER, GATE_REGISTERS, Pcr};
 use stack::KernelStack;
 pub(crate) use stack::StackBounds;
@@ -58,28 +61,6 @@ pub(crate) struct Entry {
     pub(crate) callback: &'static str,
     /// Calls of exports that were under way when it began.
     open_calls: usize,
-}
-
-/// At which IRQL a callback returns.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Exit {
-    /// At the one it was entered at: nearly all.
-    AsEntered,
-    /// At this one: a cancel routine, which releases the cancel spin lock. The thread goes on at the one before the call.
-    At(u8),
-    /// At the one it chooses, where the thread goes on: routines that acquire and release locks for the kernel.
-    Anywhere,
-}
-
-/// What a callback has to leave as it found it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Levels {
-    irql: u8,
-    critical_regions: u32,
-    guarded_regions: u32,
-    attached: usize,
-    /// The token it acts with; 0 for its process's.
-    client: usize,
 }
 
 thread_local! {
@@ -324,6 +305,11 @@ impl Thread {
     fn call_site_without_gate(&self) -> CallSite {
         let entry = self.entry().expect("tests call exports inside Bench::run");
         crate::ddi::testing::call_site(entry.driver)
+    }
+
+    /// Whether a callback of this name is under way on the thread.
+    pub(crate) fn is_inside(&self, callback: &str) -> bool {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|entry| entry.callback == callback)
     }
 
     /// The innermost entry into driver code.
@@ -576,35 +562,6 @@ impl Drop for Thread {
         if self.is_visitor {
             self.machine.identities.keep((self.object.clone(), self.id));
         }
-    }
-}
-
-impl Levels {
-    /// `kept` names locks that are still held.
-    fn broken_by(self, left: Self, kept: Option<String>) -> (Rule, String) {
-        if self.irql != left.irql {
-            let message = format!("entered at IRQL {}, returned at IRQL {}", self.irql, left.irql);
-            let message = message + &kept.map_or_else(String::new, |kept| format!("; still held: {kept}"));
-            return (Rule::IrqlChanged, message);
-        }
-        if let Some(kept) = kept {
-            return (Rule::LockHeld, format!("returned while it holds {kept}"));
-        }
-        if self.client != left.client {
-            return (
-                Rule::BadState,
-                "returned while the thread impersonates another client than before: PsRevertToSelf is missing"
-                    .to_owned(),
-            );
-        }
-        if self.attached != left.attached {
-            return (Rule::BadState, "returned while the thread is attached to another process".to_owned());
-        }
-        let message = format!(
-            "entered in {} critical and {} guarded regions, returned in {} and {}",
-            self.critical_regions, self.guarded_regions, left.critical_regions, left.guarded_regions
-        );
-        (Rule::BadState, message)
     }
 }
 

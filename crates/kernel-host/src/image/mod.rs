@@ -18,7 +18,7 @@ mod known;
 pub(crate) mod late;
 mod map;
 pub(crate) mod pe;
-mod registry;
+pub(crate) mod registry;
 mod report;
 mod symbols;
 #[cfg(test)]

@@ -141,6 +141,8 @@ fn start(inner: &Arc<Inner>, driver: &Arc<Driver>) -> Result<(), DriverError> {
     let object = DriverObject::create(inner, driver, range, &driver.service).map_err(DriverError::Host)?;
     let (address, path) = (object.address(), object.registry_path());
     driver.set_object(object);
+    let image_path = format!("\\SystemRoot\\System32\\drivers\\{}", driver.name);
+    as_system(inner, |thread| crate::nt::notify::image_loaded(thread, &image_path, module.base(), module.size()));
     // SAFETY: the address of the image's entry point, whose type the DDI page of DriverEntry gives.
     let entry = unsafe { std::mem::transmute::<usize, DriverEntry>(image.entry()) };
     let started = Instant::now();

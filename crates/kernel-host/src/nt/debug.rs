@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use nt_types::UNICODE_STRING;
+use nt_types::{NtStatus, UNICODE_STRING};
 
 use super::raw::Raw;
 use super::unicode;
@@ -14,6 +14,9 @@ exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
     DbgPrint(max 31) = kernel_host_dbg_print;
     DbgPrintEx(max 31) = kernel_host_dbg_print_ex;
     vDbgPrintEx(max 31) = dbg_print_ex;
+    vDbgPrintExWithPrefix(max 31) = dbg_print_ex_with_prefix;
+    DbgQueryDebugFilterState(max 31) = dbg_query_debug_filter_state;
+    DbgSetDebugFilterState(max 31) = dbg_set_debug_filter_state;
     KeBugCheckEx(max 31) = ke_bug_check_ex;
     KeBugCheck(max 31) = ke_bug_check;
 }
@@ -74,8 +77,42 @@ extern "efiapi" fn dbg_print_ex(_component: u32, _level: u32, format: Raw<u8>, a
     print(&Call::enter(), format, arguments)
 }
 
+extern "efiapi" fn dbg_print_ex_with_prefix(
+    prefix: Raw<u8>,
+    _component: u32,
+    _level: u32,
+    format: Raw<u8>,
+    arguments: Raw<u64>,
+) -> u32 {
+    let call = Call::enter();
+    let prefix = c_string(prefix, MAX_MESSAGE).into_iter().map(char::from).collect();
+    print_behind(&call, prefix, format, arguments)
+}
+
+/// Every component prints at every level.
+extern "efiapi" fn dbg_query_debug_filter_state(_component: u32, _level: u32) -> u32 {
+    let _call = Call::enter();
+    1
+}
+
+extern "efiapi" fn dbg_set_debug_filter_state(_component: u32, _level: u32, _state: u8) -> NtStatus {
+    let _call = Call::enter();
+    NtStatus::SUCCESS
+}
+
 fn print(call: &Call, format: Raw<u8>, arguments: Raw<u64>) -> u32 {
-    let mut text = format_message(&c_string(format, usize::MAX), arguments);
+    print_behind(call, String::new(), format, arguments)
+}
+
+fn print_behind(call: &Call, prefix: String, format: Raw<u8>, arguments: Raw<u64>) -> u32 {
+    let format = c_string(format, usize::MAX);
+    if call.thread().irql() > nt_types::PASSIVE_LEVEL && has_wide_conversion(&format) {
+        call.stop(
+            Rule::IrqlTooHigh,
+            format!("{:?}: wide characters are printed at PASSIVE_LEVEL only", String::from_utf8_lossy(&format)),
+        );
+    }
+    let mut text = prefix + &format_message(&format, arguments);
     let end = (0..=MAX_MESSAGE.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
     text.truncate(end.unwrap_or_default());
     let line = text.trim_end_matches(['\r', '\n']);
@@ -142,6 +179,31 @@ fn format_message(format: &[u8], arguments: Raw<u64>) -> String {
         }
     }
     out
+}
+
+/// Whether a format prints wide characters: `%C`, `%S`, `%lc`, `%ls`, `%wc`, `%ws`, `%wZ`.
+fn has_wide_conversion(format: &[u8]) -> bool {
+    let mut rest = format;
+    while let Some((&byte, tail)) = rest.split_first() {
+        rest = tail;
+        if byte != b'%' {
+            continue;
+        }
+        let mut conversion = Conversion::default();
+        // Widths that are arguments are of no interest.
+        conversion.parse(&mut rest, &mut || 0);
+        let Some((&kind, tail)) = rest.split_first() else { break };
+        rest = tail;
+        let wide = match kind {
+            b'C' | b'S' => !conversion.narrow,
+            b'c' | b's' | b'Z' => conversion.wide,
+            _ => false,
+        };
+        if wide {
+            return true;
+        }
+    }
+    false
 }
 
 impl Conversion {
@@ -290,6 +352,7 @@ fn c_string(text: Raw<u8>, limit: usize) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conformance::conforms;
     use crate::ddi::testing::Bench;
 
     fn expand(format: &str, arguments: &[u64]) -> String {
@@ -324,6 +387,35 @@ mod tests {
             0,
         ];
         assert_eq!(expand("%s %ws %S %wZ %s %%", &arguments), "narrow wide wide wide (null) %");
+    }
+
+    #[test]
+    fn wide_characters_are_printed_at_passive_level_only() {
+        conforms!("wdm/nf-wdm-dbgprint.md", "Unicode format codes are for PASSIVE_LEVEL.");
+        let print_at = |irql: u8, format: &'static std::ffi::CStr| {
+            let bench = Bench::new();
+            let mut arguments = [0_u64];
+            bench.run(|| {
+                crate::thread::Thread::current().set_irql(irql);
+                dbg_print(Raw::at(format.as_ptr().expose_provenance()), Raw::of(arguments.as_mut_ptr()));
+                crate::thread::Thread::current().set_irql(0);
+            })
+        };
+        assert!(print_at(2, c"%d %hS %s").is_ok());
+        assert!(print_at(0, c"%wZ").is_ok());
+        for format in [c"%wZ", c"%5.3ws", c"%S", c"%lc"] {
+            assert_eq!(print_at(2, format).unwrap_err().0.rule, Rule::IrqlTooHigh, "{format:?}");
+        }
+    }
+
+    #[test]
+    fn a_message_is_cut_at_512_bytes() {
+        conforms!("wdm/nf-wdm-dbgprint.md", "One call transmits 512 bytes at most.");
+        let bench = Bench::new();
+        let long = std::ffi::CString::new("x".repeat(600)).unwrap();
+        let mut arguments = [0_u64];
+        bench.run(|| dbg_print(Raw::at(long.as_ptr().expose_provenance()), Raw::of(arguments.as_mut_ptr()))).unwrap();
+        assert_eq!(bench.machine().debug_log()[0].len(), "test.sys: ".len() + MAX_MESSAGE);
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub(crate) mod request;
 pub(crate) mod shutdown;
 pub(crate) mod timer;
 pub(crate) mod transfer;
+pub(crate) mod zw_file;
+pub(crate) mod zw_file_information;
 
 /// What the I/O manager knows beyond what is in the objects themselves.
 #[derive(Debug, Default)]

@@ -15,13 +15,16 @@ use crate::thread::Thread;
 
 mod active;
 pub(crate) mod arena;
+pub(crate) mod callbacks;
+mod contiguous;
 pub(crate) mod crt;
 mod debug;
-mod contiguous;
 pub(crate) mod dispatcher;
+pub(crate) mod etw;
 pub(crate) mod events;
 pub(crate) mod handles;
 pub mod hive;
+pub(crate) mod hive_file;
 pub(crate) mod io;
 pub(crate) mod irql;
 pub(crate) mod locks;
@@ -30,8 +33,11 @@ pub(crate) mod mdl;
 mod memory;
 pub(crate) mod misc;
 pub(crate) mod namespace;
+pub(crate) mod notify;
 pub(crate) mod ob;
+pub(crate) mod ob_events;
 mod ob_exports;
+mod ob_named;
 pub(crate) mod paging;
 pub(crate) mod parse;
 pub(crate) mod physical;
@@ -87,6 +93,9 @@ pub(crate) struct Nt {
     resources: locks::resource::Resources,
     lookaside: lookaside::Lookaside,
     debug_log: debug::DebugLog,
+    callbacks: callbacks::Callbacks,
+    notify: notify::Notify,
+    etw: etw::Etw,
     dispatcher: dispatcher::Dispatcher,
     processes: Mutex<BTreeMap<u64, (Arc<Process>, ObjectRef)>>,
     system: OnceLock<Arc<Process>>,
@@ -112,6 +121,9 @@ impl Default for Nt {
             resources: locks::resource::Resources::default(),
             lookaside: lookaside::Lookaside::default(),
             debug_log: debug::DebugLog::default(),
+            callbacks: callbacks::Callbacks::default(),
+            notify: notify::Notify::default(),
+            etw: etw::Etw::default(),
             dispatcher: dispatcher::Dispatcher::default(),
             arena,
             hive: hive::Hive::default(),
@@ -203,6 +215,21 @@ impl Nt {
         &self.lookaside
     }
 
+    /// Callback objects' registrations.
+    fn callbacks(&self) -> &callbacks::Callbacks {
+        &self.callbacks
+    }
+
+    /// Routines that hear of processes, threads and images.
+    fn notify(&self) -> &notify::Notify {
+        &self.notify
+    }
+
+    /// Event providers, and what they wrote.
+    fn etw(&self) -> &etw::Etw {
+        &self.etw
+    }
+
     /// What drivers printed.
     fn debug_log(&self) -> &debug::DebugLog {
         &self.debug_log
@@ -266,6 +293,9 @@ impl LeakSource for Nt {
         leaks.extend(self.timers.leaks(driver));
         leaks.extend(self.threads.leaks(driver));
         leaks.extend(self.work_items.leaks(driver));
+        leaks.extend(self.callbacks.leaks(driver));
+        leaks.extend(self.notify.leaks(driver));
+        leaks.extend(self.etw.leaks(driver));
         leaks.extend(self.resources.leaks(driver));
         leaks.extend(self.lookaside.leaks(driver));
         leaks
@@ -280,8 +310,11 @@ pub(crate) fn current_process(call: &Call) -> Arc<Process> {
 /// What drivers can import from here.
 pub(crate) fn exports() -> impl Iterator<Item = &'static Export> {
     [
+        callbacks::EXPORTS,
         crt::EXPORTS,
         debug::EXPORTS,
+        etw::EXPORTS,
+        etw::WPP_EXPORTS,
         events::EXPORTS,
         io::attach::EXPORTS,
         io::build::EXPORTS,
@@ -294,6 +327,8 @@ pub(crate) fn exports() -> impl Iterator<Item = &'static Export> {
         io::request::EXPORTS,
         io::shutdown::EXPORTS,
         io::timer::EXPORTS,
+        io::zw_file::EXPORTS,
+        io::zw_file_information::EXPORTS,
         irql::EXPORTS,
         lookaside::EXPORTS,
         mdl::EXPORTS,
@@ -303,11 +338,16 @@ pub(crate) fn exports() -> impl Iterator<Item = &'static Export> {
         virtual_memory::EXPORTS,
         memory::EXPORTS,
         misc::EXPORTS,
+        notify::EXPORTS,
+        ob_events::EXPORTS,
         ob_exports::EXPORTS,
+        ob_named::EXPORTS,
         pool_exports::EXPORTS,
         probe::EXPORTS,
         processes::EXPORTS,
         registry::EXPORTS,
+        registry::QUERY_EXPORTS,
+        registry::RTL_EXPORTS,
         routines::EXPORTS,
         slist::EXPORTS,
         sorting::EXPORTS,
@@ -317,6 +357,7 @@ pub(crate) fn exports() -> impl Iterator<Item = &'static Export> {
         timers::EXPORTS,
         wait::EXPORTS,
         work_items::EXPORTS,
+        work_items::PLAIN_EXPORTS,
     ]
     .into_iter()
     .flatten()

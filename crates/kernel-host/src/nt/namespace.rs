@@ -80,6 +80,41 @@ impl Namespace {
         self.insert(path, Node::Link(target.to_owned()))
     }
 
+    /// Makes an empty directory. Errors as for objects.
+    pub(crate) fn insert_directory(&self, path: &str) -> Result<(), NtStatus> {
+        self.insert(path, Node::Directory(Directory::new()))
+    }
+
+    /// Removes an empty directory. Errors as for objects; `STATUS_OBJECT_TYPE_MISMATCH` also when it is not empty.
+    pub(crate) fn remove_directory(&self, path: &str) -> Result<(), NtStatus> {
+        let is_empty = |node: &Node| matches!(node, Node::Directory(children) if children.is_empty());
+        self.remove(path, is_empty).map(drop)
+    }
+
+    /// Whether the path names a directory.
+    pub(crate) fn is_directory(&self, path: &str) -> bool {
+        self.node(path, |node| matches!(node, Node::Directory(_))).unwrap_or(false)
+    }
+
+    /// Where a symbolic link leads.
+    ///
+    /// # Errors
+    /// As for objects; `STATUS_OBJECT_TYPE_MISMATCH` when the path names no link.
+    pub(crate) fn link_target(&self, path: &str) -> Result<String, NtStatus> {
+        self.node(path, |node| match node {
+            Node::Link(target) => Ok(target.clone()),
+            Node::Directory(_) | Node::Object(_) => Err(NtStatus::OBJECT_TYPE_MISMATCH),
+        })?
+    }
+
+    /// Looks at the node that a path names, without following it if it is a link.
+    fn node<R>(&self, path: &str, look: impl FnOnce(&Node) -> R) -> Result<R, NtStatus> {
+        let (parent, name) = self.resolve_parent(path)?;
+        let root = self.lock();
+        let directory = walk(&root, &parent).ok_or(NtStatus::OBJECT_PATH_NOT_FOUND)?;
+        directory.get(&upcase_str(&name)).map(look).ok_or(NtStatus::OBJECT_NAME_NOT_FOUND)
+    }
+
     /// Takes the name of an object away; the object lives on while referenced.
     ///
     /// # Errors

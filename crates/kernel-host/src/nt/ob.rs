@@ -40,6 +40,9 @@ pub trait ObjectBody: Any + Send + Sync + fmt::Debug {
         None
     }
 
+    /// `ZwMakeTemporaryObject`: from now on the name goes with the last handle. Does nothing for types that have none.
+    fn make_temporary(&self) {}
+
     /// An open by name reached this object with `request.rest` left of the path (the type's parse procedure).
     ///
     /// The default serves types that have no names below them: the object itself, or `STATUS_OBJECT_TYPE_MISMATCH`
@@ -298,6 +301,14 @@ impl ObjectRef {
     #[must_use]
     pub fn name(&self) -> Option<String> {
         self.0.state().name.clone()
+    }
+
+    /// Takes the object's name out of the namespace, if it has one.
+    pub(crate) fn unname(&self) {
+        if let (Some(path), Some(manager)) = (self.name(), self.0.manager.upgrade()) {
+            // A directory's name is a node of its own; either way nobody else removes it.
+            let _ = manager.namespace.remove_object(&path).or_else(|_| manager.namespace.remove_directory(&path));
+        }
     }
 
     pub(crate) fn set_name(&self, name: Option<String>) {

@@ -15,6 +15,12 @@ use super::unicode;
 use crate::ddi::{Call, exports};
 use crate::finding::Rule;
 
+mod query;
+mod rtl;
+
+pub(crate) use query::EXPORTS as QUERY_EXPORTS;
+pub(crate) use rtl::EXPORTS as RTL_EXPORTS;
+
 exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
     ZwOpenKey(max 0, fails RESOURCES) = zw_open_key;
     ZwOpenKeyEx(max 0, fails RESOURCES) = zw_open_key_ex;
@@ -136,9 +142,14 @@ fn place(call: &Call, attributes: Raw<OBJECT_ATTRIBUTES>) -> Result<Place, NtSta
 }
 
 fn give(call: &Call, handle: Raw<usize>, access: u32, attributes: Raw<OBJECT_ATTRIBUTES>, open: OpenKey) -> NtStatus {
+    give_handle(call, handle, access, attributes.read().Attributes, open)
+}
+
+/// Makes the handle to a key that a call returns.
+fn give_handle(call: &Call, handle: Raw<usize>, access: u32, attributes: u32, open: OpenKey) -> NtStatus {
     match call.machine().nt.objects().create(BODY_BYTES, Arc::new(open)) {
         Ok(object) => {
-            handle.write(make_handle(call, &object, access, attributes.read().Attributes));
+            handle.write(make_handle(call, &object, access, attributes));
             NtStatus::SUCCESS
         }
         Err(status) => status,

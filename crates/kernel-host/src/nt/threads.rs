@@ -14,6 +14,7 @@ use crate::ddi::{Call, exports};
 use crate::finding::Rule;
 use crate::leak::{Leak, LeakKind};
 use crate::machine::{Driver, Inner};
+use crate::process::SYSTEM_PROCESS_ID;
 use crate::thread::Thread;
 
 exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
@@ -60,7 +61,7 @@ impl Threads {
             kind: LeakKind::Execution,
             count: 1,
             bytes: 0,
-            detail: format!("the system thread of {:#x} still runs", thread.routine),
+            detail: format!("the system thread of {:#x} still runs (PsCreateSystemThread)", thread.routine),
         };
         mine.map(leak).collect()
     }
@@ -175,7 +176,7 @@ extern "efiapi" fn ke_set_priority_thread(thread: usize, new: i32) -> i32 {
     }
     let priority = priority_of(&call, thread, PRIORITY);
     let before = priority.read();
-    priority.write(new as u8);
+    priority.write(new.unsigned_abs() as u8);
     before.into()
 }
 
@@ -188,7 +189,7 @@ extern "efiapi" fn ke_set_base_priority_thread(thread: usize, increment: i32) ->
     let call = Call::enter();
     let base = priority_of(&call, thread, BASE_PRIORITY);
     let before = i32::from(base.read()) - i32::from(NORMAL_PRIORITY);
-    base.write((i32::from(NORMAL_PRIORITY) + increment).clamp(1, HIGH_PRIORITY) as u8);
+    base.write((i32::from(NORMAL_PRIORITY) + increment).clamp(1, HIGH_PRIORITY).unsigned_abs() as u8);
     before
 }
 
@@ -217,6 +218,7 @@ extern "efiapi" fn ps_create_system_thread(
     let flags = attributes.some().map_or(0, |attributes| field!(attributes, OBJECT_ATTRIBUTES, Attributes).read());
     let (machine, driver) = (Arc::clone(call.machine()), Arc::clone(call.driver()));
     machine.nt.threads().add(Running { body: object.body(), driver: Arc::clone(&driver), routine });
+    super::notify::thread_changes(call.thread(), SYSTEM_PROCESS_ID as usize, id as usize, true);
     let thread_object = object.clone();
     let spawned = std::thread::Builder::new()
         .name(driver.name.clone())
@@ -226,7 +228,7 @@ extern "efiapi" fn ps_create_system_thread(
         return NtStatus::INSUFFICIENT_RESOURCES;
     }
     client_id.write_if_some(CLIENT_ID {
-        UniqueProcess: std::ptr::without_provenance_mut(crate::process::SYSTEM_PROCESS_ID as usize),
+        UniqueProcess: std::ptr::without_provenance_mut(SYSTEM_PROCESS_ID as usize),
         UniqueThread: std::ptr::without_provenance_mut(id as usize),
     });
     handle.write(make_handle(&call, &object, desired_access, flags));
@@ -255,6 +257,7 @@ fn run(machine: &Arc<Inner>, driver: &Arc<Driver>, object: &ObjectRef, id: u32, 
         // A stop is recorded in the machine; this thread just ends.
         // SAFETY: the driver gave the routine and its context for this.
         let _ = thread.enter_driver(driver, "KSTART_ROUTINE", 0, || unsafe { start(context) });
+        super::notify::thread_changes(thread, SYSTEM_PROCESS_ID as usize, id as usize, false);
     });
     state(Raw::at(object.body())).store(1, Ordering::Release);
     machine.nt.threads().remove(object.body());

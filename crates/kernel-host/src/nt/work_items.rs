@@ -11,12 +11,23 @@ use crate::leak::{Leak, LeakKind};
 use crate::machine::{Driver, Inner};
 use crate::thread::Thread;
 
+mod plain;
+
+pub(crate) use plain::EXPORTS as PLAIN_EXPORTS;
+
 exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
     IoAllocateWorkItem(max 2, fails NULL) = io_allocate_work_item;
     IoFreeWorkItem(max 2) = io_free_work_item;
     IoQueueWorkItem(max 2) = io_queue_work_item;
     IoQueueWorkItemEx(max 2) = io_queue_work_item_ex;
+    IoTryQueueWorkItem(max 2) = io_try_queue_work_item;
+    IoInitializeWorkItem(max 31) = io_initialize_work_item;
+    IoUninitializeWorkItem(max 31) = io_uninitialize_work_item;
+    IoSizeofWorkItem(max 31) = io_sizeof_work_item;
 }
+
+/// Bytes of an `IO_WORKITEM`, for drivers that bring their own memory.
+const ITEM_BYTES: u32 = 88;
 
 /// Work items of a machine, by the address that drivers hold. Nothing is behind the address: the items are opaque, and who
 /// looks into one faults.
@@ -26,6 +37,7 @@ pub(crate) struct WorkItems {
     /// One entry per routine that is queued or runs: the address of its driver's record.
     under_way: Mutex<Vec<usize>>,
     ended: Condvar,
+    plain: plain::PlainItems,
 }
 
 #[derive(Debug)]
@@ -33,6 +45,8 @@ struct Item {
     /// The device or driver object it was allocated for.
     object: usize,
     driver: Arc<Driver>,
+    /// `IoAllocateWorkItem`, or the driver's own memory.
+    is_allocated: bool,
     is_queued: bool,
 }
 
@@ -82,9 +96,13 @@ impl WorkItems {
             kind: LeakKind::Execution,
             count: 1,
             bytes: 0,
-            detail: format!("work item {address:#x}{}", if item.is_queued { ", still queued" } else { "" }),
+            detail: format!(
+                "work item {address:#x}{}{}",
+                if item.is_allocated { " (IoAllocateWorkItem)" } else { " (IoInitializeWorkItem)" },
+                if item.is_queued { ", still queued" } else { "" }
+            ),
         };
-        mine.map(leak).collect()
+        mine.map(leak).chain(self.plain.leaks(driver)).collect()
     }
 }
 
@@ -94,7 +112,7 @@ extern "efiapi" fn io_allocate_work_item(object: usize) -> usize {
         call.stop(Rule::BadArgument, format!("{object:#x} is no device or driver object"));
     }
     let Some(address) = call.machine().nt.arena().take(1) else { return 0 };
-    let item = Item { object, driver: Arc::clone(call.driver()), is_queued: false };
+    let item = Item { object, driver: Arc::clone(call.driver()), is_allocated: true, is_queued: false };
     call.machine().nt.work_items().lock().insert(address, item);
     address
 }
@@ -106,6 +124,7 @@ extern "efiapi" fn io_free_work_item(address: usize) {
         match items.get(&address) {
             None => Err("is no work item, or one that was freed before"),
             Some(item) if item.is_queued => Err("is still queued"),
+            Some(item) if !item.is_allocated => Err("is the driver's own memory: IoUninitializeWorkItem ends it"),
             Some(_) => {
                 items.remove(&address);
                 Ok(())
@@ -116,6 +135,44 @@ extern "efiapi" fn io_free_work_item(address: usize) {
         Ok(()) => call.machine().nt.arena().release(address, 1),
         Err(why) => call.stop(Rule::BadState, format!("{address:#x} {why}")),
     }
+}
+
+extern "efiapi" fn io_initialize_work_item(object: usize, item: usize) {
+    let call = Call::enter();
+    if call.machine().nt.objects().lookup(object).is_none() {
+        call.stop(Rule::BadArgument, format!("{object:#x} is no device or driver object"));
+    }
+    let new = Item { object, driver: Arc::clone(call.driver()), is_allocated: false, is_queued: false };
+    let before = call.machine().nt.work_items().lock().insert(item, new);
+    if before.is_some_and(|before| before.is_queued) {
+        call.stop(Rule::BadState, format!("{item:#x} is queued, and is initialised again"));
+    }
+}
+
+extern "efiapi" fn io_uninitialize_work_item(item: usize) {
+    let call = Call::enter();
+    let removed = call.machine().nt.work_items().lock().remove(&item);
+    match removed {
+        Some(removed) if !removed.is_queued && !removed.is_allocated => {}
+        Some(_) => call.stop(Rule::BadState, format!("{item:#x} is still queued, or from IoAllocateWorkItem")),
+        None => call.stop(Rule::BadState, format!("{item:#x} is no work item that IoInitializeWorkItem has seen")),
+    }
+}
+
+extern "efiapi" fn io_sizeof_work_item() -> u32 {
+    let _call = Call::enter();
+    ITEM_BYTES
+}
+
+/// As `IoQueueWorkItem`, but an item that is queued already is no error: FALSE.
+extern "efiapi" fn io_try_queue_work_item(item: usize, routine: usize, _queue: i32, context: usize) -> u8 {
+    let call = Call::enter();
+    let is_queued = call.machine().nt.work_items().lock().get(&item).is_some_and(|item| item.is_queued);
+    if is_queued {
+        return 0;
+    }
+    queue(&call, item, routine, context, false);
+    1
 }
 
 extern "efiapi" fn io_queue_work_item(item: usize, routine: usize, _queue: i32, context: usize) {
@@ -174,6 +231,7 @@ impl Run {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conformance::conforms;
     use crate::ddi::testing::Bench;
     use crate::nt::ob::ObjectBody;
     use crate::nt::raw::Raw;
@@ -219,6 +277,30 @@ mod tests {
         assert_eq!(bench.machine().inner().nt.work_items().leaks(bench.driver()).len(), 1);
         bench.run(|| io_free_work_item(item)).unwrap();
         assert!(bench.machine().inner().nt.work_items().leaks(bench.driver()).is_empty());
+    }
+
+    #[test]
+    fn an_item_in_the_drivers_memory_is_uninitialised_not_freed() {
+        conforms!(
+            "wdm/nf-wdm-ioinitializeworkitem.md",
+            "An item that IoInitializeWorkItem made is ended by IoUninitializeWorkItem before its memory is freed."
+        );
+        let bench = Bench::new();
+        let device = device(&bench);
+        let mut memory = [0_u64; 11];
+        let item = Raw::<u64>::of(memory.as_mut_ptr()).address();
+        bench
+            .run(|| {
+                assert_eq!(io_sizeof_work_item(), 88);
+                io_initialize_work_item(device.body(), item);
+                io_uninitialize_work_item(item);
+            })
+            .unwrap();
+        let stopped = bench.run(|| {
+            io_initialize_work_item(device.body(), item);
+            io_free_work_item(item);
+        });
+        assert_eq!(stopped.unwrap_err().0.rule, Rule::BadState);
     }
 
     #[test]

@@ -61,12 +61,12 @@ struct Routines<'a> {
     thread: &'a Thread,
     driver: Arc<Driver>,
     csq: Raw<Csq>,
-    routines: Csq,
+    table: Csq,
 }
 
 impl<'a> Routines<'a> {
     fn new(thread: &'a Thread, driver: Arc<Driver>, csq: Raw<Csq>) -> Self {
-        Self { thread, driver, csq, routines: csq.read() }
+        Self { thread, driver, csq, table: csq.read() }
     }
 
     fn enter<R: Default>(&self, name: &'static str, exit: Exit, body: impl FnOnce() -> R) -> R {
@@ -77,7 +77,7 @@ impl<'a> Routines<'a> {
     fn acquire(&self) -> u8 {
         type Acquire = unsafe extern "efiapi" fn(usize, *mut u8);
         // SAFETY: the address of the driver's IO_CSQ_ACQUIRE_LOCK.
-        let routine = unsafe { std::mem::transmute::<usize, Acquire>(self.routines.acquire_lock) };
+        let routine = unsafe { std::mem::transmute::<usize, Acquire>(self.table.acquire_lock) };
         let mut irql = 0_u8;
         let out = &raw mut irql;
         // SAFETY: the queue is the driver's, the IRQL a local.
@@ -88,7 +88,7 @@ impl<'a> Routines<'a> {
     fn release(&self, irql: u8) {
         type Release = unsafe extern "efiapi" fn(usize, u8);
         // SAFETY: the address of the driver's IO_CSQ_RELEASE_LOCK.
-        let routine = unsafe { std::mem::transmute::<usize, Release>(self.routines.release_lock) };
+        let routine = unsafe { std::mem::transmute::<usize, Release>(self.table.release_lock) };
         // SAFETY: the queue is the driver's; the IRQL is the one that its acquire routine gave.
         self.enter("IO_CSQ_RELEASE_LOCK", Exit::Anywhere, || unsafe { routine(self.csq.address(), irql) });
     }
@@ -106,7 +106,7 @@ impl<'a> Routines<'a> {
     fn insert_ex(&self, irp: Raw<IRP>, insert_context: usize) -> NtStatus {
         type Insert = unsafe extern "efiapi" fn(usize, *mut IRP, usize) -> NtStatus;
         // SAFETY: the address of the driver's IO_CSQ_INSERT_IRP_EX.
-        let routine = unsafe { std::mem::transmute::<usize, Insert>(self.routines.insert) };
+        let routine = unsafe { std::mem::transmute::<usize, Insert>(self.table.insert) };
         let pointer = irp.pointer();
         // SAFETY: the queue is the driver's, the request and the context its caller's.
         self.enter("IO_CSQ_INSERT_IRP_EX", Exit::AsEntered, || unsafe {
@@ -117,7 +117,7 @@ impl<'a> Routines<'a> {
     fn peek_next(&self, after: Raw<IRP>, peek_context: usize) -> Raw<IRP> {
         type Peek = unsafe extern "efiapi" fn(usize, *mut IRP, usize) -> usize;
         // SAFETY: the address of the driver's IO_CSQ_PEEK_NEXT_IRP.
-        let routine = unsafe { std::mem::transmute::<usize, Peek>(self.routines.peek_next) };
+        let routine = unsafe { std::mem::transmute::<usize, Peek>(self.table.peek_next) };
         let pointer = after.pointer();
         // SAFETY: the queue is the driver's; it walks its own list.
         Raw::at(self.enter("IO_CSQ_PEEK_NEXT_IRP", Exit::AsEntered, || unsafe {
@@ -126,11 +126,11 @@ impl<'a> Routines<'a> {
     }
 
     fn remove(&self, irp: Raw<IRP>) {
-        self.with_irp("IO_CSQ_REMOVE_IRP", self.routines.remove, irp);
+        self.with_irp("IO_CSQ_REMOVE_IRP", self.table.remove, irp);
     }
 
     fn complete_cancelled(&self, irp: Raw<IRP>) {
-        self.with_irp("IO_CSQ_COMPLETE_CANCELED_IRP", self.routines.complete_cancelled, irp);
+        self.with_irp("IO_CSQ_COMPLETE_CANCELED_IRP", self.table.complete_cancelled, irp);
     }
 }
 
@@ -168,9 +168,9 @@ pub(super) extern "efiapi" fn io_csq_initialize_ex(
     initialise(csq, TYPE_CSQ_EX, [insert, remove, peek_next, acquire_lock, release_lock, complete_cancelled])
 }
 
-fn queue_of<'a>(call: &'a Call, csq: Raw<Csq>) -> Routines<'a> {
+fn queue_of(call: &Call, csq: Raw<Csq>) -> Routines<'_> {
     let queue = Routines::new(call.thread(), Arc::clone(call.driver()), csq);
-    if queue.routines.kind != TYPE_CSQ && queue.routines.kind != TYPE_CSQ_EX {
+    if queue.table.kind != TYPE_CSQ && queue.table.kind != TYPE_CSQ_EX {
         call.stop(Rule::BadArgument, format!("{:#x} is no queue that IoCsqInitialize has seen", csq.address()));
     }
     queue
@@ -204,10 +204,10 @@ fn insert(call: &Call, csq: Raw<Csq>, irp: Raw<IRP>, context: Raw<Context>, inse
         None => slot(irp).write(csq.address()),
     }
     let mut status = NtStatus::SUCCESS;
-    if queue.routines.kind == TYPE_CSQ_EX {
+    if queue.table.kind == TYPE_CSQ_EX {
         status = queue.insert_ex(irp, insert_context);
     } else {
-        queue.with_irp("IO_CSQ_INSERT_IRP", queue.routines.insert, irp);
+        queue.with_irp("IO_CSQ_INSERT_IRP", queue.table.insert, irp);
     }
     if !status.is_success() {
         queue.release(irql);

@@ -204,7 +204,7 @@ fn unlink(device: Raw<DEVICE_OBJECT>) {
     }
 }
 
-pub(super) extern "efiapi" fn io_create_symbolic_link(
+pub(crate) extern "efiapi" fn io_create_symbolic_link(
     link: Raw<UNICODE_STRING>,
     target: Raw<UNICODE_STRING>,
 ) -> NtStatus {

@@ -24,6 +24,9 @@ use crate::thread::Thread;
 /// `IO_TYPE_FILE`.
 const IO_TYPE_FILE: i16 = 5;
 
+/// `FILE_SYNCHRONOUS_IO_ALERT | FILE_SYNCHRONOUS_IO_NONALERT`.
+const SYNCHRONOUS_OPTIONS: u32 = 0x30;
+
 /// Payload of a file object on a driver's device.
 #[derive(Debug)]
 pub(crate) struct DeviceFile {
@@ -173,6 +176,9 @@ fn create_object(machine: &Arc<Inner>, device: &ObjectRef, request: &ParseReques
     field!(file, FILE_OBJECT, Size).write(i16::from(size_of::<FILE_OBJECT>() as u8));
     field!(file, FILE_OBJECT, DeviceObject).write(Raw::at(device.body()).pointer());
     field!(file, FILE_OBJECT, FileName).write(text);
+    if request.file.unwrap_or_default().options & SYNCHRONOUS_OPTIONS != 0 {
+        field!(file, FILE_OBJECT, Flags).write(FileObjectFlags::SYNCHRONOUS_IO.bits());
+    }
     field!(file, FILE_OBJECT, ReadAccess).write(u8::from(granted.contains(AccessMask::FILE_READ_DATA)));
     field!(file, FILE_OBJECT, WriteAccess).write(u8::from(granted.contains(AccessMask::FILE_WRITE_DATA)));
     field!(file, FILE_OBJECT, DeleteAccess).write(u8::from(granted.contains(AccessMask::DELETE)));

@@ -317,7 +317,8 @@ extern "efiapi" fn io_is_operation_synchronous(irp: Raw<IRP>) -> u8 {
     let file_flags = file.some().map_or(0, |file| field!(file, FILE_OBJECT, Flags).read());
     let synchronous_file = file_flags & FileObjectFlags::SYNCHRONOUS_IO.bits() != 0;
     let synchronous = synchronous_file || flags.intersects(IrpFlags::SYNCHRONOUS_API | IrpFlags::SYNCHRONOUS_PAGING_IO);
-    u8::from(synchronous && !(flags.contains(IrpFlags::PAGING_IO) && !flags.contains(IrpFlags::SYNCHRONOUS_PAGING_IO)))
+    let asynchronous_paging = flags.contains(IrpFlags::PAGING_IO) && !flags.contains(IrpFlags::SYNCHRONOUS_PAGING_IO);
+    u8::from(synchronous && !asynchronous_paging)
 }
 
 /// No simulated program is a 32-bit one.

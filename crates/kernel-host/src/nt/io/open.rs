@@ -59,7 +59,7 @@ impl Process {
     }
 }
 
-extern "efiapi" fn zw_create_file(
+pub(super) extern "efiapi" fn zw_create_file(
     handle: Raw<usize>,
     desired_access: u32,
     attributes: Raw<OBJECT_ATTRIBUTES>,
@@ -99,25 +99,8 @@ fn create_file(
     status_block: Raw<IO_STATUS_BLOCK>,
     file: FileOpen,
 ) -> NtStatus {
-    if attributes.is_null() {
-        call.stop(Rule::BadArgument, "ObjectAttributes is NULL");
-    }
+    let opened = open_by_attributes(call, attributes, desired_access, file);
     let attributes = attributes.read();
-    let process = current_process(call);
-    let check = attributes.Attributes & ObjectFlags::FORCE_ACCESS_CHECK.bits() != 0;
-    let opened = full_path(call, &attributes).and_then(|path| {
-        call.detail(path.as_str());
-        let request = ParseRequest {
-            rest: "",
-            full_path: &path,
-            process: &process,
-            mode: if check { USER_MODE } else { KERNEL_MODE },
-            desired_access,
-            attributes: attributes.Attributes,
-            file: Some(file),
-        };
-        open_path(call.machine(), &request)
-    });
     match opened {
         Ok(object) => {
             let information = object.any_payload().create_information().unwrap_or(FILE_OPENED);
@@ -130,6 +113,37 @@ fn create_file(
             status
         }
     }
+}
+
+/// Opens what an `OBJECT_ATTRIBUTES` names, for a driver.
+///
+/// # Errors
+/// As for [`open_path`].
+pub(super) fn open_by_attributes(
+    call: &Call,
+    attributes: Raw<OBJECT_ATTRIBUTES>,
+    desired_access: u32,
+    file: FileOpen,
+) -> Result<ObjectRef, NtStatus> {
+    if attributes.is_null() {
+        call.stop(Rule::BadArgument, "ObjectAttributes is NULL");
+    }
+    let attributes = attributes.read();
+    let process = current_process(call);
+    let check = attributes.Attributes & ObjectFlags::FORCE_ACCESS_CHECK.bits() != 0;
+    full_path(call, &attributes).and_then(|path| {
+        call.detail(path.as_str());
+        let request = ParseRequest {
+            rest: "",
+            full_path: &path,
+            process: &process,
+            mode: if check { USER_MODE } else { KERNEL_MODE },
+            desired_access,
+            attributes: attributes.Attributes,
+            file: Some(file),
+        };
+        open_path(call.machine(), &request)
+    })
 }
 
 /// The path that an `OBJECT_ATTRIBUTES` names, relative to its root directory if it has one.

@@ -41,7 +41,7 @@ pub struct RequestOutcome {
     pub status: NtStatus,
     /// `IoStatus.Information`: bytes transferred, mostly.
     pub information: usize,
-    /// The first `information` bytes of the output buffer, which may have room for less; all of it after METHOD_NEITHER or direct
+    /// The first `information` bytes of the output buffer, which may have room for less; all of it after `METHOD_NEITHER` or direct
     /// I/O is in the program's memory as well.
     pub output: Vec<u8>,
 }
@@ -50,7 +50,7 @@ impl Process {
     /// Opens a device for reading and writing, as `CreateFile` does: `\\.\Name`, or an NT path (`\Device\Name`).
     ///
     /// # Errors
-    /// What NtCreateFile returns: the name's, the device's descriptor's, or that of the driver's `IRP_MJ_CREATE`.
+    /// What `NtCreateFile` returns: the name's, the device's descriptor's, or that of the driver's `IRP_MJ_CREATE`.
     pub fn open_device(self: &Arc<Self>, path: &str) -> Result<ProgramDevice, NtStatus> {
         self.open_device_with(path, AccessMask::GENERIC_READ | AccessMask::GENERIC_WRITE | AccessMask::SYNCHRONIZE)
     }
@@ -79,7 +79,7 @@ impl ProgramDevice {
         &self.process
     }
 
-    /// DeviceIoControl: sends `input`, waits, and returns what the driver wrote into an output buffer of `output_length` bytes.
+    /// `DeviceIoControl`: sends `input`, waits, and returns what the driver wrote into an output buffer of `output_length` bytes.
     ///
     /// # Errors
     /// The request's status when it is an error; [`start_control`](Self::start_control) also shows warnings.
@@ -87,7 +87,7 @@ impl ProgramDevice {
         finished(self.start_control(code, input, output_length)?)
     }
 
-    /// Starts a DeviceIoControl. The buffers are the program's, each with nothing accessible behind its end.
+    /// Starts a `DeviceIoControl`. The buffers are the program's, each with nothing accessible behind its end.
     ///
     /// # Errors
     /// Why it was not sent: `STATUS_ACCESS_DENIED` when the code wants another access than the handle has.
@@ -99,7 +99,7 @@ impl ProgramDevice {
         Ok(PendingRequest { process: Arc::clone(&self.process), sent, output, _input: input })
     }
 
-    /// DeviceIoControl with addresses of the caller's choice, good or bad, and waits.
+    /// `DeviceIoControl` with addresses of the caller's choice, good or bad, and waits.
     ///
     /// # Errors
     /// As for [`start_control`](Self::start_control); `STATUS_ACCESS_VIOLATION` for a buffer that the I/O manager copies
@@ -176,7 +176,7 @@ impl ProgramDevice {
         Ok(PendingRequest { process: Arc::clone(&self.process), sent, output, _input: input })
     }
 
-    /// FlushFileBuffers.
+    /// `FlushFileBuffers`.
     ///
     /// # Errors
     /// The driver's.
@@ -196,7 +196,8 @@ impl ProgramDevice {
         self.enter(|thread| transfer::send_and_wait(thread, &sending))?.Status.ok()
     }
 
-    /// CancelIoEx without an `OVERLAPPED`: cancels all requests of this file. How many there were.
+    /// `CancelIoEx` without an `OVERLAPPED`: cancels all requests of this file. How many there were.
+    #[expect(clippy::must_use_candidate, reason = "cancelling is the point")]
     pub fn cancel(&self) -> usize {
         let Ok(file) = self.object(AccessMask::empty()) else { return 0 };
         self.enter(|thread| {
@@ -243,7 +244,7 @@ fn finished(request: PendingRequest) -> Result<Vec<u8>, NtStatus> {
 }
 
 impl PendingRequest {
-    /// What NtDeviceIoControlFile returned at once: `STATUS_PENDING`, or the outcome.
+    /// What `NtDeviceIoControlFile` returned at once: `STATUS_PENDING`, or the outcome.
     pub fn returned(&self) -> NtStatus {
         self.sent.status
     }
@@ -279,7 +280,8 @@ impl PendingRequest {
         waited.and_then(|_| self.outcome()).ok_or(NtStatus::UNSUCCESSFUL)
     }
 
-    /// CancelIoEx: true when the request was still under way and its driver's cancel routine was called.
+    /// `CancelIoEx`: true when the request was still under way and its driver's cancel routine was called.
+    #[expect(clippy::must_use_candidate, reason = "cancelling is the point")]
     pub fn cancel(&self) -> bool {
         if self.sent.waiter.outcome().is_some() {
             return false;

@@ -24,6 +24,7 @@ mod cancelling;
 mod programs;
 mod stacks;
 mod unloading;
+mod zw_files;
 
 const DEVICE_NAME: &str = "\\Device\\Test";
 /// Control codes whose methods are `METHOD_BUFFERED` and `METHOD_NEITHER`.

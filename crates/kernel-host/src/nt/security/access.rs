@@ -102,7 +102,6 @@ pub(crate) fn check(
     Ok(granted | wanted | if maximum { allowed } else { 0 })
 }
 
-#[expect(clippy::too_many_arguments, reason = "the page's parameters")]
 pub(super) extern "efiapi" fn se_access_check(
     descriptor: Raw<u8>,
     context: Raw<SubjectContext>,

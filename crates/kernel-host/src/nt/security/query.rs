@@ -77,7 +77,9 @@ impl Answer {
             answer.bytes.extend(u64::from(*attributes).to_le_bytes());
             behind += sid.bytes().len();
         }
-        groups.iter().for_each(|(sid, _)| answer.bytes.extend(sid.bytes()));
+        for (sid, _) in groups {
+            answer.bytes.extend(sid.bytes());
+        }
         answer
     }
 

@@ -115,7 +115,7 @@ impl TokenBody {
     /// A copy for impersonation at `level`.
     pub(super) fn impersonation(&self, level: u32) -> Self {
         let copy = Self::of(self.kind, Some(level));
-        *copy.privileges() = self.privileges().clone();
+        copy.privileges().clone_from(&self.privileges());
         copy
     }
 
@@ -212,7 +212,7 @@ pub(super) fn token_at(call: &Call, token: usize) -> Arc<TokenBody> {
 }
 
 impl Process {
-    /// Enables a privilege of the process's token by its number (`SE_DEBUG_PRIVILEGE` is 20), as AdjustTokenPrivileges does; false
+    /// Enables a privilege of the process's token by its number (`SE_DEBUG_PRIVILEGE` is 20), as `AdjustTokenPrivileges` does; false
     /// when the token does not have it.
     pub fn enable_privilege(&self, number: u32) -> bool {
         let Some(machine) = self.machine() else { return false };

@@ -1,0 +1,130 @@
+//! `ExQueueWorkItem`: work items that belong to no device. Page: `wdm/nf-wdm-exqueueworkitem`.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use nt_types::LIST_ENTRY;
+
+use crate::ddi::{Call, exports};
+use crate::finding::Rule;
+use crate::leak::{Leak, LeakKind};
+use crate::machine::Driver;
+use crate::nt::raw::{Raw, field};
+use crate::thread::Thread;
+
+exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
+    ExQueueWorkItem(max 2) = ex_queue_work_item;
+}
+
+/// Items whose routines have not returned: address and driver.
+#[derive(Debug, Default)]
+pub(super) struct PlainItems(Mutex<Vec<(usize, Arc<Driver>)>>);
+
+/// `WORK_QUEUE_ITEM`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct QueueItem {
+    list: LIST_ENTRY,
+    routine: usize,
+    parameter: usize,
+}
+
+impl PlainItems {
+    /// Routines of `driver` that are still to run, or run.
+    pub(super) fn leaks(&self, driver: &Driver) -> Vec<Leak> {
+        let items = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mine = items.iter().filter(|(_, owner)| std::ptr::eq(Arc::as_ptr(owner), driver));
+        let leak = |(item, _): &(usize, Arc<Driver>)| Leak {
+            kind: LeakKind::Execution,
+            count: 1,
+            bytes: 0,
+            detail: format!("work item {item:#x} is queued or runs (ExQueueWorkItem)"),
+        };
+        mine.map(leak).collect()
+    }
+
+    fn add(&self, item: usize, driver: &Arc<Driver>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((item, Arc::clone(driver)));
+    }
+
+    fn remove(&self, item: usize) {
+        let mut items = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(index) = items.iter().position(|(other, _)| *other == item) {
+            items.swap_remove(index);
+        }
+    }
+}
+
+pub(super) extern "efiapi" fn ex_queue_work_item(item: Raw<QueueItem>, _queue: i32) {
+    type Routine = unsafe extern "efiapi" fn(usize);
+    let call = Call::enter();
+    let content = item.read();
+    // ExInitializeWorkItem sets the link to NULL; the queue sets it while the item is in there.
+    if !content.list.Flink.is_null() {
+        call.stop(Rule::BadState, format!("{item:?} is queued already, or was not initialised"));
+    }
+    if content.routine == 0 {
+        call.stop(Rule::BadArgument, "the work item has no routine");
+    }
+    let link = field!(item, QueueItem, list.Flink);
+    link.write(item.cast().pointer());
+    let (machine, driver) = (Arc::clone(call.machine()), Arc::clone(call.driver()));
+    let address = item.address();
+    machine.nt.work_items().plain.add(address, &driver);
+    std::thread::spawn(move || {
+        // SAFETY: the address of the driver's WORKER_THREAD_ROUTINE.
+        let routine = unsafe { std::mem::transmute::<usize, Routine>(content.routine) };
+        Thread::enter(&machine, |thread| {
+            let body = || {
+                // Out of the queue: the routine may free the item, or queue it again.
+                field!(Raw::<QueueItem>::at(address), QueueItem, list.Flink).write(std::ptr::null_mut());
+                // SAFETY: the parameter is what the driver stored for its routine.
+                unsafe { routine(content.parameter) }
+            };
+            // A stop is recorded in the machine; this thread just ends.
+            let _ = thread.call_driver(&driver, "WORKER_THREAD_ROUTINE", 0, body);
+        });
+        machine.nt.work_items().plain.remove(address);
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::conformance::conforms;
+    use crate::ddi::testing::Bench;
+
+    extern "efiapi" fn note(parameter: Raw<u32>) {
+        parameter.write(u32::from(Thread::current().irql()) + 1);
+    }
+
+    #[test]
+    fn a_plain_item_runs_in_a_system_thread_at_passive_level() {
+        conforms!("wdm/nf-wdm-exqueueworkitem.md", "The routine runs in a system context at PASSIVE_LEVEL.");
+        let bench = Bench::new();
+        let mut seen = 0_u32;
+        let seen = Raw::of(&raw mut seen);
+        let null = std::ptr::null_mut();
+        let list = LIST_ENTRY { Flink: null, Blink: null };
+        let mut item = QueueItem { list, routine: note as *const () as usize, parameter: seen.address() };
+        let item = Raw::of(&raw mut item);
+        bench.run(|| ex_queue_work_item(item, 1)).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let leaks = || bench.machine().inner().nt.work_items().leaks(bench.driver()).len();
+        while leaks() > 0 && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        assert_eq!((seen.read(), leaks()), (1, 0));
+    }
+
+    #[test]
+    fn an_item_that_is_queued_cannot_be_queued_again() {
+        let bench = Bench::new();
+        let itself = 8_usize;
+        let list = LIST_ENTRY { Flink: std::ptr::without_provenance_mut(itself), Blink: std::ptr::null_mut() };
+        let mut item = QueueItem { list, routine: 1, parameter: 0 };
+        let item = Raw::of(&raw mut item);
+        assert_eq!(bench.run(|| ex_queue_work_item(item, 1)).unwrap_err().0.rule, Rule::BadState);
+    }
+}
