@@ -2,8 +2,10 @@
 
 use ndis::NdisStatus;
 use ndis::raw::{
-    NDIS_MINIPORT_ADAPTER_GENERAL_ATTRIBUTES, NDIS_MINIPORT_ADAPTER_REGISTRATION_ATTRIBUTES, NDIS_OBJECT_HEADER,
+    NDIS_MINIPORT_ADAPTER_GENERAL_ATTRIBUTES, NDIS_MINIPORT_ADAPTER_REGISTRATION_ATTRIBUTES,
+    NDIS_MINIPORT_ADD_DEVICE_REGISTRATION_ATTRIBUTES, NDIS_OBJECT_HEADER,
     NDIS_OBJECT_TYPE_MINIPORT_ADAPTER_GENERAL_ATTRIBUTES, NDIS_OBJECT_TYPE_MINIPORT_ADAPTER_REGISTRATION_ATTRIBUTES,
+    NDIS_OBJECT_TYPE_MINIPORT_ADD_DEVICE_REGISTRATION_ATTRIBUTES,
     NDIS_SIZEOF_MINIPORT_ADAPTER_GENERAL_ATTRIBUTES_REVISION_1,
     NDIS_SIZEOF_MINIPORT_ADAPTER_GENERAL_ATTRIBUTES_REVISION_2,
     NDIS_SIZEOF_MINIPORT_ADAPTER_REGISTRATION_ATTRIBUTES_REVISION_1,
@@ -24,6 +26,8 @@ pub(super) struct Attributes {
     pub(super) context: Option<usize>,
     /// `CheckForHangTimeInSeconds` of these.
     pub(super) hang_seconds: u32,
+    /// `MiniportAddDeviceContext`, where `MiniportAddDevice` has set one.
+    pub(super) device_context: usize,
     /// The general attributes, once they are set.
     pub(super) general: Option<General>,
 }
@@ -60,11 +64,20 @@ pub(super) struct General {
 extern "efiapi" fn set_attributes(handle: usize, attributes: Raw<NDIS_OBJECT_HEADER>) -> NdisStatus {
     let call = Call::enter();
     let port = call.machine().ndis.port(&call, handle);
+    let header = attributes.read();
+    let so_far = port.attributes();
+    if header.Type == NDIS_OBJECT_TYPE_MINIPORT_ADD_DEVICE_REGISTRATION_ATTRIBUTES {
+        if port.lock().adder != Some(call.thread().id()) {
+            call.stop(Rule::BadState, "the context of an added device is set during MiniportAddDevice");
+        }
+        let raw = attributes.cast::<NDIS_MINIPORT_ADD_DEVICE_REGISTRATION_ATTRIBUTES>();
+        let context = field!(raw, NDIS_MINIPORT_ADD_DEVICE_REGISTRATION_ATTRIBUTES, MiniportAddDeviceContext).read();
+        port.set_attributes(Attributes { device_context: context.addr(), ..so_far });
+        return NdisStatus::SUCCESS;
+    }
     if !port.is_initialized_by(call.thread()) {
         call.stop(Rule::BadState, "legal only during MiniportInitializeEx of this adapter");
     }
-    let header = attributes.read();
-    let so_far = port.attributes();
     match header.Type {
         NDIS_OBJECT_TYPE_MINIPORT_ADAPTER_REGISTRATION_ATTRIBUTES => {
             call.detail("registration attributes");

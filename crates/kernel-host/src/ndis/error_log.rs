@@ -7,7 +7,7 @@ use crate::machine::Machine;
 use crate::nt::raw::Raw;
 
 exports! { pub(super) EXPORTS in "ndis.sys":
-    NdisWriteErrorLogEntry(max 0) = ndis_host_write_error_log_entry;
+    NdisWriteErrorLogEntry(max 2) = ndis_host_write_error_log_entry;
 }
 
 /// What fits into an error log record of the system: (`ERROR_LOG_MAXIMUM_SIZE` - the packet's own 48 bytes) / 4.

@@ -24,7 +24,7 @@ exports! { pub(super) EXPORTS in "ndis.sys":
     NdisMRegisterInterruptEx(max 0) = register_interrupt;
     NdisMDeregisterInterruptEx(max 0) = deregister_interrupt;
     NdisMGetDmaAlignment(max 0) = dma_alignment;
-    NdisMRemoveMiniport(max 0) = remove_miniport;
+    NdisMRemoveMiniport(max 2) = remove_miniport;
     NdisMResetMiniport(max 2) = reset_miniport;
 }
 

@@ -19,6 +19,7 @@ use super::scratch::Scratch;
 use super::{end_handle, file, protocol};
 use crate::ddi::{Call, exports};
 use crate::finding::Rule;
+use crate::machine::Inner;
 use crate::nt::raw::Raw;
 use crate::thread::Thread;
 
@@ -27,15 +28,27 @@ exports! { pub(super) EXPORTS in "ndis.sys":
     NdisMRestartComplete(max 2) = restart_complete;
 }
 
-/// How long a driver may take to complete what it pended, before that counts as never.
-pub(super) const COMPLETION_TIME: Duration = Duration::from_secs(10);
+/// Longest time that a driver has to complete what it pended, before that counts as never.
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// How long a driver of this machine has: not longer than a wait that counts as a deadlock.
+pub(super) fn completion_time(machine: &Inner) -> Duration {
+    LONGEST.min(machine.nt.dispatcher().deadlock_after())
+}
 
 impl Port {
     /// `MiniportInitializeEx`, the protocols that bind to the adapter, and the restart of the stack.
     pub(super) fn start(self: &Arc<Self>, thread: &Arc<Thread>) -> Result<(), AdapterError> {
         thread.machine().ndis.lock().ports.insert(self.handle, Arc::clone(self));
         self.gate.enter(thread.machine())?;
-        let started = self.initialize(thread).and_then(|()| self.start_stack(thread));
+        let started = self.add_device(thread).and_then(|()| {
+            let started = self.initialize(thread).and_then(|()| self.start_stack(thread));
+            // The device goes, if only its driver's part of it has come.
+            if matches!(started, Err(AdapterError::Status(_))) {
+                self.remove_device(thread)?;
+            }
+            started
+        });
         self.gate.leave();
         if started.is_err() {
             self.forget(thread);
@@ -68,7 +81,7 @@ impl Port {
             Flags: 0,
             AllocatedResources: std::ptr::null_mut(),
             IMDeviceInstanceContext: std::ptr::null_mut(),
-            MiniportAddDeviceContext: std::ptr::null_mut(),
+            MiniportAddDeviceContext: Raw::at(self.attributes().device_context).pointer(),
             IfIndex: self.index,
             NetLuid: self.luid(),
             DefaultPortAuthStates: std::ptr::null_mut(),
@@ -193,9 +206,10 @@ impl Port {
 
     /// The final status of a pause or restart that returned `status`.
     fn completion(&self, thread: &Thread, callback: &str, status: NdisStatus) -> Result<NdisStatus, AdapterError> {
+        let time = completion_time(thread.machine());
         let mut state = self.lock();
         if status == NdisStatus::PENDING {
-            let waiting = self.changed.wait_timeout_while(state, COMPLETION_TIME, |state| state.completed.is_none());
+            let waiting = self.changed.wait_timeout_while(state, time, |state| state.completed.is_none());
             state = waiting.unwrap_or_else(PoisonError::into_inner).0;
         }
         let completed = state.completed.take();
@@ -203,7 +217,7 @@ impl Port {
         match (status, completed) {
             (NdisStatus::PENDING, Some(status)) => Ok(status),
             (NdisStatus::PENDING, None) => {
-                let message = format!("pended, and not completed within {COMPLETION_TIME:?}");
+                let message = format!("pended, and not completed within {time:?}");
                 Err(self.find(thread, Rule::Deadlock, callback, message))
             }
             (_, Some(_)) => {
@@ -230,7 +244,10 @@ impl Port {
     pub(super) fn remove(self: &Arc<Self>, thread: &Arc<Thread>, action: u32) -> Result<(), AdapterError> {
         self.gate.enter(thread.machine())?;
         let paused = self.pause_stack(thread, NDIS_PAUSE_MINIPORT_DEVICE_REMOVE).map(|_| ());
-        let removed = paused.and_then(|()| self.unbind_paused(thread)).and_then(|()| self.halt(thread, action));
+        let removed = paused
+            .and_then(|()| self.unbind_paused(thread))
+            .and_then(|()| self.halt(thread, action))
+            .and_then(|()| self.remove_device(thread));
         self.gate.leave();
         self.forget(thread);
         removed
@@ -246,7 +263,7 @@ impl Port {
         let Some(handler) = self.miniport.callbacks.0.HaltHandlerEx else { return Ok(()) };
         self.lock().is_closing = true;
         // The page: never with requests outstanding. So who keeps one for ever is never halted.
-        if let Some(request) = self.requests.drain(thread.machine(), COMPLETION_TIME) {
+        if let Some(request) = self.requests.drain(thread.machine(), completion_time(thread.machine())) {
             let message = format!("adapter {} cannot be halted: {request} is not complete", self.name);
             return Err(self.find(thread, Rule::Deadlock, "MiniportOidRequest", message));
         }

@@ -23,6 +23,7 @@ use crate::thread::Thread;
 pub(crate) mod adapter;
 mod attributes;
 mod configuration;
+mod device;
 mod error_log;
 mod event;
 mod file;
@@ -32,6 +33,7 @@ mod lifecycle;
 mod lock;
 mod memory;
 mod oid;
+mod optional;
 mod parameters;
 mod port;
 pub(crate) mod protocol;
@@ -49,6 +51,7 @@ mod timer;
 mod work_item;
 
 use configuration::OpenConfiguration;
+use device::NdisDevice;
 pub use error_log::ErrorLogEntry;
 use file::OpenFile;
 use lock::RwLock;
@@ -85,6 +88,7 @@ struct State {
     events: BTreeMap<usize, Arc<PendedEvent>>,
     configurations: BTreeMap<usize, OpenConfiguration>,
     files: BTreeMap<usize, OpenFile>,
+    devices: BTreeMap<usize, NdisDevice>,
     timers: BTreeMap<usize, Timer>,
     work_items: BTreeMap<usize, WorkItem>,
     rw_locks: BTreeMap<usize, RwLock>,
@@ -102,12 +106,14 @@ pub(crate) fn exports() -> impl Iterator<Item = &'static Export> {
         registration::EXPORTS,
         attributes::EXPORTS,
         configuration::EXPORTS,
+        device::EXPORTS,
         error_log::EXPORTS,
         event::EXPORTS,
         file::EXPORTS,
         hardware::EXPORTS,
         lock::EXPORTS,
         memory::EXPORTS,
+        optional::EXPORTS,
         parameters::EXPORTS,
         shared_memory::EXPORTS,
         system::EXPORTS,

@@ -57,6 +57,8 @@ pub(super) struct PortState {
     pub(super) attributes: Attributes,
     /// The thread that `MiniportInitializeEx` runs on.
     pub(super) initializer: Option<u32>,
+    /// The thread that `MiniportAddDevice` runs on.
+    pub(super) adder: Option<u32>,
     /// Status of a pended pause or restart.
     pub(super) completed: Option<NdisStatus>,
     /// `MiniportResetEx` was called and the reset is not complete.
@@ -116,6 +118,7 @@ impl Port {
                 state: AdapterState::Initializing,
                 attributes: Attributes::default(),
                 initializer: None,
+                adder: None,
                 completed: None,
                 is_resetting: false,
                 reset: None,

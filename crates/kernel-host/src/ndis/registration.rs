@@ -1,6 +1,6 @@
 //! Miniport drivers: `NdisMRegisterMiniportDriver` and its opposite.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use ndis::NdisStatus;
 use ndis::raw::{
@@ -10,6 +10,7 @@ use ndis::raw::{
 };
 use nt_types::{DRIVER_OBJECT, UNICODE_STRING};
 
+use super::optional::PnpHandlers;
 use super::{VERSION, end_handle, new_handle};
 use crate::ddi::{Call, exports};
 use crate::finding::Rule;
@@ -35,7 +36,16 @@ pub(super) struct Miniport {
     pub(super) service: String,
     pub(super) context: usize,
     pub(super) callbacks: Callbacks,
+    /// Optional handlers, once `NdisSetOptionalHandlers` has set them.
+    pub(super) pnp: Mutex<Option<PnpHandlers>>,
     driver_object: usize,
+}
+
+impl Miniport {
+    /// The driver object that was registered.
+    pub(super) fn driver_object(&self) -> Raw<DRIVER_OBJECT> {
+        Raw::at(self.driver_object)
+    }
 }
 
 /// The copy that NDIS makes of the characteristics.
@@ -79,6 +89,7 @@ extern "efiapi" fn register(
         service: path.rsplit('\\').next().unwrap_or_default().to_owned(),
         context,
         callbacks: Callbacks(callbacks),
+        pnp: Mutex::default(),
         driver_object: driver_object.address(),
     });
     ndis.lock().miniports.insert(handle, Arc::clone(&miniport));

@@ -8,7 +8,7 @@ use ndis::raw::OID_GEN_CURRENT_PACKET_FILTER;
 use nt_types::DISPATCH_LEVEL;
 
 use super::adapter::{AdapterError, AdapterState};
-use super::lifecycle::COMPLETION_TIME;
+use super::lifecycle::completion_time;
 use super::port::Port;
 use crate::ddi::{Call, exports};
 use crate::finding::Rule;
@@ -110,9 +110,10 @@ impl Port {
         returned: NdisStatus,
         addressing: bool,
     ) -> Result<(NdisStatus, bool), AdapterError> {
+        let time = completion_time(thread.machine());
         let mut state = self.lock();
         if returned == NdisStatus::PENDING {
-            let waiting = self.changed.wait_timeout_while(state, COMPLETION_TIME, |state| state.reset.is_none());
+            let waiting = self.changed.wait_timeout_while(state, time, |state| state.reset.is_none());
             state = waiting.unwrap_or_else(PoisonError::into_inner).0;
         }
         let completed = state.reset.take();
@@ -120,7 +121,7 @@ impl Port {
         match (returned, completed) {
             (NdisStatus::PENDING, Some(outcome)) => Ok(outcome),
             (NdisStatus::PENDING, None) => {
-                let message = format!("pended, and not completed within {COMPLETION_TIME:?}");
+                let message = format!("pended, and not completed within {time:?}");
                 Err(self.find(thread, Rule::Deadlock, callback, message))
             }
             (_, Some(_)) => {

@@ -12,19 +12,19 @@ use crate::nt::time::{interrupt_time, system_time};
 use crate::nt::unicode;
 
 exports! { pub(super) EXPORTS in "ndis.sys":
-    NdisGetVersion(max 31) = get_version;
+    NdisGetVersion(max 2) = get_version;
     NdisGetSystemUpTimeEx(max 31) = get_system_up_time;
     NdisGetCurrentSystemTime(max 31) = get_current_system_time;
     NdisGetRoutineAddress(max 0) = get_routine_address;
-    NdisSystemProcessorCount(max 31) = processor_count;
+    NdisSystemProcessorCount(max 0) = processor_count;
     NdisSystemActiveProcessorCount(max 31) = active_processor_count;
     NdisGroupActiveProcessorCount(max 31) = group_processor_count;
     NdisGroupMaxProcessorCount(max 31) = group_processor_count;
     NdisActiveGroupCount(max 31) = group_count;
     NdisMaxGroupCount(max 31) = group_count;
-    NdisCurrentProcessorIndex(max 31) = current_processor;
-    NdisGetSharedDataAlignment(max 31) = shared_data_alignment;
-    NdisGeneratePartialCancelId(max 31) = partial_cancel_id;
+    NdisCurrentProcessorIndex(max 2) = current_processor;
+    NdisGetSharedDataAlignment(max 2) = shared_data_alignment;
+    NdisGeneratePartialCancelId(max 2) = partial_cancel_id;
     NdisInterlockedIncrement(max 31) = interlocked_increment;
     NdisInterlockedDecrement(max 31) = interlocked_decrement;
 }

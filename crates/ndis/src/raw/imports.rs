@@ -86,6 +86,6 @@ unsafe extern "C" {
 
 #[link(name = "ndis.sys", kind = "raw-dylib", modifiers = "+verbatim")]
 unsafe extern "C" {
-    /// `PASSIVE_LEVEL` in practice. `NumberOfErrorValues` values of 32 bits follow.
+    /// IRQL <= `DISPATCH_LEVEL`. `NumberOfErrorValues` values of 32 bits follow.
     pub fn NdisWriteErrorLogEntry(NdisAdapterHandle: NDIS_HANDLE, ErrorCode: u32, NumberOfErrorValues: u32, ...);
 }

@@ -2,7 +2,7 @@
 
 use core::ffi::c_void;
 
-use nt_types::{DRIVER_OBJECT, assert_layout};
+use nt_types::{DRIVER_OBJECT, UNICODE_STRING, assert_layout};
 
 use super::{NDIS_HANDLE, NDIS_OBJECT_HEADER, NDIS_OID_REQUEST, NET_BUFFER_LIST};
 use crate::NdisStatus;
@@ -188,6 +188,80 @@ pub struct NDIS_MINIPORT_RESTART_PARAMETERS {
     pub Flags: u32,
 }
 assert_layout!(NDIS_MINIPORT_RESTART_PARAMETERS, 24, { Header: 0, RestartAttributes: 8, Flags: 16 });
+
+/// `MiniportAddDevice`. `PASSIVE_LEVEL`, before `MiniportInitializeEx`.
+pub type MINIPORT_ADD_DEVICE =
+    unsafe extern "efiapi" fn(NdisMiniportHandle: NDIS_HANDLE, MiniportDriverContext: NDIS_HANDLE) -> NdisStatus;
+/// `MiniportRemoveDevice`. `PASSIVE_LEVEL`, when the device goes away.
+pub type MINIPORT_REMOVE_DEVICE = unsafe extern "efiapi" fn(MiniportAddDeviceContext: NDIS_HANDLE);
+
+/// `NDIS_MINIPORT_PNP_CHARACTERISTICS`: handlers for `NdisSetOptionalHandlers`. DDI page: `ndis/ns-ndis-_ndis_miniport_pnp_characteristics`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct NDIS_MINIPORT_PNP_CHARACTERISTICS {
+    /// Type 0x92, revision 1, size [`NDIS_SIZEOF_MINIPORT_PNP_CHARACTERISTICS_REVISION_1`].
+    pub Header: NDIS_OBJECT_HEADER,
+    /// Called when a device is added.
+    pub MiniportAddDeviceHandler: Option<MINIPORT_ADD_DEVICE>,
+    /// Called when it is removed.
+    pub MiniportRemoveDeviceHandler: Option<MINIPORT_REMOVE_DEVICE>,
+    /// Called with `IRP_MN_FILTER_RESOURCE_REQUIREMENTS`.
+    pub MiniportFilterResourceRequirementsHandler: usize,
+    /// Called with `IRP_MN_START_DEVICE`, or NULL.
+    pub MiniportStartDeviceHandler: usize,
+    /// Reserved.
+    pub Flags: u32,
+}
+assert_layout!(NDIS_MINIPORT_PNP_CHARACTERISTICS, 48, {
+    Header: 0, MiniportAddDeviceHandler: 8, MiniportRemoveDeviceHandler: 16,
+    MiniportFilterResourceRequirementsHandler: 24, MiniportStartDeviceHandler: 32, Flags: 40,
+});
+
+/// `Header.Size` of revision 1, in bytes: through `MiniportStartDeviceHandler`.
+pub const NDIS_SIZEOF_MINIPORT_PNP_CHARACTERISTICS_REVISION_1: u16 = 40;
+
+/// `NDIS_MINIPORT_ADD_DEVICE_REGISTRATION_ATTRIBUTES`: set by `MiniportAddDevice`.
+/// DDI page: `ndis/ns-ndis-_ndis_miniport_add_device_registration_attributes`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct NDIS_MINIPORT_ADD_DEVICE_REGISTRATION_ATTRIBUTES {
+    /// Type 0xA4, revision 1, size 20 (through `Flags`).
+    pub Header: NDIS_OBJECT_HEADER,
+    /// What NDIS passes to `MiniportRemoveDevice` and in the parameters of `MiniportInitializeEx`.
+    pub MiniportAddDeviceContext: NDIS_HANDLE,
+    /// Reserved.
+    pub Flags: u32,
+}
+assert_layout!(NDIS_MINIPORT_ADD_DEVICE_REGISTRATION_ATTRIBUTES, 24, {
+    Header: 0, MiniportAddDeviceContext: 8, Flags: 16,
+});
+
+/// `NDIS_DEVICE_OBJECT_ATTRIBUTES`: what `NdisRegisterDeviceEx` is told. DDI page: `ndis/ns-ndis-_ndis_device_object_attributes`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct NDIS_DEVICE_OBJECT_ATTRIBUTES {
+    /// Type 0x85, revision 1, size [`NDIS_SIZEOF_DEVICE_OBJECT_ATTRIBUTES_REVISION_1`].
+    pub Header: NDIS_OBJECT_HEADER,
+    /// NT name of the device.
+    pub DeviceName: *mut UNICODE_STRING,
+    /// Name that programs see, or NULL.
+    pub SymbolicName: *mut UNICODE_STRING,
+    /// Dispatch routines by major function, all of them; NULL for requests that are not handled.
+    pub MajorFunctions: *mut nt_types::DRIVER_DISPATCH,
+    /// Bytes that `NdisGetDeviceReservedExtension` hands out.
+    pub ExtensionSize: u32,
+    /// Who may open the device, in SDDL; or NULL.
+    pub DefaultSDDLString: *const UNICODE_STRING,
+    /// Reserved.
+    pub DeviceClassGuid: *const c_void,
+}
+assert_layout!(NDIS_DEVICE_OBJECT_ATTRIBUTES, 56, {
+    Header: 0, DeviceName: 8, SymbolicName: 16, MajorFunctions: 24, ExtensionSize: 32, DefaultSDDLString: 40,
+    DeviceClassGuid: 48,
+});
+
+/// `Header.Size` of revision 1, in bytes.
+pub const NDIS_SIZEOF_DEVICE_OBJECT_ATTRIBUTES_REVISION_1: u16 = 56;
 
 /// Halt: the device is removed or disabled.
 pub const NdisHaltDeviceDisabled: u32 = 0;

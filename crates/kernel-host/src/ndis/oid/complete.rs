@@ -37,13 +37,15 @@ fn complete(call: &Call, handle: usize, address: usize, status: NdisStatus, is_d
             format!("{address:#x} is no request that adapter {} works on, or one that is complete", port.name),
         );
     };
-    if !request.advance(Progress::Working, Progress::Done(status)) {
+    if !request.advance(Progress::Working, Progress::Ending) {
         call.stop(Rule::BadState, format!("{request} is completed already"));
     }
-    port.requests.remove(&request);
     if let Some(fault) = request.finish(status) {
         call.stop(Rule::BadArgument, fault);
     }
+    port.requests.remove(&request);
+    // From now on the requester may free everything.
+    request.advance(Progress::Ending, Progress::Done(status));
     // A stop does not come back here.
     let _ = request.tell(call.thread(), status);
 }

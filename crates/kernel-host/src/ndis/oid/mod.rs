@@ -62,6 +62,8 @@ pub(super) enum Progress {
     Waiting,
     /// The miniport has it.
     Working,
+    /// The miniport is done with it, and NDIS looks at the answer: the structure is still there.
+    Ending,
     /// Completed.
     Done(NdisStatus),
     /// Cancelled before the miniport had it.

@@ -11,7 +11,7 @@ use ndis::raw::{
 use super::{Request, Transfer};
 use crate::finding::Rule;
 use crate::ndis::adapter::{AdapterError, AdapterState};
-use crate::ndis::lifecycle::COMPLETION_TIME;
+use crate::ndis::lifecycle::completion_time;
 use crate::ndis::port::Port;
 use crate::ndis::scratch::Scratch;
 use crate::nt::raw::{Raw, field};
@@ -110,8 +110,9 @@ impl Port {
         }
         let mut status = self.hand_over(thread, &request)?;
         if status == NdisStatus::PENDING {
-            let Some(completed) = request.outcome(thread.machine(), COMPLETION_TIME)? else {
-                let message = format!("{request} is pended, and not completed within {COMPLETION_TIME:?}");
+            let time = completion_time(thread.machine());
+            let Some(completed) = request.outcome(thread.machine(), time)? else {
+                let message = format!("{request} is pended, and not completed within {time:?}");
                 return Err(self.find(thread, Rule::Deadlock, "MiniportOidRequest", message));
             };
             status = completed;

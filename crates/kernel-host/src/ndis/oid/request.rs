@@ -139,12 +139,14 @@ impl Port {
             limit(thread, request);
             return Ok(returned);
         }
-        if !request.advance(Progress::Working, Progress::Done(returned)) {
+        if !request.advance(Progress::Working, Progress::Ending) {
             let message = format!("{request}: completed with a call, although the callback returned {returned}");
             return Err(super::super::find(thread, &self.miniport.driver, Rule::BadState, callback, message));
         }
+        let fault = request.finish(returned);
         self.requests.remove(request);
-        match request.finish(returned) {
+        request.advance(Progress::Ending, Progress::Done(returned));
+        match fault {
             Some(fault) => Err(super::super::find(thread, &self.miniport.driver, Rule::BadArgument, callback, fault)),
             None => Ok(returned),
         }

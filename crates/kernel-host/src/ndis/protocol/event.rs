@@ -16,7 +16,7 @@ use crate::ddi::{Call, exports};
 use crate::finding::{Rule, Stopped};
 use crate::machine::Inner;
 use crate::ndis::adapter::AdapterError;
-use crate::ndis::lifecycle::COMPLETION_TIME;
+use crate::ndis::lifecycle::completion_time;
 use crate::ndis::scratch::Scratch;
 use crate::nt::raw::Raw;
 use crate::thread::Thread;
@@ -43,7 +43,7 @@ pub(in crate::ndis) struct PendedEvent {
 impl PendedEvent {
     /// Waits for the completion when the callback pended; what was completed.
     fn outcome(&self, machine: &Inner, is_pended: bool) -> Result<Option<NdisStatus>, Stopped> {
-        let deadline = std::time::Instant::now() + COMPLETION_TIME;
+        let deadline = std::time::Instant::now() + completion_time(machine);
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         while is_pended && status.is_none() && std::time::Instant::now() < deadline {
             if let Some(stopped) = machine.stopped() {
@@ -84,7 +84,7 @@ impl Protocol {
         match (returned, completed) {
             (NdisStatus::PENDING, Some(status)) => self.judge(thread, event, status),
             (NdisStatus::PENDING, None) => {
-                let message = format!("event {event} is pended, and not completed within {COMPLETION_TIME:?}");
+                let message = format!("event {event} is pended, and not completed in time");
                 Err(self.find(thread, Rule::Deadlock, callback, message))
             }
             (_, Some(_)) => {

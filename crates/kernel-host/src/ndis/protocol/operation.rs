@@ -13,7 +13,7 @@ use crate::ddi::{Call, exports};
 use crate::finding::{Rule, Stopped};
 use crate::machine::Inner;
 use crate::ndis::adapter::{AdapterError, AdapterState};
-use crate::ndis::lifecycle::COMPLETION_TIME;
+use crate::ndis::lifecycle::completion_time;
 use crate::ndis::port::Port;
 use crate::ndis::{end_handle, new_handle};
 use crate::nt::raw::Raw;
@@ -101,7 +101,7 @@ impl Operation {
         match (returned, completed) {
             (NdisStatus::PENDING, Some(status)) => Ok(status),
             (NdisStatus::PENDING, None) => {
-                let message = format!("pended, and not completed within {COMPLETION_TIME:?}");
+                let message = "pended, and not completed in time".to_owned();
                 Err(self.protocol.find(thread, Rule::Deadlock, callback, message))
             }
             (_, Some(_)) => {
@@ -113,7 +113,7 @@ impl Operation {
     }
 
     fn completion(&self, machine: &Inner, is_pended: bool) -> Result<Option<NdisStatus>, Stopped> {
-        let deadline = Instant::now() + COMPLETION_TIME;
+        let deadline = Instant::now() + completion_time(machine);
         let mut state = self.lock();
         state.is_running = false;
         while is_pended && state.completed.is_none() && Instant::now() < deadline {

@@ -10,7 +10,7 @@ use super::operation::Operation;
 use crate::ddi::{Call, exports};
 use crate::finding::Rule;
 use crate::ndis::adapter::AdapterError;
-use crate::ndis::lifecycle::COMPLETION_TIME;
+use crate::ndis::lifecycle::completion_time;
 use crate::ndis::port::Port;
 use crate::nt::raw::Raw;
 use crate::thread::Thread;
@@ -72,7 +72,7 @@ impl Binding {
             refused => return find(Rule::BadState, format!("returned {refused}; an unbind cannot fail")),
         }
         // The callback that completed the close may still be on its way back.
-        if !self.wait_closed(thread.machine(), COMPLETION_TIME)? {
+        if !self.wait_closed(thread.machine(), completion_time(thread.machine()))? {
             return find(Rule::Deadlock, "ProtocolCloseAdapterCompleteEx does not return".to_owned());
         }
         self.set_state(BindingState::Unbound);

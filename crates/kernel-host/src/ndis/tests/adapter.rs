@@ -6,6 +6,10 @@ use crate::ndis::adapter::AdapterState;
 
 #[test]
 fn an_adapter_is_initialised_restarted_paused_and_halted_in_this_order() {
+    conforms!(
+        "docs:network/miniport-adapter-states-and-operations.md",
+        "An adapter goes from Initializing to Paused, Restarting and Running, and back over Pausing and Paused to Halted."
+    );
     let nic = Nic::new();
     let adapter = nic.add().unwrap();
     assert_eq!((adapter.state(), adapter.mac_address()), (AdapterState::Running, vec![2, 0, 0, 0, 0, 0]));
@@ -22,6 +26,10 @@ fn without_a_registered_miniport_there_is_no_adapter() {
 
 #[test]
 fn a_failed_initialisation_hands_back_its_status_and_is_not_halted() {
+    conforms!(
+        "docs:network/miniport-adapter-states-and-operations.md",
+        "When MiniportInitializeEx fails, the adapter is halted without MiniportHaltEx."
+    );
     let nic = Nic::new();
     nic.on_initialize(|_| NdisStatus::RESOURCES);
     assert_eq!(status(nic.add()), NdisStatus::RESOURCES);
@@ -31,6 +39,10 @@ fn a_failed_initialisation_hands_back_its_status_and_is_not_halted() {
 
 #[test]
 fn a_failed_restart_halts_the_adapter() {
+    conforms!(
+        "ndis/nc-ndis-miniport_halt.md",
+        "NDIS halts an adapter that it cannot start although MiniportInitializeEx succeeded."
+    );
     let nic = Nic::new();
     script().restart.set(NdisStatus::FAILURE);
     assert_eq!(status(nic.add()), NdisStatus::FAILURE);
@@ -39,6 +51,10 @@ fn a_failed_restart_halts_the_adapter() {
 
 #[test]
 fn success_without_general_attributes_is_found() {
+    conforms!(
+        "ndis/nc-ndis-miniport_initialize.md",
+        "A successful MiniportInitializeEx has set the general attributes."
+    );
     let nic = Nic::new();
     script().sets_attributes.set(false);
     nic.on_initialize(|handle| set_registration(handle, 1));
@@ -47,6 +63,10 @@ fn success_without_general_attributes_is_found() {
 
 #[test]
 fn general_attributes_before_registration_attributes_are_found() {
+    conforms!(
+        "ndis/nf-ndis-ndismsetminiportattributes.md",
+        "The registration attributes are set first, then the general ones, then all others."
+    );
     let nic = Nic::new();
     script().sets_attributes.set(false);
     nic.on_initialize(|handle| set_general(handle, 2));
@@ -55,6 +75,10 @@ fn general_attributes_before_registration_attributes_are_found() {
 
 #[test]
 fn attributes_of_an_unknown_revision_are_bad_version() {
+    conforms!(
+        "ndis/nf-ndis-ndismsetminiportattributes.md",
+        "A revision that NDIS does not know is NDIS_STATUS_BAD_VERSION."
+    );
     let nic = Nic::new();
     nic.on_initialize(|handle| {
         assert_eq!(set_registration(handle, 3), NdisStatus::BAD_VERSION);
@@ -66,6 +90,7 @@ fn attributes_of_an_unknown_revision_are_bad_version() {
 
 #[test]
 fn attributes_outside_of_initialisation_are_found() {
+    conforms!("ndis/nf-ndis-ndismsetminiportattributes.md", "The attributes are set from MiniportInitializeEx.");
     let nic = Nic::new();
     let _adapter = nic.add().unwrap();
     let late = nic.bench.run(|| set_registration(script().adapter.get(), 1)).unwrap_err();
@@ -74,6 +99,10 @@ fn attributes_outside_of_initialisation_are_found() {
 
 #[test]
 fn a_pending_initialisation_is_found() {
+    conforms!(
+        "ndis/nc-ndis-miniport_initialize.md",
+        "MiniportInitializeEx returns success or a failure; it cannot be pended."
+    );
     let nic = Nic::new();
     nic.on_initialize(|_| NdisStatus::PENDING);
     assert_eq!(rule(nic.add()), Rule::BadState);
@@ -81,6 +110,10 @@ fn a_pending_initialisation_is_found() {
 
 #[test]
 fn a_surprise_removal_is_announced_before_the_halt() {
+    conforms!(
+        "ndis/nc-ndis-miniport_device_pnp_event_notify.md",
+        "A surprise removal is announced to the miniport, which is halted after that."
+    );
     let nic = Nic::new();
     let adapter = nic.add().unwrap();
     callbacks();
@@ -90,6 +123,10 @@ fn a_surprise_removal_is_announced_before_the_halt() {
 
 #[test]
 fn nothing_follows_a_shutdown() {
+    conforms!(
+        "ndis/nc-ndis-miniport_shutdown.md",
+        "After MiniportShutdownEx there is no other callback, MiniportHaltEx included."
+    );
     let nic = Nic::new();
     let adapter = nic.add().unwrap();
     callbacks();
@@ -99,6 +136,7 @@ fn nothing_follows_a_shutdown() {
 
 #[test]
 fn error_log_entries_keep_their_values() {
+    conforms!("ndis/nf-ndis-ndiswriteerrorlogentry.md", "The values behind the count are kept with the error code.");
     let nic = Nic::new();
     nic.on_initialize(|handle| {
         call_ddi!(
@@ -124,6 +162,10 @@ fn error_log_entries_keep_their_values() {
 
 #[test]
 fn memory_of_ndis_is_freed_with_flags_of_zero() {
+    conforms!(
+        "ndis/nf-ndis-ndisfreememory.md",
+        "MemoryFlags must be zero for memory of NdisAllocateMemoryWithTagPriority."
+    );
     let nic = Nic::new();
     nic.on_initialize(|handle| {
         let memory = call_ddi!(

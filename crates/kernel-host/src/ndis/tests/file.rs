@@ -53,6 +53,11 @@ fn with_file(body: impl Fn() + Send + Sync + 'static) -> Result<Adapter, Adapter
 
 #[test]
 fn an_open_file_has_its_length_and_mapping_exposes_its_bytes() {
+    conforms!("ndis/nf-ndis-ndisopenfile.md", "Success hands out a handle and the length of the file in bytes.");
+    conforms!(
+        "ndis/nf-ndis-ndismapfile.md",
+        "A mapped file's contents are at the returned address; it can be mapped again after an unmap."
+    );
     let outcome = with_file(|| {
         let (status, handle, length) = open("nic.bin", -1);
         assert_eq!((status, length), (NdisStatus::SUCCESS, 3));
@@ -68,6 +73,7 @@ fn an_open_file_has_its_length_and_mapping_exposes_its_bytes() {
 
 #[test]
 fn a_missing_file_is_file_not_found() {
+    conforms!("ndis/nf-ndis-ndisopenfile.md", "A file that does not exist is NDIS_STATUS_FILE_NOT_FOUND.");
     with_file(|| assert_eq!(open("missing.bin", -1).0, NdisStatus::FILE_NOT_FOUND)).unwrap();
 }
 
@@ -89,6 +95,10 @@ fn an_empty_file_opens_with_length_zero() {
 
 #[test]
 fn memory_above_the_highest_acceptable_address_is_not_used() {
+    conforms!(
+        "ndis/nf-ndis-ndisopenfile.md",
+        "The file's memory lies below HighestAcceptableAddress; minus one accepts every address."
+    );
     let outcome = with_file(|| {
         assert_eq!(open("nic.bin", 0).0, NdisStatus::RESOURCES);
         let (status, handle, _) = open("nic.bin", 0xFFFF_FFFF);
@@ -100,6 +110,7 @@ fn memory_above_the_highest_acceptable_address_is_not_used() {
 
 #[test]
 fn a_second_mapping_is_already_mapped() {
+    conforms!("ndis/nf-ndis-ndismapfile.md", "A file that is mapped already is NDIS_STATUS_ALREADY_MAPPED.");
     let outcome = with_file(|| {
         let handle = opened("nic.bin");
         assert_eq!(map(handle).0, NdisStatus::SUCCESS);
@@ -123,6 +134,7 @@ fn two_opens_of_a_file_are_independent() {
 
 #[test]
 fn a_file_left_open_by_initialisation_is_found() {
+    conforms!("ndis/nf-ndis-ndisopenfile.md", "A file that was opened is closed before the initialisation returns.");
     assert_eq!(
         rule(with_file(|| {
             let _left_open = opened("nic.bin");
@@ -133,6 +145,7 @@ fn a_file_left_open_by_initialisation_is_found() {
 
 #[test]
 fn opening_a_file_outside_of_initialisation_is_found() {
+    conforms!("ndis/nf-ndis-ndisopenfile.md", "Files are opened only while an adapter is initialised.");
     let nic = Nic::new();
     nic.driver_file("nic.bin", &[1]);
     let _adapter = nic.add().unwrap();
@@ -142,11 +155,13 @@ fn opening_a_file_outside_of_initialisation_is_found() {
 
 #[test]
 fn unmapping_what_is_not_mapped_is_found() {
+    conforms!("ndis/nf-ndis-ndisunmapfile.md", "An unmap releases a mapping of NdisMapFile.");
     assert_eq!(rule(with_file(|| unmap(opened("nic.bin")))), Rule::BadState);
 }
 
 #[test]
 fn closing_twice_is_found() {
+    conforms!("ndis/nf-ndis-ndisclosefile.md", "The handle and the file's memory end with NdisCloseFile.");
     let outcome = with_file(|| {
         let handle = opened("nic.bin");
         close(handle);

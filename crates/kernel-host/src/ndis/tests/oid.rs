@@ -25,6 +25,10 @@ fn a_query_returns_what_the_miniport_wrote() {
 
 #[test]
 fn a_query_with_too_little_room_is_buffer_too_short() {
+    conforms!(
+        "ndis/nc-ndis-miniport_oid_request.md",
+        "A buffer that is too small for the data is NDIS_STATUS_BUFFER_TOO_SHORT."
+    );
     let nic = Nic::new();
     nic.on_oid(|request| with_request(request, |request| request.answer_u32(1)));
     let adapter = nic.add().unwrap();
@@ -33,6 +37,10 @@ fn a_query_with_too_little_room_is_buffer_too_short() {
 
 #[test]
 fn a_set_reaches_the_miniport() {
+    conforms!(
+        "ndis/nc-ndis-miniport_oid_request.md",
+        "A length that is wrong for the OID is NDIS_STATUS_INVALID_LENGTH."
+    );
     let nic = Nic::new();
     nic.on_oid(|request| {
         with_request(request, |request| match request.take_u32() {
@@ -48,6 +56,10 @@ fn a_set_reaches_the_miniport() {
 
 #[test]
 fn success_looking_refusals_are_refusals() {
+    conforms!(
+        "ndis/nc-ndis-miniport_oid_request.md",
+        "NDIS_STATUS_NOT_ACCEPTED refuses a request, although its severity is that of success."
+    );
     let nic = Nic::new();
     nic.on_oid(|_| NdisStatus::NOT_ACCEPTED);
     let adapter = nic.add().unwrap();
@@ -56,6 +68,10 @@ fn success_looking_refusals_are_refusals() {
 
 #[test]
 fn a_pended_request_ends_with_its_completion_even_before_the_callback_returns() {
+    conforms!(
+        "ndis/nf-ndis-ndismoidrequestcomplete.md",
+        "A request for which MiniportOidRequest returned NDIS_STATUS_PENDING ends with the call."
+    );
     let nic = Nic::new();
     let adapter = nic.add().unwrap();
     nic.on_oid(move |request| {
@@ -80,6 +96,7 @@ fn a_request_completed_twice_is_found() {
 
 #[test]
 fn a_completion_of_a_request_that_was_not_pended_is_found() {
+    conforms!("ndis/nf-ndis-ndismoidrequestcomplete.md", "Only requests that were pended are completed with the call.");
     let nic = Nic::new();
     let adapter = nic.add().unwrap();
     nic.on_oid(move |request| {
@@ -91,6 +108,7 @@ fn a_completion_of_a_request_that_was_not_pended_is_found() {
 
 #[test]
 fn pending_is_no_final_status() {
+    conforms!("ndis/nf-ndis-ndismoidrequestcomplete.md", "The final status is any but NDIS_STATUS_PENDING.");
     let nic = Nic::new();
     let adapter = nic.add().unwrap();
     nic.on_oid(move |request| {
@@ -102,6 +120,10 @@ fn pending_is_no_final_status() {
 
 #[test]
 fn more_bytes_written_than_there_is_room_for_is_found() {
+    conforms!(
+        "oidrequest/ns-oidrequest-ndis_oid_request.md",
+        "BytesWritten counts the bytes that were transferred into the buffer."
+    );
     let nic = Nic::new();
     nic.on_oid(|request| {
         let transfer = crate::nt::raw::field!(Raw::<NDIS_OID_REQUEST>::at(request), NDIS_OID_REQUEST, DATA);

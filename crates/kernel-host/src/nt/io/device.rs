@@ -98,44 +98,65 @@ pub(super) extern "efiapi" fn io_create_device(
 ) -> NtStatus {
     let call = Call::enter();
     device.write(0);
-    let objects = call.machine().nt.objects();
-    let owner = objects.payload::<DriverBody>(driver_object.address()).and_then(|body| body.driver());
-    let Some(owner) = owner else {
-        call.stop(Rule::BadArgument, format!("{driver_object:?} is no driver object"));
-    };
-    if extension_length > MAX_EXTENSION {
-        return NtStatus::INVALID_PARAMETER;
+    let exclusive = exclusive != 0;
+    let new = NewDevice { driver_object, extension_length, name, device_type, characteristics, exclusive };
+    match create(&call, &new) {
+        Ok(body) => {
+            device.write(body);
+            NtStatus::SUCCESS
+        }
+        Err(status) => status,
     }
-    let path = match name.some().map(unicode::name).transpose() {
-        Ok(path) => path,
-        Err(status) => return status,
+}
+
+/// What `IoCreateDevice` is told of a device.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NewDevice {
+    pub(crate) driver_object: Raw<DRIVER_OBJECT>,
+    /// In bytes.
+    pub(crate) extension_length: u32,
+    /// NULL for none.
+    pub(crate) name: Raw<UNICODE_STRING>,
+    pub(crate) device_type: u32,
+    pub(crate) characteristics: u32,
+    pub(crate) exclusive: bool,
+}
+
+/// Makes a device object for the calling driver; the address of its body.
+///
+/// # Errors
+/// Those of `IoCreateDevice`.
+pub(crate) fn create(call: &Call, new: &NewDevice) -> Result<usize, NtStatus> {
+    let objects = call.machine().nt.objects();
+    let owner = objects.payload::<DriverBody>(new.driver_object.address()).and_then(|body| body.driver());
+    let Some(owner) = owner else {
+        call.stop(Rule::BadArgument, format!("{:?} is no driver object", new.driver_object));
     };
+    if new.extension_length > MAX_EXTENSION {
+        return Err(NtStatus::INVALID_PARAMETER);
+    }
+    let path = new.name.some().map(unicode::name).transpose()?;
     call.detail(path.as_deref().unwrap_or("without a name"));
     let payload = Arc::new(DeviceBody {
         driver: owner,
         machine: Arc::downgrade(call.machine()),
         descriptor: Mutex::new(Descriptor::open_to_world(DEFAULT_WORLD_ACCESS)),
     });
-    let object = match objects.create(size_of::<DEVICE_OBJECT>() + extension_length as usize, payload) {
-        Ok(object) => object,
-        Err(status) => return status,
-    };
-    let flags = if exclusive != 0 { DO_EXCLUSIVE } else { 0 } | if path.is_some() { DO_DEVICE_HAS_NAME } else { 0 };
-    fill(object.body(), extension_length, device_type, characteristics, flags | DO_DEVICE_INITIALIZING);
-    if let Some(path) = &path
-        && let Err(status) = objects.namespace().insert_object(path, &object)
-    {
-        return status;
+    let object = objects.create(size_of::<DEVICE_OBJECT>() + new.extension_length as usize, payload)?;
+    let flags = if new.exclusive { DO_EXCLUSIVE } else { 0 } | if path.is_some() { DO_DEVICE_HAS_NAME } else { 0 };
+    let flags = flags | DO_DEVICE_INITIALIZING;
+    fill(object.body(), new.extension_length, new.device_type, new.characteristics, flags);
+    if let Some(path) = &path {
+        objects.namespace().insert_object(path, &object)?;
     }
-    let first = field!(driver_object, DRIVER_OBJECT, DeviceObject);
+    let first = field!(new.driver_object, DRIVER_OBJECT, DeviceObject);
     let body = Raw::<DEVICE_OBJECT>::at(object.body());
-    field!(body, DEVICE_OBJECT, DriverObject).write(driver_object.pointer());
+    field!(body, DEVICE_OBJECT, DriverObject).write(new.driver_object.pointer());
     field!(body, DEVICE_OBJECT, NextDevice).write(first.read());
     first.write(body.pointer());
-    device.write(object.body());
     let entry = Device { object, driver: Arc::clone(call.driver()), name: path };
     call.machine().nt.io().lock().devices.insert(body.address(), entry);
-    NtStatus::SUCCESS
+    Ok(body.address())
 }
 
 fn fill(body: usize, extension_length: u32, device_type: u32, characteristics: u32, flags: u32) {
@@ -153,7 +174,11 @@ fn fill(body: usize, extension_length: u32, device_type: u32, characteristics: u
 }
 
 pub(super) extern "efiapi" fn io_delete_device(device: Raw<DEVICE_OBJECT>) {
-    let call = Call::enter();
+    delete(&Call::enter(), device);
+}
+
+/// Deletes a device object; stops on one that is none.
+pub(crate) fn delete(call: &Call, device: Raw<DEVICE_OBJECT>) {
     let removed = call.machine().nt.io().lock().devices.remove(&device.address());
     let Some(removed) = removed else {
         call.stop(Rule::BadState, format!("{device:?} is no device object, or one that was deleted before"));
@@ -162,7 +187,7 @@ pub(super) extern "efiapi" fn io_delete_device(device: Raw<DEVICE_OBJECT>) {
     if !field!(device, DEVICE_OBJECT, AttachedDevice).read().is_null() {
         call.stop(Rule::BadState, "another device is still attached to the device that is deleted");
     }
-    check_registrations(&call, device);
+    check_registrations(call, device);
     unlink(device);
     if let Some(name) = &removed.name {
         // The name is there: only this call removes it.
@@ -208,7 +233,11 @@ pub(crate) extern "efiapi" fn io_create_symbolic_link(
     link: Raw<UNICODE_STRING>,
     target: Raw<UNICODE_STRING>,
 ) -> NtStatus {
-    let call = Call::enter();
+    create_link(&Call::enter(), link, target)
+}
+
+/// Makes a symbolic link of the calling driver.
+pub(crate) fn create_link(call: &Call, link: Raw<UNICODE_STRING>, target: Raw<UNICODE_STRING>) -> NtStatus {
     let made = unicode::name(link).and_then(|link| {
         let target = unicode::name(target)?;
         call.detail(format_args!("{link} -> {target}"));
@@ -226,14 +255,19 @@ pub(crate) extern "efiapi" fn io_create_symbolic_link(
 
 pub(super) extern "efiapi" fn io_delete_symbolic_link(link: Raw<UNICODE_STRING>) -> NtStatus {
     let call = Call::enter();
-    let removed = unicode::name(link).and_then(|link| {
-        call.machine().nt.objects().namespace().remove_link(&link)?;
-        Ok(link)
-    });
+    match unicode::name(link) {
+        Ok(link) => delete_link(&call, &link),
+        Err(status) => status,
+    }
+}
+
+/// Removes a symbolic link.
+pub(crate) fn delete_link(call: &Call, link: &str) -> NtStatus {
+    let removed = call.machine().nt.objects().namespace().remove_link(link);
     match removed {
-        Ok(link) => {
+        Ok(()) => {
             let mut state = call.machine().nt.io().lock();
-            state.links.retain(|(path, _)| !unicode::same_name(path, &link));
+            state.links.retain(|(path, _)| !unicode::same_name(path, link));
             NtStatus::SUCCESS
         }
         Err(status) => status,

@@ -163,7 +163,7 @@ fn write_text(at: &mut Raw<u16>, text: &str) -> UNICODE_STRING {
 }
 
 /// What every entry of `MajorFunction` is until the driver sets its own.
-extern "efiapi" fn invalid_device_request(_device: *mut DEVICE_OBJECT, irp: *mut IRP) -> NtStatus {
+pub(crate) extern "efiapi" fn invalid_device_request(_device: *mut DEVICE_OBJECT, irp: *mut IRP) -> NtStatus {
     let irp = Raw::of(irp);
     field!(irp, IRP, IoStatus.Status).write(NtStatus::INVALID_DEVICE_REQUEST);
     request::complete(&Thread::current(), irp);
