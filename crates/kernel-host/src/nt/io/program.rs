@@ -1,4 +1,4 @@
-//! Devices as programs use them: open `\\.\Name`, DeviceIoControl, read, write, cancel, close.
+//! Devices as programs use them: open `\\.\Name`, `DeviceIoControl`, read, write, cancel, close.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

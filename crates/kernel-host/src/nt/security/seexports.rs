@@ -11,8 +11,15 @@ exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
 struct StaticSid([u8; 16]);
 
 const fn sid(authority: u8, count: u8, parts: [u32; 2]) -> StaticSid {
-    let ([a, b, c, d], [e, f, g, h]) = (parts[0].to_le_bytes(), parts[1].to_le_bytes());
-    StaticSid([1, count, 0, 0, 0, 0, 0, authority, a, b, c, d, e, f, g, h])
+    let mut bytes = [1, count, 0, 0, 0, 0, 0, authority, 0, 0, 0, 0, 0, 0, 0, 0];
+    let (first, second) = (parts[0].to_le_bytes(), parts[1].to_le_bytes());
+    let mut index = 0;
+    while index < 4 {
+        bytes[8 + index] = first[index];
+        bytes[12 + index] = second[index];
+        index += 1;
+    }
+    StaticSid(bytes)
 }
 
 /// Of a builtin group.
