@@ -95,7 +95,7 @@ impl broker::Reaper<Entry> for Reaper {
         }
     }
 
-    fn close(&self, closed: Closed<Entry>) {
+    fn close(&self, closed: Closed<'_, Entry>) {
         // FltClose and ObDereferenceObject of a file; the image's memory, where this was its last holder.
         drop(closed);
     }

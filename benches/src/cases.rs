@@ -57,14 +57,13 @@ impl Case {
         }
     }
 
-    /// Runs the case and returns how long it took: the processor time of a thread, on average. That is the time on the clock
-    /// where every thread has a processor to itself; where it does not, the time that others take away does not count.
-    pub(crate) fn run<T: Table>(self, on: &Filled<T>, threads: usize, rounds: u64) -> Duration {
+    /// Runs the case and returns how long it took.
+    pub(crate) fn run<T: Table>(self, on: &Filled<T>, threads: usize, rounds: u64) -> Spent {
         if self == Self::Close {
             return close(&on.table, threads, rounds);
         }
         let start = Gate::new(threads);
-        let spent = AtomicU64::new(0);
+        let spent = Total::new();
         std::thread::scope(|scope| {
             for thread in 0..threads {
                 let (start, spent) = (&start, &spent);
@@ -72,7 +71,7 @@ impl Case {
                     settle(thread);
                     let mut worker = Worker::new(on, thread, threads);
                     start.pass();
-                    let began = processor_time();
+                    let began = Moment::now();
                     match self {
                         Self::GetRandom => worker.get_random(rounds),
                         Self::GetHot => worker.get_one(0, rounds),
@@ -80,12 +79,31 @@ impl Case {
                         Self::Churn => worker.churn(rounds),
                         Self::Mixed | Self::Close => worker.mixed(rounds),
                     }
-                    spent.fetch_add(processor_time() - began, Ordering::Relaxed);
+                    spent.add(began);
                     worker.clear();
                 });
             }
         });
-        Duration::from_nanos(spent.into_inner() / threads as u64)
+        spent.average(threads)
+    }
+}
+
+/// How long a run took.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Spent {
+    /// Processor time of a thread, on average: the time on the clock where every thread has a processor to itself.
+    pub(crate) processor: Duration,
+    /// Time on the clock of a thread, on average. Much more than processor time where a thread had to wait for its processor: then
+    /// the others went on without it, and a run that is to show how threads get in each other's way shows less of that.
+    pub(crate) clock: Duration,
+    /// Time on the clock from when the last thread began to when the first one had finished.
+    pub(crate) together: Duration,
+}
+
+impl Spent {
+    /// Whether all threads were running at the same time, nearly.
+    pub(crate) fn is_undisturbed(self) -> bool {
+        self.clock < self.processor.mul_f64(1.1) + Duration::from_micros(20) && self.together > self.clock.mul_f64(0.8)
     }
 }
 
@@ -156,8 +174,8 @@ impl<'a, T: Table> Worker<'a, T> {
 }
 
 /// [`Case::Close`]: batches of handles are made while nobody looks at the clock, and then fought over.
-fn close<T: Table>(table: &T, threads: usize, rounds: u64) -> Duration {
-    let mut total = Duration::ZERO;
+fn close<T: Table>(table: &T, threads: usize, rounds: u64) -> Spent {
+    let mut total = Spent::default();
     // `rounds` is per thread, and every handle counts once for all threads together.
     let mut left = rounds.saturating_mul(threads as u64);
     while left > 0 {
@@ -165,23 +183,26 @@ fn close<T: Table>(table: &T, threads: usize, rounds: u64) -> Duration {
         left -= batch;
         let keys: Vec<_> = (0..batch).map(|object| table.insert(OWNER, object)).collect();
         let start = Gate::new(threads);
-        let (spent, closed) = (AtomicU64::new(0), AtomicU64::new(0));
+        let (spent, closed) = (Total::new(), AtomicU64::new(0));
         std::thread::scope(|scope| {
             for thread in 0..threads {
                 let (start, spent, closed, keys) = (&start, &spent, &closed, &keys);
                 scope.spawn(move || {
                     settle(thread);
                     start.pass();
-                    let began = processor_time();
+                    let began = Moment::now();
                     let won = keys.iter().filter(|key| table.remove(OWNER, **key)).count();
-                    spent.fetch_add(processor_time() - began, Ordering::Relaxed);
+                    spent.add(began);
                     closed.fetch_add(won as u64, Ordering::Relaxed);
                 });
             }
         });
         let closed = closed.into_inner();
         assert!(closed == batch || closed > batch && !T::ONE_WINNER, "{closed} closes of {batch} handles succeeded");
-        total += Duration::from_nanos(spent.into_inner() / threads as u64);
+        let spent = spent.average(threads);
+        total.processor += spent.processor;
+        total.clock += spent.clock;
+        total.together += spent.together;
     }
     total
 }
@@ -195,13 +216,55 @@ fn settle(thread: usize) {
     let _ = sched_setaffinity(None, &set);
 }
 
-/// The processor time of this thread up to now, in nanoseconds.
-fn processor_time() -> u64 {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
+/// A moment of a thread, in nanoseconds.
+#[derive(Clone, Copy)]
+struct Moment {
+    processor: u64,
+    clock: u64,
 }
 
-/// Lets nobody through before all are there. Spins, since waking a sleeping thread takes longer than many a measurement.
+impl Moment {
+    fn now() -> Self {
+        let nanoseconds = |clock| {
+            let time = clock_gettime(clock);
+            time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
+        };
+        Self { processor: nanoseconds(ClockId::ThreadCPUTime), clock: nanoseconds(ClockId::Monotonic) }
+    }
+}
+
+/// What all threads spent, in nanoseconds.
+struct Total {
+    processor: AtomicU64,
+    clock: AtomicU64,
+    last_began: AtomicU64,
+    first_done: AtomicU64,
+}
+
+impl Total {
+    fn new() -> Self {
+        let zero = || AtomicU64::new(0);
+        Self { processor: zero(), clock: zero(), last_began: zero(), first_done: AtomicU64::new(u64::MAX) }
+    }
+
+    /// Adds what this thread spent since `began`.
+    fn add(&self, began: Moment) {
+        let now = Moment::now();
+        self.processor.fetch_add(now.processor - began.processor, Ordering::Relaxed);
+        self.clock.fetch_add(now.clock - began.clock, Ordering::Relaxed);
+        self.last_began.fetch_max(began.clock, Ordering::Relaxed);
+        self.first_done.fetch_min(now.clock, Ordering::Relaxed);
+    }
+
+    fn average(self, threads: usize) -> Spent {
+        let part = |total: AtomicU64| Duration::from_nanos(total.into_inner() / threads as u64);
+        let together = self.first_done.into_inner().saturating_sub(self.last_began.into_inner());
+        Spent { processor: part(self.processor), clock: part(self.clock), together: Duration::from_nanos(together) }
+    }
+}
+
+/// Lets nobody through before all are there. Spins, since waking a sleeping thread takes longer than many a measurement, and lets others
+/// run only where it would be for nothing.
 struct Gate {
     missing: AtomicUsize,
 }
@@ -213,8 +276,13 @@ impl Gate {
 
     fn pass(&self) {
         self.missing.fetch_sub(1, Ordering::SeqCst);
+        let mut turns = 0_u32;
         while self.missing.load(Ordering::SeqCst) != 0 {
-            std::thread::yield_now();
+            turns += 1;
+            if turns.is_multiple_of(20_000) {
+                std::thread::yield_now();
+            }
+            std::hint::spin_loop();
         }
     }
 }

@@ -1,8 +1,6 @@
 //! A filled table of whichever type, ready to be measured.
 
-use std::time::Duration;
-
-use crate::cases::{Case, Filled, OWNER};
+use crate::cases::{Case, Filled, OWNER, Spent};
 use crate::heap;
 use crate::table::Table;
 use crate::tables::{Fwbroker, Papaya, Scc, ShardedSlab, Slab, SlotMap, Windows};
@@ -28,7 +26,7 @@ pub(crate) struct Contender {
     /// What the fill took from the heap, divided by the number of live handles.
     pub(crate) bytes_per_handle: f64,
     /// Runs a case with so many threads and rounds per thread.
-    pub(crate) run: Box<dyn Fn(Case, usize, u64) -> Duration>,
+    pub(crate) run: Box<dyn Fn(Case, usize, u64) -> Spent>,
 }
 
 const fn entry<T: Table + 'static>() -> (&'static str, Make) {

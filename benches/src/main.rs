@@ -17,6 +17,7 @@ mod report;
 mod run;
 mod table;
 mod tables;
+mod thread;
 
 /// What to measure.
 #[derive(Parser)]

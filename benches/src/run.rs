@@ -13,7 +13,13 @@ use crate::contender::{ALL, Contender};
 use crate::report::Row;
 
 const LIVE: [usize; 4] = [1, 1_000, 100_000, 4_000_000];
-const SAMPLES: usize = 11;
+const SAMPLES: usize = 31;
+
+/// How often a sample is taken at most, while another program takes a processor away from one of its threads.
+const ATTEMPTS: u32 = 8;
+
+/// The least processor time of a sample, so that reading the clock does not count.
+const LEAST: Duration = Duration::from_micros(500);
 
 /// Measures what `options` ask for.
 pub(crate) fn run(options: &Options) -> Result<Vec<Row>> {
@@ -50,7 +56,7 @@ fn thread_counts() -> Vec<usize> {
 }
 
 fn criterion(short: bool) -> Criterion {
-    let (warm_up, measured) = if short { (5, 25) } else { (60, 300) };
+    let (warm_up, measured) = if short { (5, 25) } else { (20, 100) };
     Criterion::default()
         .without_plots()
         .sample_size(SAMPLES)
@@ -72,12 +78,15 @@ fn measure(
     group.sampling_mode(SamplingMode::Flat).throughput(Throughput::Elements(threads as u64));
     for contender in contenders {
         let rates = RefCell::new(Vec::new());
+        let least = least_rounds(contender, case, threads);
         group.bench_function(BenchmarkId::new(contender.name, live), |bencher| {
             bencher.iter_custom(|rounds| {
-                let elapsed = (contender.run)(case, threads, rounds);
-                let operations = rounds as f64 * threads as f64;
+                // Criterion counts rounds by the clock, of which a busy machine lets too much pass.
+                let actual = rounds.max(least);
+                let elapsed = undisturbed(contender, case, threads, actual);
+                let operations = actual as f64 * threads as f64;
                 rates.borrow_mut().push(operations / elapsed.as_secs_f64().max(1e-9) / 1e6);
-                elapsed
+                elapsed.mul_f64(rounds as f64 / actual as f64)
             });
         });
         let rates = rates.into_inner();
@@ -94,4 +103,25 @@ fn measure(
         });
     }
     group.finish();
+}
+
+/// How many rounds take long enough.
+fn least_rounds(contender: &Contender, case: Case, threads: usize) -> u64 {
+    let mut rounds = 256;
+    while rounds < 1 << 24 && (contender.run)(case, threads, rounds).processor < LEAST {
+        rounds *= 2;
+    }
+    rounds
+}
+
+/// The processor time of a run in which all threads ran at the same time; of the last attempt, if there was none.
+fn undisturbed(contender: &Contender, case: Case, threads: usize, rounds: u64) -> Duration {
+    let mut spent = (contender.run)(case, threads, rounds);
+    for _ in 1..ATTEMPTS {
+        if spent.is_undisturbed() {
+            break;
+        }
+        spent = (contender.run)(case, threads, rounds);
+    }
+    spent.processor
 }

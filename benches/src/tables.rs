@@ -22,6 +22,7 @@ mod tests {
         let keys: Vec<_> = (0..3000).map(|object| table.insert(0, object)).collect();
         for (key, object) in keys.iter().zip(0..) {
             assert_eq!(table.get(0, *key), Some(object), "{}", T::NAME);
+            assert_eq!(table.get(1, *key), None, "{}: a handle of another client is good", T::NAME);
         }
         for key in &keys {
             assert!(table.remove(0, *key), "{}", T::NAME);

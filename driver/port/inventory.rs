@@ -97,7 +97,7 @@ pub(super) fn sessions(context: &Context<'_>, cursor: u64) -> Result<Reply, Fail
         let total = u32::try_from(total).unwrap_or(u32::MAX);
         let mut last = cursor;
         while let Some(session) = next_session(state, last) {
-            if let Err(too_small) = push_session(&mut writer, &session) {
+            if let Err(too_small) = push_session(&mut writer, &session, state.table.handles_of(&session)) {
                 return finish(writer, too_small, context.id, last, total);
             }
             last = session.id().0;
@@ -118,7 +118,7 @@ fn next_session(state: &State, last: u64) -> Option<Shared<Session>> {
 }
 
 #[inline(never)] // for the sake of the stack
-fn push_session(writer: &mut ListWriter<'_>, session: &Session) -> Result<(), BufferTooSmall> {
+fn push_session(writer: &mut ListWriter<'_>, session: &Session, handles: u64) -> Result<(), BufferTooSmall> {
     let owner = session.owner();
     let limits = session.limits();
     let role = match owner.role {
@@ -133,7 +133,7 @@ fn push_session(writer: &mut ListWriter<'_>, session: &Session) -> Result<(), Bu
         process_id: owner.process,
         connected_at: owner.since,
         flags: role | ended,
-        handles: Quota { used: narrow(session.handles()), limit: limits.handles },
+        handles: Quota { used: narrow(handles), limit: limits.handles },
         bytes: Quota { used: session.bytes(), limit: limits.bytes },
         jobs: Quota { used: narrow(session.jobs()), limit: limits.jobs },
         requests: narrow(session.running_requests()),

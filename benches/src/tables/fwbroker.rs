@@ -1,12 +1,12 @@
 //! Ours, with everything that the driver uses: sessions with quotas, kinds, keyed handles, deferred closes.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use broker::{
-    Closed, Entry, Handle, HandleKey, HandleTable, Kind, LockContext, Reaper, Session, SessionId, SessionLimits, Shared,
+    Barriers, Closed, Entry, Handle, HandleKey, HandleTable, Kind, LockContext, Reaper, Session, SessionId,
+    SessionLimits, Shared,
 };
 
 use crate::table::{CLIENTS, Table};
+use crate::thread::{self, THREADS};
 
 /// `broker::HandleTable`.
 pub(crate) struct Fwbroker {
@@ -32,29 +32,24 @@ impl Reaper<Object> for Drop {
 
     fn schedule_drain(&self) {}
 
-    fn close(&self, closed: Closed<Object>) {
-        drop(closed);
-    }
+    fn close(&self, _closed: Closed<'_, Object>) {}
 }
 
 /// User mode has no IRQL, and threads stand for processors.
 struct NoIrql;
 
-static THREADS: AtomicUsize = AtomicUsize::new(0);
-
-thread_local! {
-    static THREAD: usize = THREADS.fetch_add(1, Ordering::Relaxed);
-}
-
 impl LockContext for NoIrql {
     type Saved = ();
+
+    const BARRIERS: Option<Barriers> = Some(THREADS);
 
     fn enter() {}
 
     fn leave((): ()) {}
 
+    #[inline]
     fn processor() -> usize {
-        THREAD.with(|thread| *thread)
+        thread::number()
     }
 }
 

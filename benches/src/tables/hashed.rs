@@ -1,26 +1,37 @@
 //! Concurrent hash maps. What was read stays valid under a guard of their memory reclamation, so they need no
 //! `Arc`; but when a removed object is really dropped, nobody can tell.
+//!
+//! Keys count up and are not used twice, which is what others have generations for.
 
 use std::hash::BuildHasherDefault;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustc_hash::FxHasher;
 
-use crate::table::{CLIENTS, Table};
+use crate::table::{CLIENTS, Quotas, Table};
 
 /// The cheapest hash there is: what these maps are measured with should not be `SipHash`.
 type Hasher = BuildHasherDefault<FxHasher>;
 
+/// What a client has made a handle for.
+#[derive(Clone, Copy)]
+struct Object {
+    number: u64,
+    client: usize,
+}
+
 /// `papaya::HashMap`.
 pub(crate) struct Papaya {
-    map: papaya::HashMap<u64, u64, Hasher>,
+    map: papaya::HashMap<u64, Object, Hasher>,
     names: Names,
+    quotas: Quotas,
 }
 
 /// `scc::HashIndex`, scc's map for reading.
 pub(crate) struct Scc {
-    map: scc::HashIndex<u64, u64, Hasher>,
+    map: scc::HashIndex<u64, Object, Hasher>,
     names: Names,
+    quotas: Quotas,
 }
 
 /// Maps have no handles of their own: numbers count up, for each client apart.
@@ -47,21 +58,26 @@ impl Table for Papaya {
     type Key = u64;
 
     fn new(_most: usize) -> Self {
-        Self { map: papaya::HashMap::with_hasher(Hasher::default()), names: Names::new() }
+        Self { map: papaya::HashMap::with_hasher(Hasher::default()), names: Names::new(), quotas: Quotas::new() }
     }
 
     fn insert(&self, client: usize, object: u64) -> u64 {
         let key = self.names.next(client);
-        self.map.pin().insert(key, object);
+        self.quotas.take(client);
+        self.map.pin().insert(key, Object { number: object, client });
         key
     }
 
-    fn get(&self, _client: usize, key: u64) -> Option<u64> {
-        self.map.pin().get(&key).copied()
+    fn get(&self, client: usize, key: u64) -> Option<u64> {
+        self.map.pin().get(&key).filter(|object| object.client == client).map(|object| object.number)
     }
 
-    fn remove(&self, _client: usize, key: u64) -> bool {
-        self.map.pin().remove(&key).is_some()
+    fn remove(&self, client: usize, key: u64) -> bool {
+        let removed = matches!(self.map.pin().remove_if(&key, |_, object| object.client == client), Ok(Some(_)));
+        if removed {
+            self.quotas.give_back(client);
+        }
+        removed
     }
 }
 
@@ -70,20 +86,26 @@ impl Table for Scc {
     type Key = u64;
 
     fn new(_most: usize) -> Self {
-        Self { map: scc::HashIndex::with_hasher(Hasher::default()), names: Names::new() }
+        Self { map: scc::HashIndex::with_hasher(Hasher::default()), names: Names::new(), quotas: Quotas::new() }
     }
 
     fn insert(&self, client: usize, object: u64) -> u64 {
         let key = self.names.next(client);
-        assert!(self.map.insert_sync(key, object).is_ok(), "names are given out once");
+        self.quotas.take(client);
+        let inserted = self.map.insert_sync(key, Object { number: object, client });
+        assert!(inserted.is_ok(), "names are given out once");
         key
     }
 
-    fn get(&self, _client: usize, key: u64) -> Option<u64> {
-        self.map.peek_with(&key, |_, object| *object)
+    fn get(&self, client: usize, key: u64) -> Option<u64> {
+        self.map.peek_with(&key, |_, object| (object.client == client).then_some(object.number)).flatten()
     }
 
-    fn remove(&self, _client: usize, key: u64) -> bool {
-        self.map.remove_sync(&key)
+    fn remove(&self, client: usize, key: u64) -> bool {
+        let removed = self.map.remove_if_sync(&key, |object| object.client == client);
+        if removed {
+            self.quotas.give_back(client);
+        }
+        removed
     }
 }

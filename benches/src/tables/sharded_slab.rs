@@ -1,9 +1,14 @@
 //! `sharded-slab`: the closest relative. Pins, defers the removal to the last pin, has generations; needs `std`.
+//!
+//! It has no removal under a condition. To ask for the client first would take another pin, so its removal asks nobody.
 
-use crate::table::Table;
+use crate::table::{Quotas, Table};
 
 /// `sharded_slab::Slab`.
-pub(crate) struct ShardedSlab(sharded_slab::Slab<u64>);
+pub(crate) struct ShardedSlab {
+    slab: sharded_slab::Slab<(u64, usize)>,
+    quotas: Quotas,
+}
 
 impl Table for ShardedSlab {
     const NAME: &'static str = "sharded-slab";
@@ -12,18 +17,23 @@ impl Table for ShardedSlab {
     type Key = usize;
 
     fn new(_most: usize) -> Self {
-        Self(sharded_slab::Slab::new())
+        Self { slab: sharded_slab::Slab::new(), quotas: Quotas::new() }
     }
 
-    fn insert(&self, _client: usize, object: u64) -> usize {
-        self.0.insert(object).expect("room for a handle")
+    fn insert(&self, client: usize, object: u64) -> usize {
+        self.quotas.take(client);
+        self.slab.insert((object, client)).expect("room for a handle")
     }
 
-    fn get(&self, _client: usize, key: usize) -> Option<u64> {
-        self.0.get(key).map(|pinned| *pinned)
+    fn get(&self, client: usize, key: usize) -> Option<u64> {
+        self.slab.get(key).filter(|pinned| pinned.1 == client).map(|pinned| pinned.0)
     }
 
-    fn remove(&self, _client: usize, key: usize) -> bool {
-        self.0.remove(key)
+    fn remove(&self, client: usize, key: usize) -> bool {
+        let removed = self.slab.remove(key);
+        if removed {
+            self.quotas.give_back(client);
+        }
+        removed
     }
 }

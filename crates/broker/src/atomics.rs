@@ -9,6 +9,23 @@ pub(crate) use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64,
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
+/// Follows a `SeqCst` read-modify-write that a `SeqCst` load of another place comes after. The two orderings say it all, and
+/// cost nothing more on a processor; but the model checker takes `SeqCst` for `AcqRel`, except in fences.
+#[inline]
+pub(crate) fn in_sequence() {
+    #[cfg(loom)]
+    fence(Ordering::SeqCst);
+}
+
+/// One turn of a loop that waits for another processor.
+#[inline]
+pub(crate) fn spin() {
+    #[cfg(not(loom))]
+    core::hint::spin_loop();
+    #[cfg(loom)]
+    loom::thread::yield_now();
+}
+
 /// A place that is read and written under rules which the compiler does not know. The model checker does: it stops at
 /// a read and a write that nothing orders.
 #[repr(transparent)]

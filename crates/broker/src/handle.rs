@@ -3,6 +3,7 @@
 use core::num::NonZeroU64;
 
 use crate::Error;
+use crate::slot::LIVE;
 
 /// A handle: 64 bits that mean something only to the table that gave them out, only in the
 /// session that got them, and only until the next boot.
@@ -66,11 +67,20 @@ impl Handle {
         }
     }
 
-    /// Whether the handle claims to stand for a `kind`.
-    pub(crate) const fn has_kind(self, kind: Kind) -> bool {
-        (self.raw() >> SLOT_BITS) & KIND_MASK == kind as u64
+    /// The word of a slot in which the entry is live: all but the slot, and that it is.
+    #[inline]
+    pub(crate) const fn word(self) -> u64 {
+        (self.raw() & !SLOT_MASK) | LIVE
     }
 
+    /// The handle of the entry in `slot` that is found with `word`.
+    pub(crate) fn from_word(word: u64, slot: u32) -> Self {
+        let raw = (word & !SLOT_MASK) | (u64::from(slot) & SLOT_MASK);
+        // A word has a kind, which is not zero; see `new`.
+        Self(NonZeroU64::new(raw).unwrap_or(NonZeroU64::MIN))
+    }
+
+    #[inline]
     pub(crate) fn new(check: u32, kind: Kind, slot: u32) -> Self {
         let raw = (u64::from(check) << CHECK_SHIFT) | ((kind as u64) << SLOT_BITS) | (u64::from(slot) & SLOT_MASK);
         // The kind is not zero, so `raw` is not; the fallback is unreachable but costs less than a panic.
@@ -80,10 +90,12 @@ impl Handle {
     /// The highest slot that a handle can have.
     pub(crate) const LAST_SLOT: u32 = SLOT_MASK as u32;
 
+    #[inline]
     pub(crate) const fn slot(self) -> u32 {
         (self.raw() & SLOT_MASK) as u32
     }
 
+    #[inline]
     pub(crate) const fn check(self) -> u32 {
         (self.raw() >> CHECK_SHIFT) as u32
     }

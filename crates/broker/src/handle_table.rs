@@ -14,7 +14,8 @@
 
 use core::ops::Range;
 
-use crate::atomics::{AtomicBool, Ordering};
+use crate::atomics::{AtomicBool, Ordering, spin};
+use crate::segments::number_of;
 use crate::slab::{Claimed, OnClaim, Slab, Vacant};
 use crate::slot::Missed;
 use crate::{Closed, Entry, Error, Handle, HandleKey, Kind, LockContext, Pinned, Reaper, Session, Shared};
@@ -25,14 +26,8 @@ use crate::{Closed, Entry, Error, Handle, HandleKey, Kind, LockContext, Pinned, 
 pub struct HandleTable<E: Entry, R: Reaper<E>, C: LockContext> {
     key: HandleKey,
     reaper: R,
-    slab: Slab<Occupant<E>, C>,
+    slab: Slab<E, C>,
     closed_for_good: AtomicBool,
-}
-
-/// What a slot stores.
-pub(crate) struct Occupant<E> {
-    pub(crate) entry: E,
-    pub(crate) session: Shared<Session>,
 }
 
 /// Room for one entry in the table and in its session's quota, taken before the entry exists.
@@ -43,7 +38,7 @@ pub struct Reservation<'a, E: Entry, R: Reaper<E>, C: LockContext> {
     table: &'a HandleTable<E, R, C>,
     session: &'a Shared<Session>,
     /// `None` once filled.
-    vacant: Option<Vacant<'a, Occupant<E>>>,
+    vacant: Option<Vacant<'a, E>>,
 }
 
 impl<E: Entry, R: Reaper<E>, C: LockContext> HandleTable<E, R, C> {
@@ -56,18 +51,12 @@ impl<E: Entry, R: Reaper<E>, C: LockContext> HandleTable<E, R, C> {
     ///
     /// [`Error::SessionEnded`] (`STATUS_PORT_DISCONNECTED`), [`Error::SessionHandles`] or [`Error::TooManyHandles`]
     /// (`STATUS_TOO_MANY_OPENED_FILES`), [`Error::OutOfMemory`] (`STATUS_INSUFFICIENT_RESOURCES`).
+    #[inline]
     pub fn reserve<'a>(&'a self, session: &'a Shared<Session>) -> Result<Reservation<'a, E, R, C>, Error> {
         if session.has_ended() || self.closed_for_good.load(Ordering::Acquire) {
             return Err(Error::SessionEnded);
         }
-        session.take_handle()?;
-        match self.slab.vacant() {
-            Ok(vacant) => Ok(Reservation { table: self, session, vacant: Some(vacant) }),
-            Err(error) => {
-                session.give_back_handle();
-                Err(error)
-            }
-        }
+        Ok(Reservation { table: self, session, vacant: Some(self.slab.vacant(session)?) })
     }
 
     /// Finds the entry that `handle` stands for in `session`, and keeps it from being closed while the result lives.
@@ -77,19 +66,10 @@ impl<E: Entry, R: Reaper<E>, C: LockContext> HandleTable<E, R, C> {
     /// or `STATUS_DEVICE_BUSY`, [`Error::HandleBusy`].
     #[inline]
     pub fn get(&self, session: &Shared<Session>, handle: Handle) -> Result<Pinned<'_, E, R, C>, Error> {
-        let pin = match self.slab.pin(self, handle.slot(), handle.check()) {
-            Ok(pin) => pin,
-            Err(why) => return Err(self.explain(why, session, handle)),
-        };
-        let pinned = Pinned::new(pin, handle);
-        // The kind is part of the handle but not of its check: a handle with another one was made up.
-        if !handle.has_kind(pinned.kind()) {
-            return Err(Error::HandleInvalid);
+        match self.slab.pin(self, handle.slot(), handle.word(), session) {
+            Ok(pin) => Ok(Pinned::new(pin, handle)),
+            Err(why) => Err(self.explain(why, session, handle)),
         }
-        if !Shared::ptr_eq(pinned.session(), session) {
-            return Err(Error::HandleOfOtherSession);
-        }
-        Ok(pinned)
     }
 
     /// As [`get`](Self::get), for an entry of one kind.
@@ -103,15 +83,18 @@ impl<E: Entry, R: Reaper<E>, C: LockContext> HandleTable<E, R, C> {
         kind: Kind,
     ) -> Result<Pinned<'_, E, R, C>, Error> {
         let pinned = self.get(session, handle)?;
-        if pinned.kind() == kind { Ok(pinned) } else { Err(Error::HandleWrongKind) }
+        // That the entry's kind is the handle's is what makes a pin good.
+        if handle.kind() == Some(kind) { Ok(pinned) } else { Err(Error::HandleWrongKind) }
     }
 
     /// Closes a handle. The entry is closed when the last request that has it pinned lets go, often in this call.
     ///
     /// Errors as [`get`](Self::get); of several closers one succeeds and the others get [`Error::HandleClosed`]. Whose handle
     /// was revoked is told so, the last time: from then on the handle has been closed.
+    #[inline]
     pub fn close(&self, session: &Shared<Session>, handle: Handle) -> Result<(), Error> {
-        self.get(session, handle).and_then(Pinned::close).map_err(|error| explain_close(error, session, handle))
+        let closed = self.slab.close(self, handle.slot(), handle.word(), session);
+        closed.map_err(|why| self.lose(why, session, handle))
     }
 
     /// Ends `session` and closes all its handles. Requests that are running keep what they have pinned until they let
@@ -120,12 +103,14 @@ impl<E: Entry, R: Reaper<E>, C: LockContext> HandleTable<E, R, C> {
     /// Calling it again does no harm, and is how a driver makes sure after its last request has gone.
     pub fn end_session(&self, session: &Shared<Session>) -> usize {
         session.end();
+        self.slab.collect_tickets(Some(session));
         self.close_where(|pinned| Shared::ptr_eq(pinned.session(), session))
     }
 
     /// Refuses every further reservation and closes all handles of all sessions, for unload. Returns how many.
     pub fn close_all(&self) -> usize {
-        self.closed_for_good.store(true, Ordering::Release);
+        self.closed_for_good.swap(true, Ordering::SeqCst);
+        self.slab.collect_tickets(None);
         self.close_where(|_| true)
     }
 
@@ -149,7 +134,8 @@ impl<E: Entry, R: Reaper<E>, C: LockContext> HandleTable<E, R, C> {
 
     /// As [`iter`](Self::iter), of the slots in `range` alone: a part of the work, where a table has many empty slots.
     pub fn iter_in(&self, range: Range<u32>) -> impl Iterator<Item = Pinned<'_, E, R, C>> {
-        (range.start..range.end.min(self.slab.end())).filter_map(|index| self.pinned_at(index))
+        let in_use = range.start..range.end.min(self.slab.end());
+        in_use.filter_map(|ordinal| self.pinned_at(number_of(ordinal)?))
     }
 
     /// How many slots the table has had in use; none beyond has an entry.
@@ -158,17 +144,22 @@ impl<E: Entry, R: Reaper<E>, C: LockContext> HandleTable<E, R, C> {
         self.slab.end()
     }
 
-    /// The live entry in this slot, whichever it is.
+    /// The live entry in the slot with this number, whichever it is.
     pub(crate) fn pinned_at(&self, slot: u32) -> Option<Pinned<'_, E, R, C>> {
-        let (pin, check) = self.slab.pin_any(self, slot)?;
-        let handle = Handle::new(check, pin.value().entry.kind(), slot);
-        Some(Pinned::new(pin, handle))
+        let (pin, word) = self.slab.pin_counted(self, slot, None).ok()?;
+        Some(Pinned::new(pin, Handle::from_word(word, slot)))
     }
 
     /// How many entries there are, those included that are being opened or closed.
     #[must_use]
     pub fn len(&self) -> u32 {
         self.slab.used()
+    }
+
+    /// How many handles `session` has, those included that are being opened or closed.
+    #[must_use]
+    pub fn handles_of(&self, session: &Shared<Session>) -> u64 {
+        session.charged_handles().saturating_sub(self.slab.tickets_ready(session))
     }
 
     /// Whether there are none: then every entry that was ever in the table has been closed.
@@ -201,22 +192,46 @@ impl<E: Entry, R: Reaper<E>, C: LockContext> HandleTable<E, R, C> {
     }
 
     /// Closes an entry that has been claimed, and gives its slot back. `PASSIVE_LEVEL`.
-    fn reap(&self, claimed: Claimed<'_, Occupant<E>>) {
-        let (index, check) = (claimed.index(), claimed.check());
-        let (Occupant { entry, session }, vacant) = claimed.take();
-        let handle = Handle::new(check, entry.kind(), index);
-        session.give_back_handle();
-        self.reaper.close(Closed { handle, session, entry });
+    #[inline]
+    fn reap(&self, claimed: Claimed<'_, E>) {
+        let (number, check) = (claimed.number(), claimed.check());
+        let (entry, vacant) = claimed.take();
+        let handle = Handle::new(check, entry.kind(), number);
+        self.reaper.close(Closed { handle, session: &vacant.session(), entry });
         // Last: while the slot counts as used, the driver knows that a close is still under way.
-        self.slab.give_back(vacant);
+        self.give_back(vacant);
+    }
+
+    fn give_back(&self, vacant: Vacant<'_, E>) {
+        // A session that has ended opens nothing more, and whoever ended it has collected what lay ready, or is about to.
+        self.slab.give_back(vacant, |session| !session.has_ended() && !self.closed_for_good.load(Ordering::SeqCst));
+    }
+
+    /// Why a close failed. The owner of a revoked handle has let go of it with that.
+    #[cold]
+    #[inline(never)]
+    fn lose(&self, why: Missed, session: &Session, handle: Handle) -> Error {
+        // Somebody who closes the same handles is just ahead, and needs the very cache lines that this thread comes for: let it get away.
+        for _ in 0..LOSERS_WAIT {
+            spin();
+        }
+        match self.explain(why, session, handle) {
+            Error::HandleClosed | Error::HandleRevoked if session.revocations().remove(handle) => Error::HandleRevoked,
+            Error::HandleRevoked => Error::HandleClosed,
+            error => error,
+        }
     }
 
     /// Why a handle did not fit, worked out only once it has not.
     #[cold]
+    #[inline(never)]
     fn explain(&self, why: Missed, session: &Session, handle: Handle) -> Error {
         match why {
             Missed::Busy => Error::HandleBusy,
             Missed::Closing => session.explain_closed(handle),
+            Missed::OtherSession => Error::HandleOfOtherSession,
+            // The kind is part of the handle but not of its check: a handle with another one was made up.
+            Missed::OtherKind => Error::HandleInvalid,
             Missed::Stale => {
                 let generation = self.key.generation(handle.slot(), handle.check());
                 let had = self.slab.generation(handle.slot());
@@ -226,18 +241,22 @@ impl<E: Entry, R: Reaper<E>, C: LockContext> HandleTable<E, R, C> {
     }
 }
 
-/// Why a close failed. The owner of a revoked handle has let go of it with that.
-#[cold]
-fn explain_close(error: Error, session: &Session, handle: Handle) -> Error {
-    match error {
-        Error::HandleClosed | Error::HandleRevoked if session.revocations().remove(handle) => Error::HandleRevoked,
-        Error::HandleRevoked => Error::HandleClosed,
-        error => error,
-    }
-}
+/// How many turns of a waiting loop a closer who comes too late lets pass.
+const LOSERS_WAIT: u32 = if cfg!(loom) { 0 } else { 2 };
 
-impl<E: Entry, R: Reaper<E>, C: LockContext> OnClaim<Occupant<E>> for HandleTable<E, R, C> {
-    fn on_claim(&self, claimed: Claimed<'_, Occupant<E>>) {
+impl<E: Entry, R: Reaper<E>, C: LockContext> OnClaim<E, C> for HandleTable<E, R, C> {
+    #[inline]
+    fn slab(&self) -> &Slab<E, C> {
+        &self.slab
+    }
+
+    #[inline]
+    fn check(&self, number: u32, generation: u32) -> u32 {
+        self.key.check(number, generation)
+    }
+
+    #[inline]
+    fn on_claim(&self, claimed: Claimed<'_, E>) {
         if self.reaper.can_close_here() {
             self.reap(claimed);
         } else {
@@ -252,18 +271,20 @@ impl<E: Entry, R: Reaper<E>, C: LockContext> Reservation<'_, E, R, C> {
     ///
     /// [`Error::SessionEnded`] (`STATUS_PORT_DISCONNECTED`) where the session ended since the reservation. The entry has then gone, or
     /// will go, to the [`Reaper`] like any other: it is never the caller's to close.
+    #[inline]
     pub fn fill(mut self, entry: E) -> Result<Handle, Error> {
         let table = self.table;
         let Some(mut vacant) = self.vacant.take() else {
             // A reservation has its slot until it is filled, and that consumes it.
             return Err(Error::OutOfMemory);
         };
-        let check = table.key.check(vacant.index(), vacant.next_generation());
-        let handle = Handle::new(check, entry.kind(), vacant.index());
-        vacant.publish(check, Occupant { entry, session: self.session.clone() });
+        let number = vacant.number();
+        let check = vacant.next_check(|generation| table.key.check(number, generation));
+        let handle = Handle::new(check, entry.kind(), number);
+        vacant.publish::<C>(handle.word(), entry);
         // Published first, looked second; `end_session` ends first and sweeps second. One of the two sees the other, and
         // if both do, closing has one winner.
-        if self.session.has_ended() || table.closed_for_good.load(Ordering::Acquire) {
+        if self.session.has_ended() || table.closed_for_good.load(Ordering::SeqCst) {
             // Already closed by the sweep is as good as closed by us.
             let _ = table.close(self.session, handle);
             return Err(Error::SessionEnded);
@@ -275,8 +296,7 @@ impl<E: Entry, R: Reaper<E>, C: LockContext> Reservation<'_, E, R, C> {
 impl<E: Entry, R: Reaper<E>, C: LockContext> Drop for Reservation<'_, E, R, C> {
     fn drop(&mut self) {
         if let Some(vacant) = self.vacant.take() {
-            self.session.give_back_handle();
-            self.table.slab.give_back(vacant);
+            self.table.give_back(vacant);
         }
     }
 }

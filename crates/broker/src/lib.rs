@@ -21,7 +21,7 @@
 //!
 //! *No waiting under a lock.* [`IrqlLock`] raises the IRQL, so nothing inside may block, page or call out.
 //!
-//! *Unsafe code where a kernel leaves no choice*: the storage of the handle table (`slot`, `slab`, `segments`),
+//! *Unsafe code where a kernel leaves no choice*: the storage of the handle table (`slot`, `slab`, `segments`, `tickets`),
 //! [`Shared`], and `fixed_vec`, a vector without panics. Each says what it relies on; the rest has none.
 
 #![no_std]
@@ -41,6 +41,7 @@ extern crate alloc;
 extern crate std;
 
 mod atomics;
+mod barriers;
 mod budget;
 mod entry_ids;
 mod error;
@@ -51,6 +52,9 @@ mod handle_key;
 mod handle_table;
 #[cfg(all(test, not(loom)))]
 mod handle_table_tests;
+mod lanes;
+#[cfg(all(test, not(loom)))]
+mod lanes_tests;
 mod limits;
 mod lock;
 #[cfg(all(test, loom))]
@@ -71,6 +75,7 @@ mod session;
 mod shared;
 mod slab;
 mod slot;
+mod tickets;
 mod vacancies;
 
 pub mod policy;
@@ -79,6 +84,7 @@ pub mod staging;
 #[cfg(test)]
 mod testing;
 
+pub use barriers::Barriers;
 pub use budget::{Budget, Charge};
 pub use entry_ids::EntryIds;
 pub use error::Error;

@@ -4,6 +4,8 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 
+use crate::Barriers;
+
 #[cfg(loom)]
 use loom::sync::{Mutex, MutexGuard};
 #[cfg(not(loom))]
@@ -51,6 +53,9 @@ pub trait LockContext: 'static {
     fn processor() -> usize {
         0
     }
+
+    /// Where present, numbers of processors belong to threads, and cheap barriers will do; see [`Barriers`].
+    const BARRIERS: Option<Barriers> = None;
 
     /// Restores the IRQL (`KeLowerIrql`). Locks are released in the reverse order of their acquisition.
     fn leave(saved: Self::Saved);

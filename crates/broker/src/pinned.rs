@@ -1,9 +1,10 @@
 //! An entry in use.
 
 use core::fmt;
+use core::mem::ManuallyDrop;
 use core::ops::Deref;
 
-use crate::handle_table::Occupant;
+use crate::segments::ordinal_of;
 use crate::slab::Pin;
 use crate::{Entry, Error, Handle, HandleTable, Kind, LockContext, Reaper, Session, Shared};
 
@@ -12,13 +13,17 @@ use crate::{Entry, Error, Handle, HandleTable, Kind, LockContext, Reaper, Sessio
 ///
 /// That drop may run the real close, in place at `PASSIVE_LEVEL`, through the work item above it.
 pub struct Pinned<'a, E: Entry, R: Reaper<E>, C: LockContext> {
-    pin: Pin<'a, Occupant<E>, HandleTable<E, R, C>>,
+    pin: Pin<'a, E, C, HandleTable<E, R, C>>,
     handle: Handle,
+    /// The entry's own reference.
+    session: ManuallyDrop<Shared<Session>>,
 }
 
 impl<'a, E: Entry, R: Reaper<E>, C: LockContext> Pinned<'a, E, R, C> {
-    pub(crate) const fn new(pin: Pin<'a, Occupant<E>, HandleTable<E, R, C>>, handle: Handle) -> Self {
-        Self { pin, handle }
+    #[inline]
+    pub(crate) fn new(pin: Pin<'a, E, C, HandleTable<E, R, C>>, handle: Handle) -> Self {
+        let session = pin.session();
+        Self { pin, handle, session }
     }
 
     /// The entry's handle.
@@ -30,13 +35,13 @@ impl<'a, E: Entry, R: Reaper<E>, C: LockContext> Pinned<'a, E, R, C> {
     /// The session that the handle belongs to.
     #[must_use]
     pub fn session(&self) -> &Shared<Session> {
-        &self.pin.value().session
+        &self.session
     }
 
     /// What the entry is.
     #[must_use]
     pub fn kind(&self) -> Kind {
-        self.pin.value().entry.kind()
+        self.pin.value().kind()
     }
 
     /// How many threads use the entry at this moment, this one included. For reports.
@@ -48,14 +53,14 @@ impl<'a, E: Entry, R: Reaper<E>, C: LockContext> Pinned<'a, E, R, C> {
     /// Where an enumeration goes on after this entry; see [`HandleTable::iter_from`].
     #[must_use]
     pub const fn next_cursor(&self) -> u32 {
-        self.pin.index().saturating_add(1)
+        ordinal_of(self.pin.number()).saturating_add(1)
     }
 
     /// Closes the handle, whichever session it belongs to.
     ///
     /// [`Error::HandleClosed`] (`STATUS_INVALID_HANDLE`) where another closer was faster, be it an administrator.
     pub fn close(self) -> Result<(), Error> {
-        if self.pin.close(self.handle.check()) { Ok(()) } else { Err(Error::HandleClosed) }
+        if self.pin.close(self.handle.word()) { Ok(()) } else { Err(Error::HandleClosed) }
     }
 
     /// Closes the handle against its owner's will, who will be told so until it closes the handle itself.
@@ -69,7 +74,7 @@ impl<'a, E: Entry, R: Reaper<E>, C: LockContext> Pinned<'a, E, R, C> {
         let (session, handle) = (self.session().clone(), self.handle);
         // Remembered first: whoever finds the handle closed must find out why. The close orders the two.
         session.revocations().add(handle)?;
-        if self.pin.close(handle.check()) {
+        if self.pin.close(handle.word()) {
             return Ok(());
         }
         // Not ours after all. Another administrator's record of the same handle is another one.
@@ -83,7 +88,7 @@ impl<E: Entry, R: Reaper<E>, C: LockContext> Deref for Pinned<'_, E, R, C> {
 
     #[inline]
     fn deref(&self) -> &E {
-        &self.pin.value().entry
+        self.pin.value()
     }
 }
 

@@ -21,16 +21,16 @@ pub trait Reaper<E: Entry>: Send + Sync {
     fn schedule_drain(&self);
 
     /// Closes one entry. Called at `PASSIVE_LEVEL`, without any lock; may block, and may use the table.
-    fn close(&self, closed: Closed<E>);
+    fn close(&self, closed: Closed<'_, E>);
 }
 
 /// An entry that has left the table.
 #[derive(Debug)]
-pub struct Closed<E> {
+pub struct Closed<'a, E> {
     /// The handle that it had. It is not valid any more, and its value will not be given out again.
     pub handle: Handle,
     /// The session that opened it.
-    pub session: Shared<Session>,
+    pub session: &'a Shared<Session>,
     /// The entry, now owned by the reaper.
     pub entry: E,
 }

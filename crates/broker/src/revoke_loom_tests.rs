@@ -30,7 +30,7 @@ impl Reaper<Nothing> for Counter {
 
     fn schedule_drain(&self) {}
 
-    fn close(&self, closed: Closed<Nothing>) {
+    fn close(&self, closed: Closed<'_, Nothing>) {
         drop(closed);
         self.0.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
     }
@@ -83,7 +83,7 @@ impl World {
     fn ends_with_one_close(&self) {
         assert_eq!(self.table.reaper().0.load(core::sync::atomic::Ordering::Relaxed), 1);
         assert!(self.table.is_empty());
-        assert_eq!(self.session.handles(), 0);
+        assert_eq!(self.table.handles_of(&self.session), 0);
     }
 }
 

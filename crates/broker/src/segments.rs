@@ -13,6 +13,8 @@ use crate::slot::Slot;
 
 /// An array of slots that grows without moving any, in segments of 4, 8, 16, 32 ... slots: at most twice what is needed.
 ///
+/// Slots have the numbers from 4 on, so that the highest bit of a number tells the segment; zero is none.
+///
 /// Looking up is one load and no lock. Segments are never given back while the table lives: a thread with a stale
 /// handle may touch any slot that ever existed, at any time.
 pub(crate) struct Segments<T> {
@@ -48,10 +50,10 @@ impl<T> Segments<T> {
         Self { segments: core::array::from_fn(|_| AtomicPtr::new(null_mut())), owns: PhantomData }
     }
 
-    /// The slot `index`, if its segment exists.
+    /// The slot `number`, if its segment exists.
     #[inline]
-    pub(crate) fn get(&self, index: u32) -> Option<&Slot<T>> {
-        let (segment, offset) = locate(index)?;
+    pub(crate) fn get(&self, number: u32) -> Option<&Slot<T>> {
+        let (segment, offset) = locate(number);
         // Acquire: the slots were made before the pointer was set.
         let first = NonNull::new(self.segments.get(segment)?.load(Ordering::Acquire))?;
         // SAFETY: [segment/bounds] the segment has as many slots as `locate` gives offsets.
@@ -61,11 +63,14 @@ impl<T> Segments<T> {
         Some(unsafe { slot.as_ref() })
     }
 
-    /// Makes the segment that has the slot `index`. Allocates, so not under a lock.
+    /// Makes the segment that has the slot `number`. Allocates, so not under a lock.
     ///
     /// [`Error::TooManyHandles`] where no segment can have it, [`Error::OutOfMemory`] (`STATUS_INSUFFICIENT_RESOURCES`).
-    pub(crate) fn prepare(index: u32) -> Result<Spare<T>, Error> {
-        let (segment, _) = locate(index).ok_or(Error::TooManyHandles)?;
+    pub(crate) fn prepare(number: u32) -> Result<Spare<T>, Error> {
+        let (segment, _) = locate(number);
+        if segment >= COUNT {
+            return Err(Error::TooManyHandles);
+        }
         let layout = layout::<T>(segment).ok_or(Error::OutOfMemory)?;
         // SAFETY: [alloc/nonzero] a segment has at least 4 slots, and a slot has a state word.
         let memory = unsafe { alloc_zeroed(layout) };
@@ -133,23 +138,22 @@ fn layout<T>(segment: usize) -> Option<Layout> {
     Layout::array::<Slot<T>>(length(segment)).ok()?.align_to(CACHE_LINE).ok()
 }
 
-/// Which segment has the slot `index`, and where in it.
+/// Which segment has the slot `number`, and where in it. There may be no such segment.
 #[inline]
-fn locate(index: u32) -> Option<(usize, usize)> {
-    // Shifted by the first segment's size, indexes of one segment share their highest bit.
-    let shifted = index.checked_add(FIRST)?;
-    let high_bit = shifted.ilog2();
-    let segment = high_bit.checked_sub(FIRST_BITS)? as usize;
-    let offset = shifted ^ (1 << high_bit);
-    (segment < COUNT).then_some((segment, spread(offset, high_bit) as usize))
+const fn locate(number: u32) -> (usize, usize) {
+    // Numbers of one segment share their highest bit; the others say where. Zero goes the way of one, which is no slot either.
+    let high_bit = (number | 1).ilog2();
+    (high_bit.wrapping_sub(FIRST_BITS) as usize, (number ^ (1 << high_bit)) as usize)
 }
 
-/// Where in a segment of 2^`bits` slots the slot number `offset` lies: two places after its predecessor, in the second half of
-/// the numbers between those of the first half. Handles made one after the other are often used at the same
-/// time by different threads; this way slots that share a cache line are half a segment apart in number.
-const fn spread(offset: u32, bits: u32) -> u32 {
-    let last = bits.wrapping_sub(1);
-    ((offset << 1) | (offset >> last)) & (2_u32 << last).wrapping_sub(1)
+/// The number of the slot that is the `ordinal`-th to be used, counted from zero, if there can be so many.
+pub(crate) fn number_of(ordinal: u32) -> Option<u32> {
+    ordinal.checked_add(FIRST).filter(|_| ordinal < MAX_SLOTS)
+}
+
+/// [`number_of`] backwards.
+pub(crate) const fn ordinal_of(number: u32) -> u32 {
+    number.wrapping_sub(FIRST)
 }
 
 #[cfg(test)]
@@ -159,35 +163,45 @@ mod tests {
     use super::*;
 
     #[test]
-    fn indexes_fill_the_segments_without_gaps() {
+    fn slots_fill_the_segments_without_gaps() {
         let mut next = 0;
         for segment in 0..11 {
-            let mut offsets: Vec<_> = (0..length(segment))
+            let offsets: Vec<_> = (0..length(segment))
                 .map(|_| {
-                    let (found, offset) = locate(next).unwrap();
+                    let number = number_of(next).unwrap();
+                    assert_eq!(ordinal_of(number), next);
+                    let (found, offset) = locate(number);
                     assert_eq!(found, segment);
                     next += 1;
                     offset
                 })
                 .collect();
-            let apart = |pair: &[usize]| pair[0] / 2 != pair[1] / 2;
-            assert!(offsets.windows(2).all(apart), "neighbours share a cache line in {offsets:?}");
-            offsets.sort_unstable();
             assert_eq!(offsets, (0..length(segment)).collect::<Vec<_>>());
         }
-        assert_eq!(locate(MAX_SLOTS - 1), Some((COUNT - 1, length(COUNT - 1) - 1)));
-        assert_eq!(locate(MAX_SLOTS), None);
-        assert_eq!(locate(u32::MAX), None);
+        let last = number_of(MAX_SLOTS - 1).unwrap();
+        assert_eq!((last, locate(last)), ((1 << SLOT_BITS) - 1, (COUNT - 1, length(COUNT - 1) - 1)));
+        assert_eq!((number_of(MAX_SLOTS), number_of(u32::MAX)), (None, None));
+    }
+
+    #[test]
+    fn numbers_that_no_slot_has_find_none() {
+        let segments = Segments::<u8>::new();
+        for segment in [4, 8, 16] {
+            assert!(segments.install(Segments::prepare(segment).unwrap()).is_none());
+        }
+        assert!((4..32).all(|number| segments.get(number).is_some()));
+        assert!([0, 1, 2, 3, 32, 1 << SLOT_BITS, u32::MAX].iter().all(|number| segments.get(*number).is_none()));
+        assert!(matches!(Segments::<u8>::prepare(u32::MAX), Err(Error::TooManyHandles)));
     }
 
     #[test]
     fn second_install_of_a_segment_is_handed_back() {
         let segments = Segments::<u8>::new();
-        assert!(segments.get(60).is_none());
-        assert!(segments.install(Segments::prepare(60).unwrap()).is_none());
-        let first = core::ptr::from_ref(segments.get(60).unwrap());
-        assert!(segments.install(Segments::prepare(100).unwrap()).is_some());
-        assert_eq!(core::ptr::from_ref(segments.get(60).unwrap()), first);
-        assert!(segments.get(0).is_none());
+        assert!(segments.get(64).is_none());
+        assert!(segments.install(Segments::prepare(64).unwrap()).is_none());
+        let first = core::ptr::from_ref(segments.get(64).unwrap());
+        assert!(segments.install(Segments::prepare(127).unwrap()).is_some());
+        assert_eq!(core::ptr::from_ref(segments.get(64).unwrap()), first);
+        assert!(segments.get(4).is_none());
     }
 }

@@ -91,7 +91,8 @@ impl Session {
     /// Whether the session has ended.
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        self.requests.load(Ordering::Acquire) & ENDED != 0
+        // Sequentially consistent, as is the end: who publishes an entry looks here afterwards.
+        self.requests.load(Ordering::SeqCst) & ENDED != 0
     }
 
     /// How many requests are running. When it is zero after the end it stays zero.
@@ -100,9 +101,9 @@ impl Session {
         self.requests.load(Ordering::Acquire) & !ENDED
     }
 
-    /// How many handles the session holds, those being closed included.
-    #[must_use]
-    pub fn handles(&self) -> u64 {
+    /// How many handles are charged to the session, those included that processors keep ready for it; see
+    /// [`HandleTable::handles_of`](crate::HandleTable::handles_of).
+    pub(crate) fn charged_handles(&self) -> u64 {
         self.handles.used()
     }
 
@@ -165,7 +166,7 @@ impl Session {
 
     /// Ends the session; whether this call was the one that did.
     pub(crate) fn end(&self) -> bool {
-        self.requests.fetch_or(ENDED, Ordering::AcqRel) & ENDED == 0
+        self.requests.fetch_or(ENDED, Ordering::SeqCst) & ENDED == 0
     }
 }
 

@@ -69,6 +69,30 @@ impl<T> Shared<T> {
         this.shared().count.load(Ordering::Relaxed)
     }
 
+    /// The reference as a pointer that does not count, and whoever gets it has to see that the reference is not lost.
+    pub(crate) const fn into_raw(this: Self) -> NonNull<()> {
+        let inner = this.inner.cast();
+        core::mem::forget(this);
+        inner
+    }
+
+    /// Where the object lies, to compare with what [`into_raw`](Self::into_raw) returned.
+    #[inline]
+    pub(crate) const fn as_raw(this: &Self) -> NonNull<()> {
+        this.inner.cast()
+    }
+
+    /// The reference that [`into_raw`](Self::into_raw) made a pointer.
+    ///
+    /// # Safety
+    ///
+    /// [Shared/raw] `raw` came from `into_raw` of this type, and that reference is not used up yet: either this call uses it up, or
+    /// the result is never dropped and not used longer than the reference exists.
+    #[inline]
+    pub(crate) const unsafe fn from_raw(raw: NonNull<()>) -> Self {
+        Self { inner: raw.cast(), owns: PhantomData }
+    }
+
     #[inline]
     fn shared(&self) -> &Inner<T> {
         // SAFETY: [Shared/alive] this reference is counted, so the object has not been freed, and only shared

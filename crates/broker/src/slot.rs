@@ -3,28 +3,35 @@
 //! # The state machine
 //!
 //! ```text
-//!            publish               begin_close               last pin leaves: claim
+//!            publish              begin_close              all see it: drain
 //!   Free ───────────────▶ Live ───────────────▶ Closing ─────────────────┐
-//!    ▲                     │      close_unpin, with no other pin         ▼
-//!    │                     └─────────────────────────────────────────▶ Reaping ──────▶ Retired
-//!    └──────────────────────────────────────────────────────────────────┘  (no generation left)
-//!                           the entry is out: back on a free list
+//!    ▲                     │                                             ▼
+//!    │                     │ close, by the first who ever            Draining
+//!    │                     │ comes to the entry                          │ nobody is left: claim
+//!    │                     ▼                                             ▼
+//!    │                  Reaping ◀───────────────────────────────────  Reaping ─────▶ Retired
+//!    └─────────────────────┘  the entry is out: back on a free list         (no generation left)
 //! ```
 //!
-//! The word holds what threads have to agree on, so that each arrow out of `Free`, `Live` and `Closing` is one atomic operation:
+//! The word holds what threads have to agree on, so that each arrow out of `Live`, `Closing` and `Draining` is one atomic operation:
 //!
 //! ```text
-//! 63        32 31   30      29        0
-//! |  check   |LIVE|CLOSING|   pins    |        Live 10   Closing 11   Free, Reaping and Retired 00, check 0
+//! 63        32 31  26  24     23       22     21  16 15     0
+//! |  check   | kind |LIVE|CLOSING|DRAINING| users | counted |    Live 100  Closing 110  Draining 111
 //! ```
 //!
-//! *Pins* count the threads that are at the slot. A pin is taken by adding first and looking second, so threads
-//! with stale handles add pins as well, in any state; they take them off at once. Therefore no
-//! transition may overwrite the pins: each either ors around them, or compares them with what it expects.
+//! Free, Reaping and Retired have none of these bits, and no kind; the check is that of the next entry, or zero where the slot has never
+//! had one. The check and the kind lie where they do in a handle.
 //!
-//! *Live*: the entry may be used by whoever holds a pin that was added in this state with the right check.
-//! *Closing*: pins that were added before go on being good; new ones are not. The closer that set the bit is the
-//! one winner. *Reaping*: the claim succeeds only where no good pin is left, and clears the word, so
+//! *Pins* keep an entry from being claimed. Most are not in the word: a thread *announces* the slot in the lane of its processor, where
+//! nobody else writes, and then looks at the word. So a handle that all processors use is only read by them. The word
+//! tells, in *users*, whose lanes have to be searched by who closes the entry: of nobody, of one, or of all. Before a pin is good, its
+//! lane is among the users. Where a lane has no room, and for enumerations, pins are *counted* in the word.
+//!
+//! *Live*: a pin is good if the word is seen in this state, with the right check and kind, after the pin was announced.
+//! *Closing*: pins that were good go on being good; no new ones are. The closer that set the bit is the one winner. Threads that
+//! announced before may not be seen yet. *Draining*: they can be. From here on each who finds nobody left claims the
+//! entry, and whoever leaves after the mark was set looks for others, so one of them does. *Reaping*: the claim clears the word, so
 //! the claimant owns the entry alone and no second claim can follow. That the entry is still in its place is not in the word: it is
 //! the value [`Claimed`](crate::slab::Claimed), which exists once, and takes the entry out.
 //! *Free*: the storage is empty and belongs to whoever took the slot off a free list.
@@ -32,61 +39,99 @@
 //!
 //! # Memory order
 //!
-//! `publish` releases the entry, the pin that sees `LIVE` acquires it. Each pin's removal releases the uses made under it,
-//! and the claim acquires them all: they are one release sequence on the word, since every operation on it is a
-//! read-modify-write. `loom_tests` tries the orders that this allows, and
-//! `slot_tests` every word that they can lead to.
+//! `publish` releases the entry, the look that makes a pin good acquires it. Who leaves releases its uses: of a counted pin with a
+//! read-modify-write on the word, of an announced one with the write to its place. The claim acquires both.
+//!
+//! An announcement and the look at the word are a write and a read, as are the mark of a closer and its search. So that at least one of
+//! the two sees the other, all four are sequentially consistent, or lie on different sides of a
+//! pair of [`Barriers`](crate::Barriers). The latter need a state more: between `Closing` and `Draining` the closer
+//! passes the heavy barrier. Otherwise, and where only its own lane is to be searched, it marks both at once.
+//! `loom_tests` tries the orders that this allows, and `slot_tests` every word that they can lead to.
 
 #![expect(unsafe_code, reason = "the state word, not the borrow checker, says who may touch the entry")]
 
-use core::mem::MaybeUninit;
+use core::mem::{ManuallyDrop, MaybeUninit};
 
-use crate::atomics::{AtomicU32, AtomicU64, Cell, Ordering};
+use crate::atomics::{AtomicU32, AtomicU64, Cell, Ordering, in_sequence};
+use crate::handle::SLOT_BITS;
+use crate::lanes::order_self;
+use crate::tickets::{Ticket, TicketCell};
+use crate::{LockContext, Session, Shared};
 
 const PIN: u64 = 1;
-const PINS: u64 = (1 << 30) - 1;
-const CLOSING: u64 = 1 << 30;
-const LIVE: u64 = 1 << 31;
+const PINS: u64 = (1 << 16) - 1;
+const USERS_SHIFT: u32 = 16;
+const USERS: u64 = 0x3F << USERS_SHIFT;
+const DRAINING: u64 = 1 << 22;
+const CLOSING: u64 = 1 << 23;
+pub(crate) const LIVE: u64 = 1 << 24;
 const CHECK_SHIFT: u32 = 32;
 
-/// Far more pins than threads that could hold them, and far from running into the flags.
-const MANY_PINS: u64 = 1 << 29;
+/// Far more counted pins than threads that could hold them, and far from running into the users.
+const MANY_PINS: u64 = 1 << 15;
 
-/// Storage for one entry.
+/// Threads of several lanes have used the entry.
+const SEVERAL: u64 = USERS;
+
+const _: () = assert!(LIVE < 1 << SLOT_BITS, "the check and the kind lie where they do in a handle");
+const _: () = assert!(crate::lanes::LANES < (USERS >> USERS_SHIFT) as usize, "each lane has a number among the users");
+
+/// Storage for one entry and its ticket.
 pub(crate) struct Slot<T> {
     state: AtomicU64,
     /// The next slot of whichever list (free, waiting for the reaper) this one is in. Belongs to that list.
     pub(crate) link: AtomicU32,
     /// How many entries this slot has had. Changed only by the thread that took the slot off the free list.
     pub(crate) generation: AtomicU32,
+    ticket: TicketCell,
     entry: Cell<MaybeUninit<T>>,
 }
 
 // SAFETY: [slot/send] a slot hands `&T` to threads that pin it (T: Sync) and moves T between threads (T: Send).
 unsafe impl<T: Send + Sync> Sync for Slot<T> {}
 
-/// Why a pin was not good. It has been taken off again, and that may have made it the last one.
+/// Why there is no good pin, or nothing to close.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Missed {
     /// The slot does not hold that entry.
     Stale,
+    /// The slot holds an entry with that check, but of another kind.
+    OtherKind,
     /// The slot holds that entry, but its close has begun.
     Closing,
     /// The slot has absurdly many pins.
     Busy,
+    /// The slot holds that entry, but it belongs to another session.
+    OtherSession,
 }
 
-/// Whether taking off a pin made this thread the owner of the entry.
+/// Whose lanes may announce the entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use = "an entry that was claimed and not taken is leaked"]
-pub(crate) enum Unpinned {
-    /// Others have pins, or the entry is not being closed.
-    Kept,
-    /// The slot is now `Reaping`, and this thread has to see to it. With the check that the entry had.
-    Claimed(u32),
+pub(crate) enum Users {
+    /// No lane.
+    Nobody,
+    /// The lane with this number.
+    Lane(usize),
+    /// Any lane.
+    Several,
+}
+
+/// What a closer that has won has to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "an entry whose close does not go on is leaked"]
+pub(crate) enum Begun {
+    /// The slot is `Reaping`, and this thread has to see to the entry.
+    Claimed,
+    /// The slot is `Closing`: order everybody, then [`Slot::drain`].
+    Closing,
+    /// The slot is `Draining`: look who is left.
+    Draining,
 }
 
 impl<T> Slot<T> {
+    /// How many slots lie in a cache line of 64 bytes; one where they are larger.
+    pub(crate) const IN_A_LINE: u32 = if size_of::<Self>() <= 32 { 2 } else { 1 };
+
     /// A slot in the state `Free`. Outside of tests slots come as zeroed memory, which is the same.
     #[cfg(any(test, loom))]
     pub(crate) fn new() -> Self {
@@ -94,83 +139,196 @@ impl<T> Slot<T> {
             state: AtomicU64::new(0),
             link: AtomicU32::new(0),
             generation: AtomicU32::new(0),
+            ticket: TicketCell::new(),
             entry: Cell::new(MaybeUninit::uninit()),
         }
     }
 
-    /// `Free` → `Live`: stores `entry` and lets it be found with `check`.
+    /// `Free` → `Live`: stores `entry` and lets it be found with `word`. What the thread reads next, it reads after whoever misses the
+    /// entry has written.
     ///
     /// # Safety
     ///
     /// [slot/free] The slot is `Free` and this thread took it off the free list.
-    pub(crate) unsafe fn publish(&self, check: u32, entry: T) {
+    #[inline]
+    pub(crate) unsafe fn publish<C: LockContext>(&self, word: u64, ticket: Ticket, entry: T) {
         let storage = self.entry.write();
         // SAFETY: [slot/free] nobody reads the storage in `Free`, and only this thread may fill it.
         unsafe { storage.write(MaybeUninit::new(entry)) };
-        // `or`, not a store: pins of threads with stale handles have to survive.
-        self.state.fetch_or(live(check), Ordering::AcqRel);
+        self.ticket.put(ticket);
+        // A store: in `Free` nobody else writes the word.
+        let order = if C::BARRIERS.is_some() { Ordering::Release } else { Ordering::SeqCst };
+        self.state.store(word, order);
+        order_self::<C>();
     }
 
-    /// Adds a pin to the entry with this `check`. One atomic addition and a comparison.
+    /// The check of the next entry, which whoever emptied the slot left in the word. Zero where nobody did; then it has to be
+    /// worked out. Of use to who took the slot off the free list.
+    #[inline]
+    pub(crate) fn next_check(&self) -> u32 {
+        (self.state.load(Ordering::Relaxed) >> CHECK_SHIFT) as u32
+    }
+
+    /// Has the next check worked out anew.
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn forget_next_check(&self) {
+        self.state.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether an announcement by lane number `lane` is a good pin of the entry with this `word`; adds the lane to the users.
     ///
-    /// On success the caller may use [`entry`](Self::entry) until its [`unpin`](Self::unpin).
-    /// On failure there is no pin, but the caller may have claimed the entry.
+    /// On success the caller may use [`entry`](Self::entry) until it withdraws the announcement.
     #[inline]
-    pub(crate) fn pin(&self, check: u32) -> Result<(), (Missed, Unpinned)> {
-        let before = self.state.fetch_add(PIN, Ordering::Acquire);
-        if fits(before, check) { Ok(()) } else { Err((why_not(before, check), self.unpin())) }
-    }
-
-    /// Adds a pin to whatever entry is live here, and tells its check. For enumerations.
-    pub(crate) fn pin_any(&self) -> Result<u32, (Missed, Unpinned)> {
-        // Release as well: a `publish` that comes after this, and is therefore missed, acquires what the enumeration's
-        // thread did before (ending the session, for one) and can act on it.
-        let before = self.state.fetch_add(PIN, Ordering::AcqRel);
-        if before & (LIVE | CLOSING) == LIVE && before & PINS < MANY_PINS {
-            return Ok((before >> CHECK_SHIFT) as u32);
+    pub(crate) fn look(&self, word: u64, lane: usize) -> Result<(), Missed> {
+        let state = self.state.load(Ordering::SeqCst);
+        let users = state & USERS;
+        if fits(state, word) && (users == SEVERAL || users == users_of(lane)) {
+            return Ok(());
         }
-        let why = if before & (LIVE | CLOSING) == LIVE { Missed::Busy } else { Missed::Stale };
-        Err((why, self.unpin()))
+        self.join(word, lane)
     }
 
-    /// `Live` → `Closing`; whether this call is the winner. The caller has a good pin.
-    pub(crate) fn begin_close(&self) -> bool {
-        // The pin keeps the entry in `Live` or `Closing`, so there are no other cases to tell apart.
-        self.state.fetch_or(CLOSING, Ordering::AcqRel) & CLOSING == 0
+    #[cold]
+    #[inline(never)]
+    fn join(&self, word: u64, lane: usize) -> Result<(), Missed> {
+        let mut state = self.state.load(Ordering::SeqCst);
+        while fits(state, word) {
+            let users = if state & USERS == 0 || state & USERS == users_of(lane) { users_of(lane) } else { SEVERAL };
+            match self.state.compare_exchange(state, (state & !USERS) | users, Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => return Ok(()),
+                Err(now) => state = now,
+            }
+        }
+        Err(why_not(state, word))
     }
 
-    /// Takes off a pin; if it was the last one of an entry in `Closing`, `Closing` → `Reaping`.
+    /// Counts a pin of the entry with this `word`; of whatever entry is live here without one. Returns the word that fitted.
+    ///
+    /// On success the caller may use [`entry`](Self::entry) until its [`uncount`](Self::uncount).
+    #[cold]
+    pub(crate) fn count(&self, word: Option<u64>) -> Result<u64, Missed> {
+        let mut state = self.state.load(Ordering::SeqCst);
+        loop {
+            let found = state & !(USERS | PINS);
+            let wanted = word.unwrap_or(found);
+            if found & (LIVE | CLOSING) != LIVE || found != wanted {
+                return Err(why_not(state, wanted));
+            }
+            if state & PINS >= MANY_PINS {
+                return Err(Missed::Busy);
+            }
+            match self.state.compare_exchange(state, state.wrapping_add(PIN), Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => return Ok(found),
+                Err(now) => state = now,
+            }
+        }
+    }
+
+    /// Takes off a counted pin; whether the caller has to look who is left.
+    #[cold]
+    pub(crate) fn uncount(&self) -> bool {
+        let before = self.state.fetch_sub(PIN, Ordering::SeqCst);
+        before & (DRAINING | PINS) == DRAINING | PIN
+    }
+
+    /// Whether a thread that has withdrawn its announcement must look who is left.
     #[inline]
-    pub(crate) fn unpin(&self) -> Unpinned {
-        let before = self.state.fetch_sub(PIN, Ordering::AcqRel);
-        if before & (LIVE | CLOSING | PINS) != LIVE | CLOSING | PIN {
-            return Unpinned::Kept;
-        }
-        // The count went to zero, but a thread with a stale handle may have made it one again. Then that
-        // thread's `unpin` comes here too, and one of us wins. The check makes sure that it is still the same entry.
-        self.claim(before & !PINS)
+    pub(crate) fn is_closing(&self) -> bool {
+        self.state.load(Ordering::SeqCst) & CLOSING != 0
     }
 
-    /// [`begin_close`](Self::begin_close) and [`unpin`](Self::unpin) by a caller with a good pin. Where that is the only pin,
-    /// which is nearly always so, it is one step: `Live` → `Reaping`.
-    pub(crate) fn close_unpin(&self, check: u32) -> (bool, Unpinned) {
-        match self.claim(live(check) | PIN) {
-            Unpinned::Kept => (self.begin_close(), self.unpin()),
-            claimed @ Unpinned::Claimed(_) => (true, claimed),
+    /// `Live` → `Closing`, or further where that is possible at once, for the entry with this `word`. The closer has no pin itself, or
+    /// `pinned` says so. `owner`: only if it belongs to that session. `check` tells the check of a generation.
+    #[inline]
+    pub(crate) fn begin_close<C: LockContext>(
+        &self,
+        word: u64,
+        check: &impl Fn(u32) -> u32,
+        owner: Option<&Shared<Session>>,
+        own_lane: Option<usize>,
+    ) -> Result<Begun, Missed> {
+        // Nobody has ever pinned most of the entries that are closed.
+        let own = owner.is_none_or(|owner| self.ticket.is_of(owner));
+        if own && self.state.load(Ordering::Acquire) == word {
+            // Succeeds only where the word has not changed, so the ticket was the entry's, and so was the generation.
+            let done = self.state.compare_exchange(word, self.free(check), Ordering::SeqCst, Ordering::Relaxed);
+            if done.is_ok() {
+                return Ok(Begun::Claimed);
+            }
         }
+        self.begin_close_of_used::<C>(word, check, owner, own_lane)
     }
 
-    /// To `Reaping`, if the word is `expected`.
-    fn claim(&self, expected: u64) -> Unpinned {
-        match self.state.compare_exchange(expected, 0, Ordering::AcqRel, Ordering::Relaxed) {
-            Ok(_) => Unpinned::Claimed((expected >> CHECK_SHIFT) as u32),
-            Err(_) => Unpinned::Kept,
+    /// As [`begin_close`](Self::begin_close), whoever has used the entry.
+    #[inline(never)]
+    fn begin_close_of_used<C: LockContext>(
+        &self,
+        word: u64,
+        check: &impl Fn(u32) -> u32,
+        owner: Option<&Shared<Session>>,
+        own_lane: Option<usize>,
+    ) -> Result<Begun, Missed> {
+        let mut state = self.state.load(Ordering::SeqCst);
+        while fits(state, word) {
+            if owner.is_some_and(|owner| !self.ticket.is_of(owner)) {
+                // Believed only if the slot has not come to hold another entry since.
+                let now = self.state.load(Ordering::SeqCst);
+                if fits(now, word) {
+                    return Err(Missed::OtherSession);
+                }
+                state = now;
+                continue;
+            }
+            let users = state & USERS;
+            let (next, begun) = if state & (USERS | PINS) == 0 {
+                (self.free(check), Begun::Claimed)
+            } else if C::BARRIERS.is_none() || users == 0 || own_lane.is_some_and(|lane| users == users_of(lane)) {
+                (state | CLOSING | DRAINING, Begun::Draining)
+            } else {
+                (state | CLOSING, Begun::Closing)
+            };
+            match self.state.compare_exchange(state, next, Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => {
+                    in_sequence();
+                    return Ok(begun);
+                }
+                Err(now) => state = now,
+            }
         }
+        Err(why_not(state, word))
     }
 
-    /// How many pins there are, for reports.
-    pub(crate) fn pins(&self) -> u32 {
-        (self.state.load(Ordering::Relaxed) & PINS) as u32
+    /// `Closing` → `Draining`, by the winner, after it has ordered everybody.
+    #[cold]
+    pub(crate) fn drain(&self) {
+        self.state.fetch_or(DRAINING, Ordering::SeqCst);
+        in_sequence();
+    }
+
+    /// `Draining` → `Reaping`, if `is_left` finds none of the users: then this thread has to see to the entry, and gets its check.
+    #[cold]
+    pub(crate) fn claim(&self, check: &impl Fn(u32) -> u32, is_left: impl Fn(Users) -> bool) -> Option<u32> {
+        let mut state = self.state.load(Ordering::SeqCst);
+        // Whatever entry it is by now: who leaves looks on behalf of all.
+        while state & DRAINING != 0 && state & PINS == 0 && !is_left(users(state)) {
+            match self.state.compare_exchange(state, self.free(check), Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => return Some((state >> CHECK_SHIFT) as u32),
+                Err(now) => state = now,
+            }
+        }
+        None
+    }
+
+    /// The word of this slot without its entry: the check of the next one, so that who fills the slot need not wait for it.
+    #[inline]
+    fn free(&self, check: &impl Fn(u32) -> u32) -> u64 {
+        u64::from(check(self.generation.load(Ordering::Relaxed).wrapping_add(1))) << CHECK_SHIFT
+    }
+
+    /// How many counted pins there are, and who else may have some; for reports.
+    pub(crate) fn pins(&self) -> (u32, Users) {
+        let state = self.state.load(Ordering::Relaxed);
+        ((state & PINS) as u32, users(state))
     }
 
     /// The entry.
@@ -178,6 +336,7 @@ impl<T> Slot<T> {
     /// # Safety
     ///
     /// [slot/pinned] The caller has a good pin, and keeps it for as long as it uses the reference.
+    #[inline]
     pub(crate) unsafe fn entry(&self) -> &T {
         // SAFETY: [slot/pinned] from `Live` until the claim, which needs zero pins, nobody writes the storage.
         let storage = unsafe { &*self.entry.read() };
@@ -185,42 +344,70 @@ impl<T> Slot<T> {
         unsafe { storage.assume_init_ref() }
     }
 
-    /// Takes the entry out of a slot in `Reaping`.
+    /// The session of the entry.
+    ///
+    /// # Safety
+    ///
+    /// [slot/pinned] As [`entry`](Self::entry).
+    #[inline]
+    pub(crate) unsafe fn session(&self) -> ManuallyDrop<Shared<Session>> {
+        // SAFETY: [ticket/in] `publish` put it in, and it goes with the entry.
+        unsafe { self.ticket.session() }
+    }
+
+    /// Whether the entry is, or was, of `session`. To be believed by who has a good pin.
+    #[inline]
+    pub(crate) fn is_of(&self, session: &Shared<Session>) -> bool {
+        self.ticket.is_of(session)
+    }
+
+    /// Takes the entry and its ticket out of a slot in `Reaping`.
     ///
     /// # Safety
     ///
     /// [slot/claimed] The slot is `Reaping`, and this thread is the claimant or got the slot from it; called once per claim.
-    pub(crate) unsafe fn take(&self) -> T {
+    #[inline]
+    pub(crate) unsafe fn take(&self) -> (T, Ticket) {
         let storage = self.entry.write();
         // SAFETY: [slot/claimed] no pin is good in `Reaping`, so nobody else reads the storage.
         let entry = unsafe { storage.read() };
+        // SAFETY: [ticket/once] `publish` put it in, and each claim takes once.
+        let ticket = unsafe { self.ticket.take() };
         // SAFETY: [slot/claimed] the entry that `publish` stored is still there, since each claim takes once.
-        unsafe { entry.assume_init() }
+        (unsafe { entry.assume_init() }, ticket)
     }
 }
 
-/// Whether a pin is good that was added when the word was `word`. Absurdly many pins show in the same comparison.
+/// Whether the entry with this `word` is live in a slot whose word is `state`.
 #[inline]
-const fn fits(word: u64, check: u32) -> bool {
-    word & !(MANY_PINS - 1) == live(check)
+const fn fits(state: u64, word: u64) -> bool {
+    state & !(USERS | PINS) == word
 }
 
-/// Why a pin is no good.
+/// Why an entry does not fit.
 #[cold]
-const fn why_not(word: u64, check: u32) -> Missed {
-    if word & PINS >= MANY_PINS {
-        Missed::Busy
-    } else if word & !PINS == live(check) | CLOSING {
+const fn why_not(state: u64, word: u64) -> Missed {
+    if state & !(USERS | PINS | DRAINING) == word | CLOSING {
         Missed::Closing
+    } else if state & (LIVE | CLOSING) == LIVE && state >> CHECK_SHIFT == word >> CHECK_SHIFT {
+        Missed::OtherKind
     } else {
         Missed::Stale
     }
 }
 
-/// The word of a live entry without pins.
-const fn live(check: u32) -> u64 {
-    // A cast, since `From` cannot be called in a constant; it widens.
-    ((check as u64) << CHECK_SHIFT) | LIVE
+/// The users of an entry that only threads of one lane have used.
+#[inline]
+const fn users_of(lane: usize) -> u64 {
+    (lane as u64).wrapping_add(1) << USERS_SHIFT
+}
+
+const fn users(state: u64) -> Users {
+    match state & USERS {
+        0 => Users::Nobody,
+        SEVERAL => Users::Several,
+        one => Users::Lane(((one >> USERS_SHIFT) as usize).wrapping_sub(1)),
+    }
 }
 
 impl<T> Drop for Slot<T> {

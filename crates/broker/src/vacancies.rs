@@ -1,46 +1,26 @@
 //! Which slots can be filled.
 
+use crate::LockContext;
 use crate::atomics::{AtomicU32, Ordering};
-use crate::segments::Segments;
+use crate::lanes::{Lanes, Locked, Shelf};
+use crate::segments::{Segments, number_of};
 use crate::slot::Slot;
-use crate::{IrqlLock, LockContext};
 
-/// The free slots: a list for each of a few processors, and those that were never used.
+/// The free slots: a list in each processor's lane, and those that were never used.
 ///
-/// A thread takes from the list of the processor that it runs on and puts back there, so that threads neither wait for
-/// each other's locks nor pull each other's cache lines. A list that is empty is helped out of by the
-/// others before memory is touched that was never used.
-#[repr(C)]
+/// A thread takes from the list of its own lane and puts back there, so that threads neither wait for each other's locks
+/// nor pull each other's cache lines. Where its list is empty it takes over a long list of another lane; then slots that were never
+/// used, all of a cache line; and where there may be no more, or no memory, any list. So a few slots may lie idle in each lane while
+/// memory is used that never was, but two lanes seldom come to share a cache line.
 pub(crate) struct Vacancies<C: LockContext> {
-    /// Keeps the first shard apart from what others read before it.
-    _apart: [u32; 12],
-    shards: [Shard<C>; SHARDS],
+    lanes: Lanes<C>,
     /// Slots from here on have never been used. Those below may have any state.
     fresh: AtomicU32,
     /// Slots that are `Retired`.
     retired: AtomicU32,
 }
 
-/// More than a few would cost memory and, where all are empty, time.
-const SHARDS: usize = if cfg!(loom) { 2 } else { 8 };
-
-/// A list and its counts. All of it is written under the lock, and may be read without.
-///
-/// What changes has 16 bytes and is aligned to as many, which the kernel's heap can give, so it never lies across cache lines;
-/// the rest keeps the lines of different shards apart. An alignment of 64 would say it better, but wdk-alloc ignores that.
-#[repr(C, align(16))]
-struct Shard<C: LockContext> {
-    lock: IrqlLock<(), C>,
-    /// The first free slot's link; the others hang on to it.
-    free: AtomicU32,
-    /// How many slots were ever taken here, wrapping.
-    taken: AtomicU32,
-    /// How many slots were ever put back here, wrapping: also those taken elsewhere, and those that were retired.
-    returned: AtomicU32,
-    _apart: [u32; 12],
-}
-
-/// The end of a list. Links are slot numbers plus one, so that it can be zero.
+/// The end of a list. No slot has this number.
 pub(crate) const NONE: u32 = 0;
 
 /// Why there is no slot to be had.
@@ -54,77 +34,91 @@ pub(crate) enum Full {
 
 impl<C: LockContext> Vacancies<C> {
     pub(crate) fn new() -> Self {
-        Self {
-            _apart: [0; 12],
-            shards: core::array::from_fn(|_| Shard::new()),
-            fresh: AtomicU32::new(0),
-            retired: AtomicU32::new(0),
+        Self { lanes: Lanes::new(), fresh: AtomicU32::new(0), retired: AtomicU32::new(0) }
+    }
+
+    #[inline]
+    pub(crate) const fn lanes(&self) -> &Lanes<C> {
+        &self.lanes
+    }
+
+    /// Locks this thread's lane, for [`pop`](Self::pop) and [`push`](Self::push).
+    #[inline]
+    pub(crate) fn lock(&self) -> Option<Locked<'_, C>> {
+        self.lanes.lock_own()
+    }
+
+    /// Takes a slot that [`pop`](Self::pop) did not find in this thread's lane, where that leaves at most `most` in service. What is
+    /// in service bounds what is in use, so nobody has to count that.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn find<'a, T>(&self, segments: &'a Segments<T>, most: u32) -> Result<(u32, &'a Slot<T>), Full> {
+        if let Some(found) = self.take_over(segments, LONG_LIST) {
+            return Ok(found);
+        }
+        match self.take_fresh(segments, most) {
+            Err(Full::Limit) => self.take_over(segments, 1).ok_or(Full::Limit),
+            other => other,
         }
     }
 
-    /// Takes a slot off a list, or a fresh one where that leaves at most `most` in service. What is in service bounds
-    /// what is in use, so nobody has to count that.
-    pub(crate) fn take<'a, T>(&self, segments: &'a Segments<T>, most: u32) -> Result<(u32, &'a Slot<T>), Full> {
-        let own = C::processor() % SHARDS;
-        let (before, from_own) = self.shards.split_at_checked(own).unwrap_or_default();
-        for shard in from_own.iter().chain(before) {
-            if let Some(found) = shard.pop(segments) {
-                return Ok(found);
-            }
+    /// Takes the whole list of another lane, if that has at least so many slots, and one slot off it.
+    pub(crate) fn take_over<'a, T>(&self, segments: &'a Segments<T>, least: u32) -> Option<(u32, &'a Slot<T>)> {
+        // The counts are not worth a lock, nor is a list that has become shorter meanwhile.
+        for lane in self.lanes.others().filter(|lane| lane.free_slots() >= least) {
+            let (number, length) = {
+                let shelf = lane.lock_as_visitor();
+                (shelf.free.swap(NONE, Ordering::Relaxed), shelf.length.swap(0, Ordering::Relaxed))
+            };
+            // What is in nobody's list is ours, for as long as it takes.
+            let Some(slot) = segments.get(number) else { continue };
+            let Some(shelf) = self.lock() else { continue };
+            Self::append(segments, &shelf, slot.link.load(Ordering::Relaxed), length.saturating_sub(1));
+            add_one(&shelf.taken);
+            return Some((number, slot));
         }
-        let Some(shard) = from_own.first() else {
-            // The remainder of a division by their number is the number of one.
-            return Err(Full::Limit);
-        };
-        let _locked = shard.lock.lock();
-        let mut index = self.fresh.load(Ordering::Relaxed);
-        loop {
-            if index.saturating_sub(self.retired.load(Ordering::Relaxed)) >= most {
-                return Err(Full::Limit);
-            }
-            let slot = segments.get(index).ok_or(Full::Slots(index))?;
-            // Acquire and release: see `end`.
-            let next = index.saturating_add(1);
-            match self.fresh.compare_exchange_weak(index, next, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => {
-                    add_one(&shard.taken);
-                    return Ok((index, slot));
-                }
-                Err(now) => index = now,
-            }
-        }
+        None
+    }
+
+    /// Takes a slot off the list of a lane.
+    #[inline]
+    pub(crate) fn pop<'a, T>(segments: &'a Segments<T>, shelf: &Shelf) -> Option<(u32, &'a Slot<T>)> {
+        let number = shelf.free.load(Ordering::Relaxed);
+        // There is no slot with the number that ends the list.
+        let slot = segments.get(number)?;
+        shelf.free.store(slot.link.load(Ordering::Relaxed), Ordering::Relaxed);
+        add(&shelf.length, u32::MAX);
+        add_one(&shelf.taken);
+        Some((number, slot))
     }
 
     /// Puts a slot back, which is `Free`.
-    pub(crate) fn put<T>(&self, index: u32, slot: &Slot<T>) {
-        self.with_own(|shard| {
-            slot.link.store(shard.free.load(Ordering::Relaxed), Ordering::Relaxed);
-            shard.free.store(index.saturating_add(1), Ordering::Relaxed);
-        });
+    #[inline]
+    pub(crate) fn push<T>(shelf: &Shelf, number: u32, slot: &Slot<T>) {
+        Self::hang_on(shelf, number, slot);
+        add_one(&shelf.returned);
     }
 
     /// Takes a slot out of service.
-    pub(crate) fn retire(&self) {
-        self.with_own(|_| {
-            self.retired.fetch_add(1, Ordering::Relaxed);
-        });
+    #[cold]
+    pub(crate) fn retire(&self, shelf: &Shelf) {
+        self.retired.fetch_add(1, Ordering::Relaxed);
+        add_one(&shelf.returned);
     }
 
-    /// One more than the highest slot that was ever used.
+    /// How many slots were ever used: those with the numbers of so many ordinals.
     pub(crate) fn end(&self) -> u32 {
-        // Not a load: whoever takes a fresh slot after this, and is missed, acquires what this thread did before (ending a
-        // session, for one) and can act on it.
-        self.fresh.fetch_add(0, Ordering::AcqRel)
+        self.fresh.load(Ordering::SeqCst)
     }
 
     /// How many slots are in use. While others take and put slots back, it is never less than what was in use throughout.
     pub(crate) fn used(&self) -> u32 {
-        let sum = |count: fn(&Shard<C>) -> &AtomicU32| {
-            self.shards.iter().fold(0, |sum: u32, shard| sum.wrapping_add(count(shard).load(Ordering::Acquire)))
+        let sum = |of: fn((&AtomicU32, &AtomicU32)) -> u32| {
+            self.lanes.iter().fold(0, |sum: u32, lane| sum.wrapping_add(of(lane.counts())))
         };
         // In this order: a slot that is seen to be put back is then seen to have been taken.
-        let returned = sum(|shard| &shard.returned);
-        sum(|shard| &shard.taken).wrapping_sub(returned)
+        let returned = sum(|(_, returned)| returned.load(Ordering::Acquire));
+        sum(|(taken, _)| taken.load(Ordering::Acquire)).wrapping_sub(returned)
     }
 
     /// How many slots are `Retired`.
@@ -132,45 +126,65 @@ impl<C: LockContext> Vacancies<C> {
         self.retired.load(Ordering::Relaxed)
     }
 
-    /// Puts something back, under the lock of this processor's shard.
-    fn with_own(&self, put: impl FnOnce(&Shard<C>)) {
-        if let Some(shard) = self.shards.get(C::processor() % SHARDS) {
-            let _locked = shard.lock.lock();
-            put(shard);
-            add_one(&shard.returned);
+    /// Takes a slot that was never used, and puts those that share its cache line onto this thread's list.
+    fn take_fresh<'a, T>(&self, segments: &'a Segments<T>, most: u32) -> Result<(u32, &'a Slot<T>), Full> {
+        let mut ordinal = self.fresh.load(Ordering::Relaxed);
+        loop {
+            let in_service = ordinal.saturating_sub(self.retired.load(Ordering::Relaxed));
+            let left = most.checked_sub(in_service).filter(|left| *left != 0).ok_or(Full::Limit)?;
+            let number = number_of(ordinal).ok_or(Full::Limit)?;
+            let slot = segments.get(number).ok_or(Full::Slots(number))?;
+            // Up to the next number that begins a line; a segment ends with a line.
+            let together =
+                Slot::<T>::IN_A_LINE.wrapping_sub(ordinal.checked_rem(Slot::<T>::IN_A_LINE).unwrap_or(0)).min(left);
+            let next = ordinal.saturating_add(together);
+            // Sequentially consistent: an enumeration that misses these slots comes before their publication.
+            if let Err(now) = self.fresh.compare_exchange_weak(ordinal, next, Ordering::SeqCst, Ordering::Relaxed) {
+                ordinal = now;
+                continue;
+            }
+            if let Some(shelf) = self.lock() {
+                for number in (1..together).filter_map(|further| number.checked_add(further)) {
+                    if let Some(slot) = segments.get(number) {
+                        Self::hang_on(&shelf, number, slot);
+                    }
+                }
+                add_one(&shelf.taken);
+            }
+            return Ok((number, slot));
         }
+    }
+
+    /// Hangs a list of so many slots onto that of a lane.
+    fn append<T>(segments: &Segments<T>, shelf: &Shelf, list: u32, length: u32) {
+        // Empty, but for what was put back since the lane was found to be empty: that is the shorter list.
+        let mut number = shelf.free.swap(list, Ordering::Relaxed);
+        shelf.length.store(length, Ordering::Relaxed);
+        while let Some(slot) = segments.get(number) {
+            let next = slot.link.load(Ordering::Relaxed);
+            Self::hang_on(shelf, number, slot);
+            number = next;
+        }
+    }
+
+    #[inline]
+    fn hang_on<T>(shelf: &Shelf, number: u32, slot: &Slot<T>) {
+        slot.link.store(shelf.free.load(Ordering::Relaxed), Ordering::Relaxed);
+        shelf.free.store(number, Ordering::Relaxed);
+        add(&shelf.length, 1);
     }
 }
 
-impl<C: LockContext> Shard<C> {
-    const SIZE: () = assert!(cfg!(loom) || size_of::<Self>() == 64, "a shard is a cache line");
-
-    fn new() -> Self {
-        let () = Self::SIZE;
-        Self {
-            lock: IrqlLock::new(()),
-            free: AtomicU32::new(NONE),
-            taken: AtomicU32::new(0),
-            returned: AtomicU32::new(0),
-            _apart: [0; 12],
-        }
-    }
-
-    fn pop<'a, T>(&self, segments: &'a Segments<T>) -> Option<(u32, &'a Slot<T>)> {
-        // Not worth a lock, nor the cache line: only a hint.
-        if self.free.load(Ordering::Relaxed) == NONE {
-            return None;
-        }
-        let _locked = self.lock.lock();
-        let index = self.free.load(Ordering::Relaxed).checked_sub(1)?;
-        let slot = segments.get(index)?;
-        self.free.store(slot.link.load(Ordering::Relaxed), Ordering::Relaxed);
-        add_one(&self.taken);
-        Some((index, slot))
-    }
-}
+/// A list of another lane that is worth going there before memory is touched that was never used.
+const LONG_LIST: u32 = 256;
 
 /// Counts under the lock, so a load and a store will do. Release: see [`Vacancies::used`].
+#[inline]
 fn add_one(count: &AtomicU32) {
     count.store(count.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
+}
+
+#[inline]
+fn add(count: &AtomicU32, wrapping: u32) {
+    count.store(count.load(Ordering::Relaxed).wrapping_add(wrapping), Ordering::Relaxed);
 }
