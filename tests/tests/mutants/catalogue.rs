@@ -1,6 +1,7 @@
-//! Every mutant in the sources has a test, and every test a mutant.
+//! Every mutant in the sources has a test, every test a mutant, and docs/mutants.md lists them all.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::family::Mutant;
@@ -55,4 +56,44 @@ fn in_sources() -> BTreeSet<String> {
 fn every_mutant_in_the_sources_has_a_test_and_the_other_way_round() {
     let tested = FAMILIES.iter().copied().flatten().map(|mutant| format!("{}-{}", mutant.family, mutant.name));
     assert_eq!(tested.collect::<BTreeSet<_>>(), in_sources());
+}
+
+/// Set to anything, it has the page written instead of compared.
+const WRITE: &str = "FWBROKER_WRITE_DOCS";
+
+/// The page: for each rule, the mutants that show it.
+fn page() -> String {
+    let mut rules: BTreeMap<String, Vec<&Mutant>> = BTreeMap::new();
+    let mutants: Vec<&Mutant> = FAMILIES.iter().copied().flatten().collect();
+    for mutant in &mutants {
+        rules.entry(mutant.caught.rule()).or_default().push(mutant);
+    }
+    let mut text = format!(
+        "# What kernel-host catches: {} mutants\n\n\
+         Small drivers in C with one mistake each (`tests/drivers/mutants/`, where `MUTANT_NAME` marks the place), built with clang \
+         and MinGW. For each, a\ntest demands the rule, the call and the driver's function; the same driver without the mistake has \
+         to pass the same test with nothing\nfound and nothing left. This page is made from the tests: \
+         `{WRITE}=1 cargo test -p fwbroker-tests --test mutants catalogue`.\n",
+        mutants.len()
+    );
+    for (rule, mutants) in rules {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "\n## {rule}\n\n| driver | mistake | found |\n| --- | --- | --- |\n");
+        for mutant in mutants {
+            let _ = writeln!(text, "| {} | {} | {} |", mutant.family, mutant.name.replace('_', " "), mutant.caught);
+        }
+    }
+    text
+}
+
+#[test]
+fn the_page_of_mutants_is_up_to_date() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/mutants.md");
+    let expected = page();
+    if std::env::var_os(WRITE).is_some() {
+        std::fs::write(&path, expected).expect("docs/ can be written");
+        return;
+    }
+    let present = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(present == expected, "docs/mutants.md is stale; set {WRITE} and run this test to write it");
 }

@@ -34,13 +34,23 @@ pub(crate) enum Caught {
     Left(Rule, LeakKind, &'static str),
 }
 
+impl Caught {
+    /// The rule as reports spell it.
+    pub(crate) fn rule(&self) -> String {
+        match self {
+            Self::While(rule, ..) | Self::Returning(rule, _) | Self::Left(rule, ..) => format!("{rule:?}"),
+            Self::Refused(_) => "refused at load".to_owned(),
+        }
+    }
+}
+
 impl fmt::Display for Caught {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::While(rule, call, function) => write!(f, "{rule:?} in {call}, called by {function}"),
-            Self::Returning(rule, call) => write!(f, "{rule:?} when {call} returned"),
-            Self::Refused(status) => write!(f, "{status} at load"),
-            Self::Left(rule, kind, detail) => write!(f, "{rule:?} after unload: {kind:?} \"{detail}\""),
+            Self::While(_, call, function) => write!(f, "in `{call}`, with `{function}` on the stack"),
+            Self::Returning(_, call) => write!(f, "when `{call}` has returned"),
+            Self::Refused(status) => write!(f, "`DriverEntry` returns {status}"),
+            Self::Left(_, kind, detail) => write!(f, "after unload: {kind:?}, \"{detail}\""),
         }
     }
 }
