@@ -126,6 +126,10 @@ fn register(
     if driver_object.is_null() {
         call.stop(Rule::BadArgument, "the driver object is NULL");
     }
+    let own = call.driver().object_address();
+    if own != 0 && own != driver_object.address() {
+        call.stop(Rule::BadArgument, "a filter registers itself only: Driver is another driver's object");
+    }
     let registration = Registration::capture(registration)?;
     let name = service_name(driver_object)?;
     let definitions = definitions(machine, &name)?;
@@ -145,9 +149,18 @@ fn register(
     Ok(filter)
 }
 
+/// The calling driver's own filter: nobody starts or ends another's.
+fn own_filter(call: &Call, address: usize) -> Arc<Filter> {
+    let filter = object::filter(call, address);
+    if !Arc::ptr_eq(&filter.driver, call.driver()) {
+        call.stop(Rule::BadArgument, format!("the filter is {}'s; this is for a filter itself only", filter.name));
+    }
+    filter
+}
+
 extern "efiapi" fn flt_start_filtering(filter: usize) -> NtStatus {
     let call = Call::enter();
-    let filter = object::filter(&call, filter);
+    let filter = own_filter(&call, filter);
     if filter.started.swap(true, Ordering::AcqRel) {
         return NtStatus::INVALID_PARAMETER;
     }
@@ -160,7 +173,7 @@ extern "efiapi" fn flt_start_filtering(filter: usize) -> NtStatus {
 
 extern "efiapi" fn flt_unregister_filter(filter: usize) {
     let call = Call::enter();
-    let filter = object::filter(&call, filter);
+    let filter = own_filter(&call, filter);
     call.detail(&filter.name);
     if let Some(port) = filter.lock().ports.first().cloned() {
         call.stop(

@@ -25,7 +25,7 @@ exports! { pub(crate) EXPORTS in "fltmgr.sys":
     FltEnumerateVolumeInformation(max 1) = flt_enumerate_volume_information;
     FltEnumerateInstanceInformationByFilter(max 1) = flt_enumerate_instance_information_by_filter;
     FltEnumerateInstanceInformationByVolume(max 1) = flt_enumerate_instance_information_by_volume;
-    FltEnumerateInstanceInformationByVolumeName(max 0) = flt_enumerate_instance_information_by_volume_name;
+    FltEnumerateInstanceInformationByVolumeName(max 1) = flt_enumerate_instance_information_by_volume_name;
 }
 
 /// A structure in the making: numbers at their places, strings behind them.

@@ -24,6 +24,7 @@ mod attaching;
 mod callbacks;
 mod contexts;
 mod files;
+mod levels;
 mod listing;
 mod names;
 mod operations;

@@ -199,6 +199,20 @@ fn a_filter_pointer_is_dead_after_unregistering() {
 }
 
 #[test]
+fn a_filter_is_ended_by_its_own_driver_only() {
+    conforms!(
+        "fltkernel/nf-fltkernel-fltunregisterfilter.md",
+        "A filter can call FltUnregisterFilter to unregister itself only."
+    );
+    let setup = Setup::new();
+    let filter = setup.filter();
+    let stranger = crate::machine::Driver::without_image("stranger.sys");
+    let unregister = ddi!(FltUnregisterFilter: fn(usize));
+    let outcome = setup.bench.enter(|thread| thread.call_driver(&stranger, "Test", 0, || unregister(filter)));
+    assert_eq!(outcome.unwrap_err().0.rule, Rule::BadArgument);
+}
+
+#[test]
 fn a_filter_without_an_unload_callback_cannot_be_unloaded() {
     conforms!(
         "fltkernel/ns-fltkernel-_flt_registration.md",
