@@ -97,6 +97,8 @@ statuses! {
     TIMEOUT = 0x0000_0102;
     /// The operation goes on after the call returned. Success severity!
     PENDING = 0x0000_0103;
+    /// Some of what was to be mapped could not be.
+    SOME_NOT_MAPPED = 0x0000_0107;
     /// The name has to be parsed again from its new start. Success severity!
     REPARSE = 0x0000_0104;
     /// An open succeeded while an oplock break is under way. Success severity!
@@ -239,6 +241,8 @@ statuses! {
     INVALID_PARAMETER_1 = 0xC000_00EF;
     /// The second parameter is not acceptable.
     INVALID_PARAMETER_2 = 0xC000_00F0;
+    /// The third parameter is not acceptable.
+    INVALID_PARAMETER_3 = 0xC000_00F1;
     /// The fourth parameter is not acceptable.
     INVALID_PARAMETER_4 = 0xC000_00F2;
     /// The fifth parameter is not acceptable.

@@ -13,7 +13,7 @@ use crate::thread::Thread;
 
 /// Exceptions may leave these exports: on Windows their frames hold nothing, and unwind like a driver's. They call
 /// their callbacks through [`call_out`], so that no host frame owns anything meanwhile.
-const TRANSPARENT: [&str; 13] = [
+const TRANSPARENT: [&str; 15] = [
     "ExAllocateFromLookasideListEx",
     "ExAllocateFromNPagedLookasideList",
     "ExAllocateFromPagedLookasideList",
@@ -24,7 +24,9 @@ const TRANSPARENT: [&str; 13] = [
     "RtlInsertElementGenericTableFullAvl",
     "RtlLookupElementGenericTableAvl",
     "RtlLookupElementGenericTableFullAvl",
+    "RtlLookupFirstMatchingElementGenericTableAvl",
     "RtlQueryRegistryValues",
+    "RtlRunOnceExecuteOnce",
     "bsearch",
     "qsort",
 ];
@@ -44,7 +46,8 @@ struct Bridge {
 thread_local! {
     /// Innermost last. Some may have been jumped over; they lie below what runs.
     static BRIDGES: RefCell<Vec<Bridge>> = const { RefCell::new(Vec::new()) };
-    /// Calls of transparent exports that wait for a callback.
+    /// Calls of transparent exports that wait for a callback. Boxed, as callbacks that call back in turn must not move them.
+    #[expect(clippy::vec_box, reason = "each call is referred to while others come and go")]
     static WAITING: RefCell<Vec<Box<Call>>> = const { RefCell::new(Vec::new()) };
 }
 

@@ -255,8 +255,8 @@ pub(crate) unsafe fn restore(context: *const Context) -> ! {
 /// As for [`restore`]. The context lies above this function's frame.
 pub(super) unsafe fn step(context: *const Context) -> ! {
     // SAFETY: the caller says that the context is there.
-    let (rip, flags, rsp) = unsafe { ((*context).rip, (*context).eflags, (*context).rsp()) };
-    let mut frame = [rip, 0, u64::from(flags), rsp, 0];
+    let seen = unsafe { &*context };
+    let mut frame = [seen.rip, 0, u64::from(seen.eflags), seen.rsp(), 0];
     // SAFETY: the frame's selectors are filled in by the routine; the rest is the caller's promise.
     unsafe { kh_step_context(context, &raw mut frame) }
 }

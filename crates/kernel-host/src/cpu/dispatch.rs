@@ -222,7 +222,7 @@ fn unhandled(record: &ExceptionRecord, context: &Context) -> ! {
             let _ = write!(message, "; nothing in {callback} took it, and it cannot pass {export}, which called that");
         }
         Beyond::Dispatch { is_filter: true, .. } => {
-            message += "; it was raised in an exception filter, and no handler took it"
+            message += "; it was raised in an exception filter, and no handler took it";
         }
         _ => message += "; no handler took it",
     }

@@ -30,6 +30,7 @@ mod unwind;
 
 use context::{Context, EXCEPTION_NONCONTINUABLE, ExceptionRecord};
 use registers::NonVolatile;
+pub(crate) use shared_data::FEATURES;
 pub(crate) use signal::install_handlers;
 
 /// Frames in a report.

@@ -46,7 +46,9 @@ extern "efiapi" fn dbg_break_point(_status: u32) {
 
 /// Lets go of a call; the driver's registers at it.
 fn leave(call: Call) -> NonVolatile {
-    call.site().registers
+    let registers = call.site().registers;
+    drop(call);
+    registers
 }
 
 fn new_record(code: NtStatus, flags: u32) -> ExceptionRecord {

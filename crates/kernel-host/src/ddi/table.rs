@@ -24,6 +24,8 @@ pub enum Target {
     Function(*const ()),
     /// A variable; the import slot gets its address.
     Data(*const ()),
+    /// A variable that each machine has one of; gives its address.
+    Variable(fn(&std::sync::Arc<crate::machine::Inner>) -> usize),
 }
 
 // SAFETY: the pointers name functions and statics of this process, valid for its whole life.
@@ -51,6 +53,15 @@ macro_rules! __export {
             module: $module,
             name: stringify!($name),
             target: $crate::ddi::Target::Data((&raw const $target).cast()),
+            max_irql: 31,
+            failures: &[],
+        }
+    };
+    ($module:literal; variable $name:ident = $target:path) => {
+        $crate::ddi::Export {
+            module: $module,
+            name: stringify!($name),
+            target: $crate::ddi::Target::Variable($target),
             max_irql: 31,
             failures: &[],
         }

@@ -34,6 +34,8 @@ pub(crate) const NULL: &[Failure] = &[Failure::Null];
 pub(crate) const RESOURCES: &[Failure] = &[Failure::Status(NtStatus::INSUFFICIENT_RESOURCES)];
 /// A pool allocation: NULL, or an exception where the call asked for one.
 pub(crate) const POOL: &[Failure] = &[Failure::Short("NULL")];
+/// A string routine that may have to allocate a buffer.
+pub(crate) const NO_MEMORY: &[Failure] = &[Failure::Status(NtStatus::NO_MEMORY)];
 /// The call needs memory, and a device that works.
 pub(crate) const IO: &[Failure] =
     &[Failure::Status(NtStatus::INSUFFICIENT_RESOURCES), Failure::Status(NtStatus::IO_DEVICE_ERROR)];

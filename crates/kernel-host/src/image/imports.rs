@@ -1,13 +1,14 @@
 //! Finds what each import of a driver stands for.
 
 use std::collections::HashMap;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use super::known::known;
 use super::pe::Import;
 use super::{Image, LoadError};
 use crate::ddi::{Call, Export, Target};
 use crate::finding::Rule;
+use crate::machine::Inner;
 
 /// Everything that this host exports, by module (lower case) and name.
 static EXPORTS: LazyLock<HashMap<(&str, &str), &'static Export>> = LazyLock::new(|| {
@@ -17,6 +18,9 @@ static EXPORTS: LazyLock<HashMap<(&str, &str), &'static Export>> = LazyLock::new
     let all = all.chain(super::testing::TABLE);
     all.map(|export| ((export.module, export.name), export)).collect()
 });
+
+/// Forwarders that lead from one to the next; more are a circle.
+const LONGEST_FORWARDING: u32 = 8;
 
 /// Exports made for names that are known but not implemented; leaked, once per name.
 static UNIMPLEMENTED: Mutex<Option<HashMap<(&'static str, &'static str), &'static Export>>> = Mutex::new(None);
@@ -45,6 +49,8 @@ pub(super) enum Bound {
 /// Resolves imports against this host and against drivers that are loaded already.
 #[derive(Debug, Default)]
 pub(crate) struct Resolver<'a> {
+    /// Whose variables are meant; `None` for an image that no machine loads.
+    pub(crate) machine: Option<&'a Arc<Inner>>,
     /// Loaded images, in the order of loading.
     pub(crate) images: Vec<&'a Image>,
 }
@@ -83,15 +89,27 @@ impl Resolver<'_> {
     }
 
     fn bind_one(&self, Import { module, name, .. }: &Import) -> Option<Bound> {
+        self.resolve(module, name, LONGEST_FORWARDING)
+    }
+
+    /// `hops`: how many forwarders may still lead on.
+    fn resolve(&self, module: &str, name: &str, hops: u32) -> Option<Bound> {
         if let Some(export) = find(module, name) {
             return Some(match export.target {
                 Target::Function(address) => Bound::Gate(address, export),
                 Target::Data(address) => Bound::Address(address as u64),
+                Target::Variable(of) => Bound::Address(of(self.machine?) as u64),
             });
         }
-        let exporting = self.images.iter().filter(|image| image.module().name().eq_ignore_ascii_case(module));
-        if let Some(address) = exporting.into_iter().find_map(|image| image.export(name)) {
-            return Some(Bound::Address(address as u64));
+        for image in self.images.iter().filter(|image| image.module().name().eq_ignore_ascii_case(module)) {
+            if let Some(address) = image.export(name) {
+                return Some(Bound::Address(address as u64));
+            }
+            if let Some((module, name)) = image.forwarder(name)
+                && let Some(hops) = hops.checked_sub(1)
+            {
+                return self.resolve(module, name, hops);
+            }
         }
         let (module, name) = known(module, name)?;
         Some(Bound::Gate(not_implemented as *const (), unimplemented(module, name)))

@@ -10,6 +10,7 @@ use super::gate::Thunks;
 use super::imports::{find, known_export};
 use crate::ddi::{Export, Target};
 use crate::machine::Driver;
+use crate::thread::Thread;
 
 /// Thunks of one driver beyond those of its imports; one per export, kept until the driver itself is dropped.
 #[derive(Debug, Default)]
@@ -20,16 +21,17 @@ impl LateThunks {
     pub(crate) fn address(&self, driver: &Arc<Driver>, export: &'static Export) -> Option<usize> {
         let target = match export.target {
             Target::Data(address) => return Some(address.expose_provenance()),
+            Target::Variable(of) => return Some(of(Thread::current().machine())),
             Target::Function(address) => address,
         };
         let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let index = match made.iter().position(|(known, _)| std::ptr::eq(*known, export)) {
-            Some(index) => index,
-            None => {
-                let binding = Binding::new(target, Arc::downgrade(driver), export);
-                made.push((export, Thunks::new(Box::new([binding])).ok()?));
-                made.len() - 1
-            }
+        let known = made.iter().position(|(known, _)| std::ptr::eq(*known, export));
+        let index = if let Some(index) = known {
+            index
+        } else {
+            let binding = Binding::new(target, Arc::downgrade(driver), export);
+            made.push((export, Thunks::new(Box::new([binding])).ok()?));
+            made.len() - 1
         };
         made.get(index).map(|(_, thunks)| thunks.address(0) as usize)
     }

@@ -97,6 +97,7 @@ pub(crate) struct Image {
     /// Kept for as long as driver code may call through them.
     thunks: Thunks,
     exports: Vec<(String, u32)>,
+    forwarders: Vec<(String, String, String)>,
     entry: u32,
 }
 
@@ -154,7 +155,7 @@ impl Image {
             symbols: OnceLock::new(),
         });
         registry::add(Arc::clone(&module));
-        Ok(Self { module, mapping, thunks, exports: facts.exports, entry: facts.entry })
+        Ok(Self { module, mapping, thunks, exports: facts.exports, forwarders: facts.forwarders, entry: facts.entry })
     }
 
     /// Address, pages and access of each section that may be paged out.
@@ -195,6 +196,12 @@ impl Image {
     pub(crate) fn export(&self, name: &str) -> Option<usize> {
         let (_, offset) = self.exports.iter().find(|(export, _)| export == name)?;
         Some(self.module.base + *offset as usize)
+    }
+
+    /// The module and name that an exported name stands for, if it is forwarded.
+    pub(crate) fn forwarder(&self, name: &str) -> Option<(&str, &str)> {
+        let found = self.forwarders.iter().find(|(export, ..)| export == name);
+        found.map(|(_, module, target)| (module.as_str(), target.as_str()))
     }
 
     /// Makes the memory inaccessible. The range stays reserved and known, so that a late call into it is caught and

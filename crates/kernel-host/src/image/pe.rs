@@ -27,6 +27,8 @@ pub(crate) struct PeFacts {
     pub(crate) imports: Vec<Import>,
     /// Exported functions and variables: name and offset in the image.
     pub(crate) exports: Vec<(String, u32)>,
+    /// Exported names that stand for another image's: own name, module (with extension) and name there.
+    pub(crate) forwarders: Vec<(String, String, String)>,
     /// Offsets of the 64-bit addresses to relocate.
     pub(crate) relocations: Vec<u32>,
     /// `.pdata`, sorted by address.
@@ -127,6 +129,7 @@ impl PeFacts {
             sections: sections(&image, file, headers_size, image_size)?,
             imports: imports(&image, image_size)?,
             exports: exports(&image, image_size)?,
+            forwarders: forwarders(&image)?,
             relocations: Vec::new(),
             functions: Vec::new(),
             functions_offset: 0,
@@ -140,6 +143,14 @@ impl PeFacts {
             return Err(malformed("the entry point is not in an executable section"));
         }
         facts.relocations = facts.relocations(&image, file)?;
+        let stripped = image.nt_headers().file_header().characteristics.get(LE) & pe::IMAGE_FILE_RELOCS_STRIPPED != 0;
+        if stripped && facts.relocations.is_empty() {
+            // Two drivers could want the same address, and Windows chooses none of them.
+            return Err(LoadError::Unsupported(
+                "its relocations are stripped, and drivers are never loaded at their preferred address (MinGW's linker \
+                 needs --dynamicbase)",
+            ));
+        }
         if let Some((offset, size)) = directory(&image, pe::IMAGE_DIRECTORY_ENTRY_EXCEPTION, image_size)? {
             facts.functions_offset = offset;
             facts.functions = facts.functions(file, offset, size)?;
@@ -309,7 +320,7 @@ fn exports(image: &PeFile64<'_>, image_size: u32) -> Result<Vec<(String, u32)>, 
         return Ok(exports);
     };
     for export in table.exports()? {
-        // Forwarders and exports by ordinal alone are left out: drivers do not import them.
+        // Exports by ordinal alone are left out: drivers do not import them.
         if let (Some(name), ExportTarget::Address(offset)) = (export.name, export.target)
             && offset < image_size
         {
@@ -317,6 +328,25 @@ fn exports(image: &PeFile64<'_>, image_size: u32) -> Result<Vec<(String, u32)>, 
         }
     }
     Ok(exports)
+}
+
+fn forwarders(image: &PeFile64<'_>) -> Result<Vec<(String, String, String)>, LoadError> {
+    let mut forwarders = Vec::new();
+    let Some(table) = image.export_table()? else {
+        return Ok(forwarders);
+    };
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    for export in table.exports()? {
+        if let (Some(name), ExportTarget::ForwardByName(module, target)) = (export.name, export.target) {
+            let module = text(module);
+            // The kernel is the one image whose extension is not that of drivers.
+            let extension = if module.eq_ignore_ascii_case("ntoskrnl") { "exe" } else { "sys" };
+            let module =
+                if module.eq_ignore_ascii_case("hal") { "hal.dll".to_owned() } else { format!("{module}.{extension}") };
+            forwarders.push((text(name), module, text(target)));
+        }
+    }
+    Ok(forwarders)
 }
 
 fn pdb_name(image: &PeFile64<'_>) -> Option<String> {

@@ -120,3 +120,13 @@ fn functions_are_found_by_address() {
     assert_eq!(module.function_at(offset + 4).unwrap().0.begin, offset);
     assert!(module.function_at(0x1000).is_none(), "a leaf function has no entry");
 }
+
+#[test]
+fn an_image_without_relocations_is_refused_with_what_its_linker_needs() {
+    let text = refusal(|file| {
+        put32(file, OPTIONAL_HEADER + 112 + 5 * 8, 0);
+        put32(file, OPTIONAL_HEADER + 116 + 5 * 8, 0);
+        file[0x96] |= 1; // IMAGE_FILE_RELOCS_STRIPPED
+    });
+    assert!(text.contains("--dynamicbase"), "{text}");
+}

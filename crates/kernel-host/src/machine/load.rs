@@ -130,7 +130,7 @@ fn start(inner: &Arc<Inner>, driver: &Arc<Driver>) -> Result<(), DriverError> {
     let image = {
         let drivers = inner.drivers();
         let images = drivers.iter().filter_map(|driver| driver.image.get()).collect();
-        Image::load(&driver.path, &Resolver { images }, &Arc::downgrade(driver))?
+        Image::load(&driver.path, &Resolver { machine: Some(inner), images }, &Arc::downgrade(driver))?
     };
     let image = driver.image.get_or_init(|| image);
     for (address, pages, access) in image.pageable_sections() {

@@ -13,6 +13,8 @@ exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
     memcmp(max 31) = kernel_host_memcmp;
     RtlCopyMemory(max 31) = kernel_host_memmove;
     RtlMoveMemory(max 31) = kernel_host_memmove;
+    RtlCopyMemoryNonTemporal(max 31) = kernel_host_memmove;
+    RtlPrefetchMemoryNonTemporal(max 31) = kernel_host_nothing;
     RtlZeroMemory(max 31) = kernel_host_zero;
     RtlFillMemory(max 31) = kernel_host_fill;
     RtlCompareMemory(max 31) = kernel_host_compare;
@@ -35,6 +37,7 @@ unsafe extern "efiapi" {
     fn kernel_host_memset();
     fn kernel_host_memcmp();
     fn kernel_host_zero();
+    fn kernel_host_nothing();
     fn kernel_host_fill();
     fn kernel_host_compare();
     fn kernel_host_strlen();
@@ -87,6 +90,11 @@ kernel_host_memmove:
     mov [rcx + r8 - 1], r9b
     dec r8
     jmp 6b
+
+    # RtlPrefetchMemoryNonTemporal(from, length): a hint.
+    .globl kernel_host_nothing
+kernel_host_nothing:
+    ret
 
     # RtlFillMemory(to, length, byte), RtlZeroMemory(to, length): memset with the arguments in another order.
     .globl kernel_host_fill

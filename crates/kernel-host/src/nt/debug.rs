@@ -19,6 +19,7 @@ exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
     DbgSetDebugFilterState(max 31) = dbg_set_debug_filter_state;
     KeBugCheckEx(max 31) = ke_bug_check_ex;
     KeBugCheck(max 31) = ke_bug_check;
+    RtlAssert(max 31) = rtl_assert;
 }
 
 /// Longest message in bytes; the kernel cuts what is longer.
@@ -112,7 +113,7 @@ fn print_behind(call: &Call, prefix: String, format: Raw<u8>, arguments: Raw<u64
             format!("{:?}: wide characters are printed at PASSIVE_LEVEL only", String::from_utf8_lossy(&format)),
         );
     }
-    let mut text = prefix + &format_message(&format, arguments);
+    let mut text = prefix + &format_message(&format, arguments, false);
     let end = (0..=MAX_MESSAGE.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
     text.truncate(end.unwrap_or_default());
     let line = text.trim_end_matches(['\r', '\n']);
@@ -128,6 +129,16 @@ extern "efiapi" fn ke_bug_check_ex(code: u32, first: usize, second: usize, third
 
 extern "efiapi" fn ke_bug_check(code: u32) {
     Call::enter().stop(Rule::BugCheck, format!("bug check {code:#x}"));
+}
+
+/// What `ASSERT` of a checked build calls: a finding, where Windows breaks into the debugger.
+extern "efiapi" fn rtl_assert(assertion: Raw<u8>, file: Raw<u8>, line: u32, message: Raw<u8>) {
+    let call = Call::enter();
+    let text = |at: Raw<u8>| {
+        at.some().map_or_else(String::new, |at| String::from_utf8_lossy(&c_string(at, MAX_MESSAGE)).into_owned())
+    };
+    let (assertion, file, message) = (text(assertion), text(file), text(message));
+    call.stop(Rule::UnhandledException, format!("assertion failed: {assertion} at {file}:{line} {message}"));
 }
 
 /// One conversion of a format string.
@@ -153,8 +164,9 @@ enum Size {
     Wide,
 }
 
-/// Expands a format of the kernel's printf with an array of 64-bit argument slots.
-fn format_message(format: &[u8], arguments: Raw<u64>) -> String {
+/// Expands a format of the kernel's printf with an array of 64-bit argument slots. `wide` makes 16-bit characters the
+/// ordinary ones, as in the wide routines, where `%S` and `%hs` are 8-bit.
+pub(super) fn format_message(format: &[u8], arguments: Raw<u64>, wide: bool) -> String {
     let mut taken = 0;
     let mut next = || {
         taken += 1;
@@ -175,6 +187,11 @@ fn format_message(format: &[u8], arguments: Raw<u64>) -> String {
         if kind == b'%' {
             out.push('%');
         } else {
+            let kind = match kind {
+                b's' if wide && !conversion.narrow => b'S',
+                b'S' if wide && !conversion.wide => b's',
+                other => other,
+            };
             out.push_str(&conversion.expand(kind, next()));
         }
     }
@@ -285,7 +302,7 @@ impl Conversion {
     }
 
     fn string(&self, address: u64, wide: bool) -> String {
-        let limit = self.precision.unwrap_or(MAX_MESSAGE);
+        let limit = self.precision.unwrap_or(usize::MAX);
         let address = address as usize;
         if address == 0 {
             "(null)".to_owned()
@@ -358,7 +375,7 @@ mod tests {
     fn expand(format: &str, arguments: &[u64]) -> String {
         let mut slots = arguments.to_vec();
         slots.push(0);
-        format_message(format.as_bytes(), Raw::of(slots.as_mut_ptr()))
+        format_message(format.as_bytes(), Raw::of(slots.as_mut_ptr()), false)
     }
 
     #[test]

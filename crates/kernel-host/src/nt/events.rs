@@ -14,6 +14,7 @@ exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
     KeInitializeEvent(max 31) = ke_initialize_event;
     KeSetEvent(max 2) = ke_set_event;
     KeClearEvent(max 2) = ke_clear_event;
+    KePulseEvent(max 2) = ke_pulse_event;
     KeResetEvent(max 2) = ke_reset_event;
     KeReadStateEvent(max 2) = ke_read_state;
     KeInitializeMutex(max 31) = ke_initialize_mutex;
@@ -65,6 +66,21 @@ extern "efiapi" fn ke_set_event(event: Raw<DISPATCHER_HEADER>, _increment: i32, 
 pub(crate) fn set(call: &Call, event: Raw<DISPATCHER_HEADER>) -> i32 {
     let before = state(event).swap(1, Ordering::AcqRel);
     call.machine().nt.dispatcher().wake();
+    before
+}
+
+/// Long enough for those who wait to see the state.
+const PULSE: std::time::Duration = std::time::Duration::from_millis(30);
+
+extern "efiapi" fn ke_pulse_event(event: Raw<DISPATCHER_HEADER>, _increment: i32, wait: u8) -> i32 {
+    let call = Call::enter();
+    check_event(&call, event);
+    if wait != 0 && call.thread().irql() > nt_types::APC_LEVEL {
+        call.stop(Rule::IrqlTooHigh, "KePulseEvent with Wait TRUE above APC_LEVEL");
+    }
+    let before = set(&call, event);
+    std::thread::sleep(PULSE);
+    state(event).store(0, Ordering::Release);
     before
 }
 
@@ -139,6 +155,7 @@ extern "efiapi" fn ke_release_semaphore(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conformance::conforms;
     use crate::ddi::testing::Bench;
     use crate::nt::wait::wait_for;
     use crate::thread::Thread;
@@ -168,6 +185,11 @@ mod tests {
 
     #[test]
     fn a_notification_event_stays_signalled_until_it_is_reset() {
+        conforms!(
+            "wdm/nf-wdm-keresetevent.md",
+            "The event is not signalled afterwards, and its previous state is returned."
+        );
+        conforms!("wdm/nf-wdm-kesetevent.md", "The previous state is returned; a notification event stays signalled.");
         works(|event| {
             ke_initialize_event(event, 0, 0);
             assert_eq!(wait(event, 0), NtStatus::TIMEOUT);
@@ -181,6 +203,7 @@ mod tests {
 
     #[test]
     fn a_synchronization_event_releases_one_wait() {
+        conforms!("wdm/nf-wdm-keinitializeevent.md", "A synchronization event is reset by the wait that it satisfies.");
         works(|event| {
             ke_initialize_event(event, 1, 1);
             assert_eq!(wait(event, 0), NtStatus::SUCCESS);
@@ -190,6 +213,10 @@ mod tests {
 
     #[test]
     fn a_relative_time_out_is_in_100_nanoseconds() {
+        conforms!(
+            "wdm/nf-wdm-kewaitforsingleobject.md",
+            "A negative time-out is relative, in units of 100 ns; STATUS_TIMEOUT is returned when it ends the wait."
+        );
         works(|event| {
             ke_initialize_event(event, 0, 0);
             let started = Instant::now();
@@ -200,6 +227,7 @@ mod tests {
 
     #[test]
     fn an_absolute_time_that_has_passed_does_not_wait() {
+        conforms!("wdm/nf-wdm-kewaitforsingleobject.md", "A positive time-out is an absolute system time.");
         works(|event| {
             ke_initialize_event(event, 0, 0);
             let mut timeout = crate::nt::time::system_time() - 10;
@@ -226,7 +254,30 @@ mod tests {
     }
 
     #[test]
+    fn a_pulse_releases_who_waits_and_leaves_the_event_unsignalled() {
+        conforms!(
+            "ntddk/nf-ntddk-kepulseevent.md",
+            "Threads that wait are released, and the event is not signalled afterwards."
+        );
+        let bench = Bench::new();
+        let mut object: Object = [0; 8];
+        let event: Raw<DISPATCHER_HEADER> = Raw::of(&raw mut object).cast();
+        bench.run(|| ke_initialize_event(event, 0, 0)).unwrap();
+        let address = event.address();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(20));
+                bench.run(|| ke_pulse_event(Raw::at(address), 0, 0)).unwrap();
+            });
+            let status = bench.run(|| wait_for(&Call::enter(), Raw::at(address), Raw::NULL));
+            assert_eq!(status.unwrap(), NtStatus::SUCCESS);
+        });
+        assert_eq!(bench.run(|| ke_read_state(event)).unwrap(), 0);
+    }
+
+    #[test]
     fn a_wait_at_dispatch_level_may_only_look() {
+        conforms!("wdm/nf-wdm-kewaitforsingleobject.md", "At DISPATCH_LEVEL the time-out has to be zero.");
         works(|event| {
             ke_initialize_event(event, 0, 0);
             Thread::current().set_irql(2);
@@ -261,6 +312,7 @@ mod tests {
 
     #[test]
     fn a_mutex_is_recursive_and_released_by_its_owner_only() {
+        conforms!("wdm/nf-wdm-kereleasemutex.md", "The mutex is released by the thread that owns it.");
         works(|mutex| {
             ke_initialize_mutex(mutex, 0);
             assert_eq!(wait(mutex, 0), NtStatus::SUCCESS);
@@ -278,6 +330,10 @@ mod tests {
 
     #[test]
     fn a_semaphore_counts_down_with_each_wait_and_not_above_its_limit() {
+        conforms!(
+            "wdm/nf-wdm-kereleasesemaphore.md",
+            "The count does not go above the limit; the previous count is returned."
+        );
         works(|semaphore| {
             ke_initialize_semaphore(semaphore, 0, 2);
             assert_eq!(ke_release_semaphore(semaphore, 0, 2, 0), 0);

@@ -111,10 +111,12 @@ fn all_apcs_disabled(call: &Call) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conformance::conforms;
     use crate::ddi::testing::Bench;
 
     #[test]
     fn raising_gives_the_level_to_go_back_to() {
+        conforms!("wdm/nf-wdm-kelowerirql.md", "The IRQL is restored to the one that raising returned.");
         let levels = Bench::new().run(|| {
             let before = ke_raise_irql_to_dpc_level();
             let raised = ke_get_current_irql();
@@ -126,6 +128,10 @@ mod tests {
 
     #[test]
     fn the_irql_cannot_be_raised_downwards_or_lowered_upwards() {
+        conforms!(
+            "wdm/nf-wdm-keraiseirql.md",
+            "The new IRQL is not below the current one; KeLowerIrql takes none above it."
+        );
         let down = Bench::new().run(|| {
             kf_raise_irql(2);
             kf_raise_irql(1);
@@ -136,6 +142,14 @@ mod tests {
 
     #[test]
     fn a_critical_region_disables_normal_apcs_and_a_guarded_one_all() {
+        conforms!(
+            "wdm/nf-wdm-keareallapcsdisabled.md",
+            "TRUE is returned in a guarded region or at APC_LEVEL, not in a critical region."
+        );
+        conforms!(
+            "wdm/nf-wdm-keareapcsdisabled.md",
+            "TRUE is returned in a critical or guarded region, or at APC_LEVEL."
+        );
         Bench::new()
             .run(|| {
                 assert_eq!((ke_are_apcs_disabled(), ke_are_all_apcs_disabled()), (0, 0));
@@ -151,6 +165,7 @@ mod tests {
 
     #[test]
     fn a_region_that_was_not_entered_cannot_be_left() {
+        conforms!("wdm/nf-wdm-keleaveguardedregion.md", "Each call matches one of KeEnterGuardedRegion.");
         assert_eq!(Bench::new().run(|| ke_leave_critical_region()).unwrap_err().0.rule, Rule::BadState);
         assert_eq!(Bench::new().run(|| ke_leave_guarded_region()).unwrap_err().0.rule, Rule::BadState);
     }

@@ -109,11 +109,16 @@ extern "efiapi" fn mm_does_file_have_user_writable_references(sections: usize) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conformance::conforms;
     use crate::ddi::testing::Bench;
     use crate::process::{Placement, Protection};
 
     #[test]
     fn an_address_is_valid_when_it_can_be_read() {
+        conforms!(
+            "ntddk/nf-ntddk-mmisaddressvalid.md",
+            "TRUE is returned when no page fault would occur at the address."
+        );
         let byte = 1_u8;
         let address = (&raw const byte).expose_provenance();
         let valid = Bench::new().run(|| (mm_is_address_valid(address), mm_is_address_valid(8)));
@@ -122,6 +127,10 @@ mod tests {
 
     #[test]
     fn a_copy_stops_at_the_first_bad_page_and_says_how_much_came() {
+        conforms!(
+            "ntddk/nf-ntddk-mmcopymemory.md",
+            "The number of bytes that were copied is told, also when the copy fails."
+        );
         let bench = Bench::new();
         let process = bench.machine().process("p.exe").start().expect("room");
         let buffer = process.allocate(PAGE, Protection::ReadWrite, Placement::PageStart).expect("room");
@@ -152,6 +161,7 @@ mod tests {
 
     #[test]
     fn physical_and_virtual_together_are_refused() {
+        conforms!("ntddk/nf-ntddk-mmcopymemory.md", "Exactly one of the physical and the virtual flag is given.");
         let stopped = Bench::new().run(|| mm_copy_memory(Raw::NULL, 0, 0, PHYSICAL | VIRTUAL, Raw::NULL));
         assert_eq!(stopped.unwrap_err().0.rule, Rule::BadArgument);
     }

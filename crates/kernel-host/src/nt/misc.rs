@@ -1,5 +1,7 @@
 //! Small services: the version of Windows, random numbers, processors.
 
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use nt_types::NtStatus;
@@ -10,6 +12,9 @@ use crate::ddi::{Call, exports};
 exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
     RtlGetVersion(max 0) = rtl_get_version;
     RtlRandomEx(max 1) = rtl_random_ex;
+    RtlRandom(max 1) = rtl_random_ex;
+    ExUuidCreate(max 0) = ex_uuid_create;
+    RtlCompareMemoryUlong(max 31) = rtl_compare_memory_ulong;
     KeGetCurrentProcessorNumberEx(max 31) = ke_get_current_processor_number_ex;
     KeQueryActiveProcessorCount(max 31) = ke_query_active_processor_count;
 }
@@ -64,6 +69,23 @@ extern "efiapi" fn rtl_random_ex(seed: Raw<u32>) -> u32 {
     value % 0x7FFF_FFFF
 }
 
+extern "efiapi" fn ex_uuid_create(uuid: Raw<[u8; 16]>) -> NtStatus {
+    let _call = Call::enter();
+    // Keys of hash maps are random, and different each time.
+    let [low, high] = [0, 1].map(|_| RandomState::new().build_hasher().finish());
+    let mut bytes = (u128::from(low) | u128::from(high) << 64).to_le_bytes();
+    // Version 4 (random), and the variant of RFC 9562. The third field is little-endian in memory.
+    bytes[7] = bytes[7] & 0x0F | 0x40;
+    bytes[8] = bytes[8] & 0x3F | 0x80;
+    uuid.write(bytes);
+    NtStatus::SUCCESS
+}
+
+extern "efiapi" fn rtl_compare_memory_ulong(memory: Raw<u32>, length: usize, pattern: u32) -> usize {
+    let _call = Call::enter();
+    4 * (0..length / 4).take_while(|index| memory.index(*index).read() == pattern).count()
+}
+
 extern "efiapi" fn ke_get_current_processor_number_ex(number: Raw<u32>) -> u32 {
     let _call = Call::enter();
     // The simulated computer has one processor group with one processor, number 0.
@@ -80,10 +102,12 @@ extern "efiapi" fn ke_query_active_processor_count(affinity: Raw<usize>) -> u32 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conformance::conforms;
     use crate::ddi::testing::Bench;
 
     #[test]
     fn the_version_is_told_in_both_structures_and_no_other() {
+        conforms!("wdm/nf-wdm-rtlgetversion.md", "Both version structures are filled, told apart by their size.");
         Bench::new()
             .run(|| {
                 let mut information = [0_u32; 71];

@@ -14,14 +14,21 @@ use crate::process::{Process, SYSTEM_PROCESS_ID, Token};
 use crate::thread::Thread;
 
 mod active;
+mod ansi;
 pub(crate) mod arena;
 pub(crate) mod callbacks;
 mod contiguous;
 pub(crate) mod crt;
 mod debug;
+mod avl;
+mod bitmaps;
+mod c_strings;
+mod convert;
 pub(crate) mod dispatcher;
 pub(crate) mod etw;
 pub(crate) mod events;
+mod ex_timers;
+mod formatted;
 pub(crate) mod handles;
 pub mod hive;
 pub(crate) mod hive_file;
@@ -45,18 +52,24 @@ pub(crate) mod pool;
 mod pool_exports;
 mod probe;
 pub(crate) mod processes;
+mod processors;
 pub(crate) mod raw;
 mod registry;
 mod registry_information;
 mod routines;
 pub(crate) mod security;
+mod run_once;
 mod slist;
 mod sorting;
 mod strings;
 pub(crate) mod threads;
 pub(crate) mod time;
+mod time_fields;
 pub(crate) mod timers;
 pub(crate) mod unicode;
+mod unicode_exports;
+mod variables;
+mod version;
 mod virtual_memory;
 pub(crate) mod wait;
 pub(crate) mod work_items;
@@ -89,6 +102,8 @@ pub(crate) struct Nt {
     physical: Arc<physical::PhysicalMemory>,
     mappings: mdl::Mappings,
     contiguous: contiguous::Contiguous,
+    ex_timers: ex_timers::ExTimers,
+    variables: variables::Variables,
     lock_order: locks::order::LockOrder,
     resources: locks::resource::Resources,
     lookaside: lookaside::Lookaside,
@@ -117,6 +132,8 @@ impl Default for Nt {
             physical: Arc::default(),
             mappings: mdl::Mappings::default(),
             contiguous: contiguous::Contiguous::default(),
+            ex_timers: ex_timers::ExTimers::default(),
+            variables: variables::Variables::default(),
             lock_order: locks::order::LockOrder::default(),
             resources: locks::resource::Resources::default(),
             lookaside: lookaside::Lookaside::default(),
@@ -188,6 +205,16 @@ impl Nt {
     /// Mappings of described pages.
     pub(crate) fn mappings(&self) -> &mdl::Mappings {
         &self.mappings
+    }
+
+    /// Timers of `ExAllocateTimer`.
+    fn ex_timers(&self) -> &ex_timers::ExTimers {
+        &self.ex_timers
+    }
+
+    /// Exported variables that are this machine's own.
+    fn variables(&self) -> &variables::Variables {
+        &self.variables
     }
 
     /// Contiguous memory.
@@ -298,6 +325,7 @@ impl LeakSource for Nt {
         leaks.extend(self.etw.leaks(driver));
         leaks.extend(self.resources.leaks(driver));
         leaks.extend(self.lookaside.leaks(driver));
+        leaks.extend(self.ex_timers.leaks(driver));
         leaks
     }
 }
@@ -335,6 +363,19 @@ pub(crate) fn exports() -> impl Iterator<Item = &'static Export> {
         mdl::locking::EXPORTS,
         mdl::partial::EXPORTS,
         contiguous::EXPORTS,
+        version::EXPORTS,
+        avl::EXPORTS,
+        ex_timers::EXPORTS,
+        processors::EXPORTS,
+        run_once::EXPORTS,
+        variables::EXPORTS,
+        ansi::EXPORTS,
+        bitmaps::EXPORTS,
+        c_strings::EXPORTS,
+        convert::EXPORTS,
+        formatted::EXPORTS,
+        time_fields::EXPORTS,
+        unicode_exports::EXPORTS,
         virtual_memory::EXPORTS,
         memory::EXPORTS,
         misc::EXPORTS,

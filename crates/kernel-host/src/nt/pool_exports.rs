@@ -88,10 +88,11 @@ extern "efiapi" fn ex_allocate_pool3(flags: u64, length: usize, tag: u32, parame
         match parameter & 0xFF {
             // Priority and node are hints, which a pool without pressure and with one node can grant.
             EXTENDED_PRIORITY | EXTENDED_NUMA_NODE => {}
-            EXTENDED_SECURE if parameter & EXTENDED_OPTIONAL == 0 => {
-                call.stop(Rule::NotImplemented, "secure pools (PoolExtendedParameterSecurePool) are not simulated");
+            EXTENDED_SECURE => {
+                if parameter & EXTENDED_OPTIONAL == 0 {
+                    call.stop(Rule::NotImplemented, "secure pools (PoolExtendedParameterSecurePool) are not simulated");
+                }
             }
-            EXTENDED_SECURE => {}
             _ => invalid |= parameter & EXTENDED_OPTIONAL == 0,
         }
     }

@@ -25,7 +25,7 @@ exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
 }
 
 /// Tag of buffers that `Rtl` routines allocate for their callers.
-const STRING_TAG: u32 = u32::from_le_bytes(*b"Strg");
+pub(super) const STRING_TAG: u32 = u32::from_le_bytes(*b"Strg");
 
 /// Longest counted string in bytes whose terminated form still fits the 16-bit `MaximumLength`.
 const MAX_BYTES: usize = 65_532;
@@ -199,11 +199,15 @@ extern "efiapi" fn rtl_append_unicode_string_to_string(
 }
 
 extern "efiapi" fn rtl_free_unicode_string(string: Raw<UNICODE_STRING>) {
-    let call = Call::enter();
+    release(&Call::enter(), string);
+}
+
+/// Frees the buffer of a string that an `Rtl` routine allocated; the string is empty then.
+pub(super) fn release(call: &Call, string: Raw<UNICODE_STRING>) {
     let Some(string) = string.some() else { call.stop(Rule::BadArgument, "no string") };
     let buffer = Raw::of(string.read().Buffer);
     if !buffer.is_null() {
-        call.machine().nt.pool().free(&call, buffer.address(), STRING_TAG);
+        call.machine().nt.pool().free(call, buffer.address(), STRING_TAG);
         string.write(UNICODE_STRING::EMPTY);
     }
 }
@@ -211,6 +215,7 @@ extern "efiapi" fn rtl_free_unicode_string(string: Raw<UNICODE_STRING>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conformance::conforms;
     use crate::ddi::testing::Bench;
 
     /// Runs `body` with counted strings made of `texts`.
@@ -223,6 +228,10 @@ mod tests {
 
     #[test]
     fn initialising_counts_bytes_without_the_terminator() {
+        conforms!(
+            "wdm/nf-wdm-rtlinitunicodestring.md",
+            "Lengths are in bytes, the maximum includes the terminator; a NULL source gives zeros."
+        );
         Bench::new()
             .run(|| {
                 let mut text: Vec<u16> = "abc\0".encode_utf16().collect();
@@ -237,6 +246,7 @@ mod tests {
 
     #[test]
     fn a_copy_is_cut_to_the_target() {
+        conforms!("wdm/nf-wdm-rtlcopyunicodestring.md", "At most MaximumLength bytes are copied.");
         with(["xxxx", "abcdef"], |[target, source]| {
             rtl_copy_unicode_string(target, source);
             assert_eq!(units(target), "abcd".encode_utf16().collect::<Vec<_>>());
@@ -245,6 +255,7 @@ mod tests {
 
     #[test]
     fn comparison_folds_case_only_when_asked() {
+        conforms!("wdm/nf-wdm-rtlequalunicodestring.md", "Case is ignored when CaseInSensitive is TRUE.");
         with(["FwBroker", "fwbroker"], |[left, right]| {
             assert_eq!(rtl_equal_unicode_string(left, right, 1), 1);
             assert_eq!(rtl_equal_unicode_string(left, right, 0), 0);
@@ -255,6 +266,10 @@ mod tests {
 
     #[test]
     fn a_prefix_is_found_at_the_start_only() {
+        conforms!(
+            "ntddk/nf-ntddk-rtlprefixunicodestring.md",
+            "TRUE is returned when the first string is a prefix of the second."
+        );
         with(["\\Device", "\\device\\x", "x"], |[prefix, string, short]| {
             assert_eq!(rtl_prefix_unicode_string(prefix, string, 1), 1);
             assert_eq!(rtl_prefix_unicode_string(prefix, string, 0), 0);
@@ -264,6 +279,10 @@ mod tests {
 
     #[test]
     fn numbers_are_read_in_the_base_their_prefix_names() {
+        conforms!(
+            "wdm/nf-wdm-rtlunicodestringtointeger.md",
+            "With base 0 a prefix names the base; a base that is not allowed gives STATUS_INVALID_PARAMETER."
+        );
         with(["0x1Fz", " -12", "0b101", "77"], |[hex, negative, binary, plain]| {
             let mut value = 0;
             let out = Raw::of(&raw mut value);
@@ -281,6 +300,10 @@ mod tests {
 
     #[test]
     fn appending_needs_room() {
+        conforms!(
+            "wdm/nf-wdm-rtlappendunicodestringtostring.md",
+            "A target without room gives STATUS_BUFFER_TOO_SMALL."
+        );
         with(["ab", "cd"], |[target, source]| {
             assert_eq!(rtl_append_unicode_string_to_string(target, source), NtStatus::BUFFER_TOO_SMALL);
             assert_eq!(units(target).len(), 2);
@@ -289,6 +312,10 @@ mod tests {
 
     #[test]
     fn upcasing_allocates_a_buffer_that_has_to_be_freed() {
+        conforms!(
+            "ntddk/nf-ntddk-rtlupcaseunicodestring.md",
+            "With AllocateDestinationString a buffer is allocated, which RtlFreeUnicodeString frees."
+        );
         let bench = Bench::new();
         bench
             .run(|| {

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use nt_types::{DISPATCH_LEVEL, DISPATCHER_HEADER, KDPC, KTIMER};
+use nt_types::{DISPATCH_LEVEL, DISPATCHER_HEADER, KDPC, KTIMER, NtStatus};
 
 use super::dispatcher::{Kind, initialise, state};
 use super::raw::{Raw, field};
@@ -24,9 +24,14 @@ exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
     KeInitializeTimerEx(max 2) = ke_initialize_timer_ex;
     KeSetTimer(max 2) = ke_set_timer;
     KeSetTimerEx(max 2) = ke_set_timer_ex;
+    KeSetCoalescableTimer(max 2) = ke_set_coalescable_timer;
     KeCancelTimer(max 2) = ke_cancel_timer;
     KeReadStateTimer(max 2) = ke_read_state_timer;
     KeInitializeDpc(max 31) = ke_initialize_dpc;
+    KeInitializeThreadedDpc(max 31) = ke_initialize_threaded_dpc;
+    KeSetImportanceDpc(max 31) = ke_set_importance_dpc;
+    KeSetTargetProcessorDpc(max 31) = ke_set_target_processor_dpc;
+    KeSetTargetProcessorDpcEx(max 31) = ke_set_target_processor_dpc_ex;
     KeInsertQueueDpc(max 31) = ke_insert_queue_dpc;
     KeRemoveQueueDpc(max 31) = ke_remove_queue_dpc;
     KeFlushQueuedDpcs(max 0) = ke_flush_queued_dpcs;
@@ -145,12 +150,16 @@ impl Shared {
                 }
             } else if let Some(index) = state.timers.iter().position(|timer| timer.due <= now) {
                 let timer = state.expire(index);
+                // Until its DPC is queued the timer's end is under way, for those who wait for DPCs.
+                state.is_running = true;
                 drop(state);
                 let Some(machine) = machine.upgrade() else { return };
                 if !signal(&machine, &timer) {
                     return;
                 }
                 state = self.lock();
+                state.is_running = false;
+                self.changed.notify_all();
             } else {
                 let next = state.timers.iter().map(|timer| timer.due).min();
                 let nap = next.map_or(Duration::from_hours(1), |due| Duration::from_nanos((due - now) * 100));
@@ -253,6 +262,17 @@ extern "efiapi" fn ke_set_timer_ex(timer: Raw<KTIMER>, due: i64, period: i32, dp
     set_timer(&Call::enter(), timer, due, period, dpc)
 }
 
+extern "efiapi" fn ke_set_coalescable_timer(
+    timer: Raw<KTIMER>,
+    due: i64,
+    period: u32,
+    _tolerable_delay: u32,
+    dpc: usize,
+) -> u8 {
+    // A timer that is on time is within any tolerance.
+    set_timer(&Call::enter(), timer, due, period.cast_signed(), dpc)
+}
+
 /// Sets a timer, anew if it was set; whether it was.
 pub(crate) fn set_timer(call: &Call, timer: Raw<KTIMER>, due: i64, period: i32, dpc: usize) -> u8 {
     let object: Raw<DISPATCHER_HEADER> = timer.cast();
@@ -262,23 +282,23 @@ pub(crate) fn set_timer(call: &Call, timer: Raw<KTIMER>, due: i64, period: i32, 
     let Ok(period) = u32::try_from(period) else {
         call.stop(Rule::BadArgument, format!("a timer with period {period}"));
     };
+    field!(timer, KTIMER, Period).write(period);
+    set_timer_for(call, timer, due, u64::from(period) * MILLISECOND, dpc)
+}
+
+/// As [`set_timer`], with a period in 100 ns.
+pub(crate) fn set_timer_for(call: &Call, timer: Raw<KTIMER>, due: i64, period: u64, dpc: usize) -> u8 {
+    let object: Raw<DISPATCHER_HEADER> = timer.cast();
     // Negative: from now. Positive: a system time.
     let distance = if due < 0 { due.saturating_neg() } else { due.saturating_sub(system_time()) };
     let due = interrupt_time() + u64::try_from(distance).unwrap_or(0);
     state(object).store(0, Ordering::Release);
     field!(timer, KTIMER, DueTime).write(due.cast_signed());
-    field!(timer, KTIMER, Period).write(period);
     field!(timer, KTIMER, Dpc).cast::<usize>().write(dpc);
     let timers = call.machine().nt.timers();
     let mut state = timers.lock();
     let was_set = state.cancel(timer.address());
-    state.timers.push(Timer {
-        address: timer.address(),
-        due,
-        period: u64::from(period) * MILLISECOND,
-        dpc,
-        driver: Arc::clone(call.driver()),
-    });
+    state.timers.push(Timer { address: timer.address(), due, period, dpc, driver: Arc::clone(call.driver()) });
     timers.start(call.machine(), &mut state);
     u8::from(was_set)
 }
@@ -310,6 +330,37 @@ pub(crate) fn initialise_dpc(dpc: Raw<KDPC>, routine: usize, context: usize) {
     field!(dpc, KDPC, Importance).write(1);
     field!(dpc, KDPC, DeferredRoutine).cast::<usize>().write(routine);
     field!(dpc, KDPC, DeferredContext).cast::<usize>().write(context);
+}
+
+/// Where threaded DPCs are not enabled they run like ordinary ones, at `DISPATCH_LEVEL`, which their routines have to cope with.
+extern "efiapi" fn ke_initialize_threaded_dpc(dpc: Raw<KDPC>, routine: usize, context: usize) {
+    let _call = Call::enter();
+    initialise_dpc(dpc, routine, context);
+}
+
+extern "efiapi" fn ke_set_importance_dpc(dpc: Raw<KDPC>, importance: u32) {
+    let call = Call::enter();
+    if importance > 3 {
+        call.stop(Rule::BadArgument, format!("DPC importance {importance}"));
+    }
+    field!(dpc, KDPC, Importance).write(importance as u8);
+}
+
+extern "efiapi" fn ke_set_target_processor_dpc(dpc: Raw<KDPC>, number: u8) {
+    let call = Call::enter();
+    if number != 0 {
+        call.stop(Rule::BadArgument, format!("there is no processor {number}"));
+    }
+    field!(dpc, KDPC, Number).write(u16::from(number));
+}
+
+extern "efiapi" fn ke_set_target_processor_dpc_ex(dpc: Raw<KDPC>, number: Raw<u32>) -> NtStatus {
+    let _call = Call::enter();
+    if number.read() != 0 {
+        return NtStatus::INVALID_PARAMETER;
+    }
+    field!(dpc, KDPC, Number).write(0);
+    NtStatus::SUCCESS
 }
 
 extern "efiapi" fn ke_insert_queue_dpc(dpc: Raw<KDPC>, first: usize, second: usize) -> u8 {
@@ -359,9 +410,9 @@ pub(crate) fn flush_dpcs(call: &Call) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conformance::conforms;
     use crate::ddi::testing::Bench;
     use crate::nt::wait::wait_for;
-    use nt_types::NtStatus;
 
     /// A timer and a DPC, at an address that does not change.
     #[repr(C, align(16))]
@@ -402,6 +453,7 @@ mod tests {
 
     #[test]
     fn a_timer_is_signalled_when_it_is_due_and_runs_its_dpc() {
+        conforms!("wdm/nf-wdm-kesettimer.md", "The timer is signalled and its DPC queued when the due time has come.");
         with(|timer, dpc, counter| {
             assert_eq!(ke_set_timer(timer, -50_000, dpc.address()), 0);
             assert_eq!(ke_read_state_timer(timer), 0);
@@ -415,6 +467,7 @@ mod tests {
 
     #[test]
     fn a_cancelled_timer_is_not_signalled() {
+        conforms!("wdm/nf-wdm-kecanceltimer.md", "TRUE is returned when the timer was set; it does not expire then.");
         with(|timer, _, _| {
             ke_set_timer(timer, -200_000, 0);
             assert_eq!(ke_set_timer(timer, -200_000, 0), 1, "it was set");
@@ -426,6 +479,7 @@ mod tests {
 
     #[test]
     fn a_periodic_timer_runs_its_dpc_again_and_again() {
+        conforms!("wdm/nf-wdm-kesettimerex.md", "A periodic timer is set again by itself, its period in milliseconds.");
         with(|timer, dpc, counter| {
             ke_set_timer_ex(timer, -10_000, 2, dpc.address());
             let deadline = std::time::Instant::now() + Duration::from_secs(5);
@@ -439,6 +493,10 @@ mod tests {
 
     #[test]
     fn a_queued_dpc_runs_at_dispatch_level_with_its_arguments() {
+        conforms!(
+            "wdm/nf-wdm-keinsertqueuedpc.md",
+            "The routine runs at DISPATCH_LEVEL with the two arguments; FALSE is returned while it is queued already."
+        );
         with(|_, dpc, counter| {
             assert_eq!(ke_insert_queue_dpc(dpc, 5, 0), 1);
             ke_flush_queued_dpcs();
@@ -449,6 +507,7 @@ mod tests {
 
     #[test]
     fn a_timer_that_is_set_cannot_be_initialised_again() {
+        conforms!("wdm/nf-wdm-keinitializetimerex.md", "A timer is not initialised anew while it is set.");
         let stopped = with(|timer, _, _| {
             ke_set_timer(timer, -100_000_000, 0);
             ke_initialize_timer(timer);

@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 use nt_types::{APC_LEVEL, DISPATCH_LEVEL, DISPATCHER_HEADER, NtStatus};
 
 use super::dispatcher::{Kind, state};
+use super::locks::order::{Hold, Kind as LockKind};
 use super::raw::Raw;
 use super::time::system_time;
 use crate::ddi::{Call, exports};
 use crate::finding::Rule;
+use crate::thread::Thread;
 
 exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
     KeWaitForSingleObject(max 2, fails WAIT_SINGLE) = ke_wait_for_single_object;
@@ -74,12 +76,21 @@ fn check_irql(call: &Call, limit: Limit) {
 extern "efiapi" fn ke_wait_for_single_object(
     object: Raw<DISPATCHER_HEADER>,
     _reason: i32,
-    _mode: i8,
+    mode: i8,
     _alertable: u8,
     timeout: Raw<i64>,
 ) -> NtStatus {
     let call = Call::enter();
+    check_mode(&call, mode, object);
     wait_for(&call, object, timeout)
+}
+
+/// The pages' rule: the stack of a thread that waits in `UserMode` can be paged out, and what lies on it cannot be waited for.
+fn check_mode(call: &Call, mode: i8, object: Raw<DISPATCHER_HEADER>) {
+    let is_on_stack = || Thread::driver_stack().is_some_and(|stack| stack.has_room_below(object.address()));
+    if mode != nt_types::KERNEL_MODE && is_on_stack() {
+        call.stop(Rule::BadArgument, format!("{object:?} lies on the stack, and the wait is made with UserMode"));
+    }
 }
 
 /// Waits for one object in the name of a driver; the status that the page documents.
@@ -88,7 +99,14 @@ pub(crate) fn wait_for(call: &Call, object: Raw<DISPATCHER_HEADER>, timeout: Raw
     check_irql(call, limit);
     let kind = Kind::of(call, object);
     let satisfied = || try_take(call, object, kind);
+    let hold = Hold::of(call, object.address(), LockKind::Mutex, false);
+    if kind == Kind::Mutant && limit == Limit::None && !owns(call, object) {
+        call.machine().nt.lock_order().waiting(call, hold);
+    }
     if call.machine().nt.dispatcher().wait(call, limit.deadline(), satisfied) {
+        if kind == Kind::Mutant {
+            call.machine().nt.lock_order().acquired(call, hold);
+        }
         NtStatus::SUCCESS
     } else {
         NtStatus::TIMEOUT
@@ -100,7 +118,7 @@ extern "efiapi" fn ke_wait_for_multiple_objects(
     objects: Raw<Raw<DISPATCHER_HEADER>>,
     wait_type: i32,
     _reason: i32,
-    _mode: i8,
+    mode: i8,
     _alertable: u8,
     timeout: Raw<i64>,
     wait_blocks: Raw<u8>,
@@ -113,6 +131,9 @@ extern "efiapi" fn ke_wait_for_multiple_objects(
         call.stop(Rule::BadArgument, format!("a wait for {count} objects; {most} are allowed here"));
     }
     let objects: Vec<_> = objects.read_slice(count as usize);
+    for object in &objects {
+        check_mode(&call, mode, *object);
+    }
     let objects: Vec<_> = objects.into_iter().map(|object| (object, Kind::of(&call, object))).collect();
     let mut index = 0;
     let satisfied = || {
@@ -142,6 +163,11 @@ fn try_take_all(call: &Call, objects: &[(Raw<DISPATCHER_HEADER>, Kind)]) -> bool
         }
     }
     true
+}
+
+/// Whether the calling thread owns a mutex.
+fn owns(call: &Call, mutex: Raw<DISPATCHER_HEADER>) -> bool {
+    mutex.field::<usize>(MUTANT_OWNER).read() == call.thread().object().addr()
 }
 
 /// Undoes [`try_take`].
@@ -194,6 +220,7 @@ pub(super) fn release_mutant(call: &Call, object: Raw<DISPATCHER_HEADER>) -> i32
         owner.write(0);
     }
     state(object).store(before + 1, Ordering::Release);
+    call.machine().nt.lock_order().released(call.thread().object().addr(), object.address());
     call.machine().nt.dispatcher().wake();
     before
 }
@@ -215,5 +242,87 @@ extern "efiapi" fn ke_stall_execution_processor(microseconds: u32) {
     let end = Instant::now() + Duration::from_micros(u64::from(microseconds));
     while Instant::now() < end {
         std::hint::spin_loop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance::conforms;
+    use crate::ddi::testing::Bench;
+
+    /// Signalled and unsignalled notification events, off the stack.
+    fn events(states: &[u64]) -> Vec<[u64; 3]> {
+        states.iter().map(|state| [0x6_0000 | state << 32, 0, 0]).collect()
+    }
+
+    fn wait_many(events: &mut [[u64; 3]], wait_type: i32, blocks: usize) -> Result<NtStatus, crate::finding::Stopped> {
+        let mut objects: Vec<Raw<DISPATCHER_HEADER>> =
+            events.iter_mut().map(|event| Raw::of((&raw mut *event).cast())).collect();
+        let (count, list) = (objects.len() as u32, Raw::of(objects.as_mut_ptr()));
+        Bench::new().run(|| {
+            let mut zero = 0;
+            ke_wait_for_multiple_objects(count, list, wait_type, 0, 0, 0, Raw::of(&raw mut zero), Raw::at(blocks))
+        })
+    }
+
+    #[test]
+    fn a_wait_for_any_names_the_object_and_one_for_all_needs_them_all() {
+        conforms!(
+            "wdm/nf-wdm-kewaitformultipleobjects.md",
+            "With WaitAny the index of the object that satisfied the wait is returned."
+        );
+        conforms!(
+            "wdm/nf-wdm-kewaitformultipleobjects.md",
+            "With WaitAll STATUS_TIMEOUT is returned unless all objects are signalled."
+        );
+        assert_eq!(wait_many(&mut events(&[0, 0, 1]), 1, 0).unwrap(), NtStatus(2));
+        assert_eq!(wait_many(&mut events(&[1, 0]), 0, 0).unwrap(), NtStatus::TIMEOUT);
+        assert_eq!(wait_many(&mut events(&[1, 1]), 0, 0).unwrap(), NtStatus::SUCCESS);
+    }
+
+    #[test]
+    fn more_than_three_objects_need_wait_blocks_and_64_are_the_most() {
+        conforms!(
+            "wdm/nf-wdm-kewaitformultipleobjects.md",
+            "Without wait blocks at most THREAD_WAIT_OBJECTS objects can be waited for, else MAXIMUM_WAIT_OBJECTS."
+        );
+        assert_eq!(wait_many(&mut events(&[0; 4]), 1, 0).unwrap_err().0.rule, Rule::BadArgument);
+        assert_eq!(wait_many(&mut events(&[0; 4]), 1, 0x1000).unwrap(), NtStatus::TIMEOUT);
+        assert_eq!(wait_many(&mut events(&[0; 65]), 1, 0x1000).unwrap_err().0.rule, Rule::BadArgument);
+    }
+
+    #[test]
+    fn an_object_on_the_stack_is_waited_for_in_kernel_mode_only() {
+        conforms!("wdm/nf-wdm-kewaitforsingleobject.md", "An object on the stack is waited for with KernelMode.");
+        let stopped = Bench::new().run(|| {
+            let mut event = [0x1_0006_0000_u64, 0, 0];
+            let mut zero = 0;
+            let object = Raw::of((&raw mut event).cast());
+            assert_eq!(ke_wait_for_single_object(object, 0, 0, 0, Raw::of(&raw mut zero)), NtStatus::SUCCESS);
+            ke_wait_for_single_object(object, 0, 1, 0, Raw::of(&raw mut zero))
+        });
+        assert_eq!(stopped.unwrap_err().0.rule, Rule::BadArgument);
+    }
+
+    #[test]
+    fn mutexes_taken_in_both_orders_are_a_potential_deadlock() {
+        conforms!("docs:devtest/deadlock-detection.md", "Mutexes take part in the order of locks.");
+        let mut memory = Box::new([[0_u64; 7]; 2]);
+        let base = Raw::<[u64; 7]>::of((&raw mut *memory).cast());
+        let [one, two] = [0, 1].map(|index| base.index(index).cast::<DISPATCHER_HEADER>());
+        let stopped = Bench::new().run(|| {
+            for mutex in [one, two] {
+                super::super::dispatcher::initialise(mutex, Kind::Mutant, 56, 1);
+            }
+            for (first, second) in [(one, two), (two, one)] {
+                let call = Call::enter();
+                assert_eq!(wait_for(&call, first, Raw::NULL), NtStatus::SUCCESS);
+                assert_eq!(wait_for(&call, second, Raw::NULL), NtStatus::SUCCESS);
+                release_mutant(&call, second);
+                release_mutant(&call, first);
+            }
+        });
+        assert_eq!(stopped.unwrap_err().0.rule, Rule::LockOrder);
     }
 }

@@ -9,6 +9,8 @@ use nt_types::NtStatus;
 type Two = extern "efiapi" fn(NtStatus, NtStatus) -> NtStatus;
 type Counted = extern "efiapi" fn() -> u32;
 
+/// Where the kernel sees `KUSER_SHARED_DATA`.
+const BASE: u64 = 0xFFFF_F780_0000_0000;
 const FIRST: NtStatus = NtStatus::ACCESS_DENIED;
 const SECOND: NtStatus = NtStatus::INVALID_PARAMETER;
 
@@ -82,7 +84,6 @@ fn shared_user_data_is_read_like_memory() {
     let peek: extern "efiapi" fn(u64) -> u64 = function(&image, "peek");
     let peek_self: extern "efiapi" fn(u64) -> u32 = function(&image, "peek_self");
     let absolute: Counted = function(&image, "peek_absolute");
-    const BASE: u64 = 0xFFFF_F780_0000_0000;
     bench
         .run(|| {
             assert_eq!(peek(BASE + 0x26C) as u32, 10, "NtMajorVersion");

@@ -7,6 +7,7 @@
 //! Locks on stacks are held like others, but take no part in the order: another frame's lock has the same address next.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -99,8 +100,8 @@ impl LockOrder {
                 new.lock
             );
             for edge in path {
-                message +=
-                    &format!("; at other times {} is taken under {}", edge.then.describe(), edge.first.describe());
+                let (then, first) = (edge.then.describe(), edge.first.describe());
+                let _ = write!(message, "; at other times {then} is taken under {first}");
             }
             call.stop(Rule::LockOrder, message);
         }

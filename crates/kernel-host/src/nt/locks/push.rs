@@ -196,9 +196,9 @@ mod tests {
             let rule = broken(|lock| {
                 region(1);
                 if exclusive {
-                    acquire_exclusive(lock)
+                    acquire_exclusive(lock);
                 } else {
-                    acquire_shared(lock)
+                    acquire_shared(lock);
                 }
                 acquire_shared(lock);
             });

@@ -108,8 +108,8 @@ impl Resource {
         let granted = match (self.owners.is_empty(), access) {
             (true, _) => true,
             (false, Access::Exclusive) => self.exclusive && mine,
+            (false, Access::StarveExclusive) => !self.exclusive || mine,
             (false, _) if self.exclusive => mine,
-            (false, Access::StarveExclusive) => true,
             (false, Access::Shared) => mine || self.exclusive_waiters == 0,
             (false, Access::WaitForExclusive) => self.exclusive_waiters == 0,
         };

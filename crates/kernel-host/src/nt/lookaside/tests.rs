@@ -45,10 +45,10 @@ fn a_nonpaged_list_allocates_entries_of_its_size() {
 
 #[test]
 fn the_structure_leads_inlined_code_to_the_same_routines() {
+    type Allocate = unsafe extern "efiapi" fn(i32, usize, u32) -> usize;
+    type Free = unsafe extern "efiapi" fn(usize);
     run(|list| {
         initialize_npaged(list, 0, 0, NX, 64, TAG, 0);
-        type Allocate = unsafe extern "efiapi" fn(i32, usize, u32) -> usize;
-        type Free = unsafe extern "efiapi" fn(usize);
         let allocate = list.field::<usize>(at::ALLOCATE).read();
         // SAFETY: the list was just given this routine.
         let allocate = unsafe { std::mem::transmute::<usize, Allocate>(allocate) };

@@ -38,7 +38,7 @@ pub(super) extern "efiapi" fn io_build_partial_mdl(source: Raw<MDL>, target: Raw
         );
     }
     let pages = (address % PAGE + length).div_ceil(PAGE);
-    let room = (to.Size as usize).saturating_sub(size_of::<MDL>()) / size_of::<u64>();
+    let room = usize::from(to.Size.unsigned_abs()).saturating_sub(size_of::<MDL>()) / size_of::<u64>();
     if pages > room {
         call.stop(Rule::BadArgument, format!("the target MDL has room for {room} pages, {pages} are to be described"));
     }

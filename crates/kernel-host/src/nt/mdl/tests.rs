@@ -34,6 +34,7 @@ fn map_kernel(list: Raw<MDL>, priority: MdlMapping) -> usize {
 
 #[test]
 fn pages_are_described_locked_and_zeroed() {
+    conforms!("wdm/nf-wdm-mmallocatepagesformdlex.md", "The pages are zeroed, and described by a list of their own.");
     with_pages(3 * PAGE + 1, |list| {
         let header = list.read();
         assert_eq!(header.ByteCount as usize, 4 * PAGE);
@@ -46,6 +47,7 @@ fn pages_are_described_locked_and_zeroed() {
 
 #[test]
 fn the_highest_acceptable_address_is_honoured() {
+    conforms!("wdm/nf-wdm-mmallocatepagesformdlex.md", "All pages lie between the low and the high address.");
     let bench = Bench::new();
     bench
         .run(|| {
@@ -62,6 +64,10 @@ fn the_highest_acceptable_address_is_honoured() {
 
 #[test]
 fn with_too_few_pages_there_are_fewer_or_none_as_the_flag_says() {
+    conforms!(
+        "wdm/nf-wdm-mmallocatepagesformdlex.md",
+        "Fewer pages than asked for are described, unless MM_ALLOCATE_FULLY_REQUIRED is given."
+    );
     let bench = Bench::new();
     bench
         .run(|| {
@@ -90,6 +96,10 @@ fn a_second_mapping_shows_the_bytes_that_the_first_wrote() {
 
 #[test]
 fn the_protection_of_a_mapping_can_be_changed_and_only_to_one_that_exists() {
+    conforms!(
+        "wdm/nf-wdm-mmprotectmdlsystemaddress.md",
+        "STATUS_NOT_MAPPED_VIEW and STATUS_INVALID_PAGE_PROTECTION tell what was wrong."
+    );
     with_pages(PAGE, |list| {
         assert_eq!(mm_protect_mdl_system_address(list, PAGE_READONLY), NtStatus::NOT_MAPPED_VIEW);
         let address = map_kernel(list, MdlMapping::NO_EXECUTE);
@@ -117,6 +127,7 @@ fn freeing_mapped_pages_is_found() {
 
 #[test]
 fn freeing_pages_twice_is_found() {
+    conforms!("wdm/nf-wdm-mmfreepagesfrommdl.md", "The pages are freed once; the list itself is freed by ExFreePool.");
     let rule = broken(|list| {
         mm_free_pages_from_mdl(list);
         mm_free_pages_from_mdl(list);
@@ -136,6 +147,7 @@ fn unmapping_twice_is_found() {
 
 #[test]
 fn mapping_a_list_twice_is_found() {
+    conforms!("wdm/nf-wdm-mmmaplockedpagesspecifycache.md", "A list has at most one mapping into system space.");
     let rule = broken(|list| {
         map_kernel(list, MdlMapping::NO_EXECUTE);
         map_kernel(list, MdlMapping::NO_EXECUTE);
@@ -159,6 +171,7 @@ fn pages_and_mappings_that_are_not_given_back_are_reported() {
 
 #[test]
 fn a_list_of_pool_memory_has_its_address() {
+    conforms!("wdm/nf-wdm-mmbuildmdlfornonpagedpool.md", "The system address of the list is that of the pool memory.");
     let bench = Bench::new();
     bench
         .run(|| {
@@ -282,7 +295,7 @@ fn memory_that_does_not_permit_the_operation_raises() {
         locking::mm_probe_and_lock_pages(list, USER, WRITE);
     });
     locking_raises("ACCESS_VIOLATION", |_, address| {
-        locking::mm_probe_and_lock_pages(list_of(address, 2 * PAGE), USER, READ)
+        locking::mm_probe_and_lock_pages(list_of(address, 2 * PAGE), USER, READ);
     });
     locking_raises("ACCESS_VIOLATION", |_, _| {
         let kernel = list_of(0, 16); // its own memory is a kernel address

@@ -97,7 +97,9 @@ impl UserMemory {
     ) -> Result<usize, NtStatus> {
         let protection = if writable { Protection::ReadWrite } else { Protection::ReadOnly };
         let run = memory.map(&self.0.slice.arena, frames, protection.access()).ok_or(NtStatus::NO_MEMORY)?;
-        frames.iter().for_each(|frame| memory.pin(*frame));
+        for frame in frames {
+            memory.pin(*frame);
+        }
         let by_page = frames.iter().copied().map(Some).collect();
         let region = Region {
             address: run,
