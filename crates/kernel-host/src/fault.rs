@@ -66,6 +66,12 @@ impl Faults {
         self.lock().failed()
     }
 
+    /// What has to be in the environment for the same failures.
+    pub(crate) fn replay(&self) -> Option<String> {
+        let plan: Vec<_> = self.lock().plan.iter().map(ToString::to_string).collect();
+        (!plan.is_empty()).then(|| format!("{}={}", sweep::REPLAY, plan.join("+")))
+    }
+
     /// Sites count no longer; what happened until now.
     pub(crate) fn disarm(&self) -> Progress {
         self.armed.store(false, Ordering::Release);

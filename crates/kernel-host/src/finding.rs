@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::thread::Thread;
+
 /// The rule a driver broke. Each has a stable name that tests and reports use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 #[non_exhaustive]
@@ -55,20 +57,41 @@ pub struct Finding {
     pub call: String,
     /// Driver that broke the rule, by image name.
     pub driver: String,
+    /// Thread that was noticed, and the program in whose context it ran, as `thread 12 of client.exe (process 1000)`.
+    pub thread: String,
     /// IRQL of the thread at that moment.
     pub irql: u8,
     /// The driver's stack, innermost frame first, as `image!symbol+0xoffset`.
     pub stack: Vec<String>,
+    /// What has to be in the environment for the same to happen again; empty where the same test is enough.
+    pub replay: String,
+}
+
+impl Finding {
+    /// What the calling thread knows of itself goes in; a stack is the caller's to add.
+    pub(crate) fn new(rule: Rule, message: String, call: &str, driver: &str) -> Self {
+        let thread = Thread::try_current();
+        Self {
+            rule,
+            message,
+            call: call.to_owned(),
+            driver: driver.to_owned(),
+            irql: thread.as_ref().map_or(0, |thread| thread.irql()),
+            thread: thread.map_or_else(|| "the host".to_owned(), |thread| thread.describe()),
+            stack: Vec::new(),
+            replay: String::new(),
+        }
+    }
 }
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{:?}: {}", self.rule, self.message)?;
-        writeln!(f, "  in {} called by {} at IRQL {}", self.call, self.driver, self.irql)?;
+        writeln!(f, "  in {} called by {} at IRQL {} on {}", self.call, self.driver, self.irql, self.thread)?;
         for frame in &self.stack {
             writeln!(f, "    {frame}")?;
         }
-        Ok(())
+        if self.replay.is_empty() { Ok(()) } else { writeln!(f, "  replay: the same test with {}", self.replay) }
     }
 }
 

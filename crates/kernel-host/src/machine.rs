@@ -164,7 +164,9 @@ impl Inner {
     /// Stops the machine on `finding`. The first finding wins: what follows is usually its consequence.
     ///
     /// Threads in driver code leave it at their next call; the calling thread goes on.
-    pub fn record(&self, finding: Finding) {
+    pub fn record(&self, mut finding: Finding) {
+        finding.replay =
+            [self.faults.replay(), self.schedule.replay()].into_iter().flatten().collect::<Vec<_>>().join(" ");
         let mut slot = self.finding.lock().unwrap_or_else(PoisonError::into_inner);
         slot.get_or_insert_with(|| Box::new(finding));
         self.has_stopped.store(true, Ordering::Release);

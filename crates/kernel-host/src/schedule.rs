@@ -56,6 +56,12 @@ impl Schedule {
         schedule
     }
 
+    /// What has to be in the environment for the same delays.
+    pub(crate) fn replay(&self) -> Option<String> {
+        let is_perturbed = self.is_perturbed.load(Ordering::Relaxed);
+        is_perturbed.then(|| format!("{SEED}={}", self.seed.load(Ordering::Relaxed)))
+    }
+
     pub(crate) fn perturb(&self, seed: u64) {
         self.seed.store(seed, Ordering::Relaxed);
         self.is_perturbed.store(true, Ordering::Release);
@@ -93,6 +99,19 @@ impl Delay {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ddi::testing::Bench;
+    use crate::finding::Rule;
+    use crate::thread::Thread;
+
+    #[test]
+    fn a_finding_says_on_which_thread_and_how_to_see_it_again() {
+        let bench = Bench::new();
+        bench.machine().perturb_schedules(77);
+        let finding = bench.run(|| Thread::current().stop(Rule::BadState, "on purpose".to_owned(), None)).unwrap_err();
+        assert!(finding.0.thread.starts_with("thread ") && finding.0.thread.ends_with(" of the system"), "{finding}");
+        assert_eq!(finding.0.replay, "KERNEL_HOST_SCHEDULE=77");
+        assert!(finding.to_string().contains("replay: the same test with KERNEL_HOST_SCHEDULE=77"), "{finding}");
+    }
 
     #[test]
     fn a_seed_draws_the_same_delays_again_and_another_seed_draws_others() {

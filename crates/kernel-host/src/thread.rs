@@ -396,21 +396,23 @@ impl Thread {
     pub(crate) fn finding(&self, rule: Rule, message: String, site: Option<&CallSite>) -> Finding {
         let entry = self.entry();
         let call = match (site, &entry) {
-            (Some(site), _) => site.export.name.to_owned(),
-            (None, Some(entry)) => entry.callback.to_owned(),
-            (None, None) => String::new(),
+            (Some(site), _) => site.export.name,
+            (None, Some(entry)) => entry.callback,
+            (None, None) => "",
         };
         let driver = site.map(|site| &site.driver).or(entry.as_ref().map(|entry| &entry.driver));
-        Finding {
-            rule,
-            message,
-            call,
-            driver: driver.map(|driver| driver.name.clone()).unwrap_or_default(),
-            irql: self.irql(),
-            stack: match site {
-                Some(site) => site.stack().into_iter().chain(self.outer_stacks(1)).collect(),
-                None => self.outer_stacks(0),
-            },
+        let stack = match site {
+            Some(site) => site.stack().into_iter().chain(self.outer_stacks(1)).collect(),
+            None => self.outer_stacks(0),
+        };
+        Finding { stack, ..Finding::new(rule, message, call, driver.map_or("", |driver| &driver.name)) }
+    }
+
+    /// As reports name it.
+    pub(crate) fn describe(&self) -> String {
+        match self.process().filter(|process| !process.is_system()) {
+            Some(process) => format!("thread {} of {} (process {})", self.id, process.image_name(), process.id()),
+            None => format!("thread {} of the system", self.id),
         }
     }
 

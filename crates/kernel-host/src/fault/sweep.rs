@@ -10,7 +10,7 @@ use crate::machine::Machine;
 use crate::random::Random;
 
 /// Names the sites that fail in the only run to be made, as `0123456789ab` or two of them joined by `+`.
-const REPLAY: &str = "KERNEL_HOST_FAULTS";
+pub(super) const REPLAY: &str = "KERNEL_HOST_FAULTS";
 /// Names another seed for pairs.
 const SEED: &str = "KERNEL_HOST_SEED";
 

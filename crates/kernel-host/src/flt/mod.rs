@@ -178,14 +178,7 @@ pub(crate) fn volume_dismounted(machine: &Arc<Inner>, volume: &Arc<Volume>) {
 
 /// Records a finding that was noticed when `callback` had returned, not inside a call of the driver's.
 fn record(machine: &Inner, driver: &Driver, callback: &str, rule: Rule, message: String) {
-    machine.record(Finding {
-        rule,
-        message,
-        call: callback.to_owned(),
-        driver: driver.name.clone(),
-        irql: Thread::try_current().map_or(0, |thread| thread.irql()),
-        stack: Vec::new(),
-    });
+    machine.record(Finding::new(rule, message, callback, &driver.name));
 }
 
 /// What drivers can import from here.

@@ -136,7 +136,13 @@ extern "efiapi" fn flt_enumerate_instances(
 }
 
 /// All or nothing: a list that does not fit gets no references.
-pub(super) fn give_list(call: &Call, found: &[(&Rundown, usize)], list: Raw<usize>, size: u32, returned: Raw<u32>) -> NtStatus {
+pub(super) fn give_list(
+    call: &Call,
+    found: &[(&Rundown, usize)],
+    list: Raw<usize>,
+    size: u32,
+    returned: Raw<u32>,
+) -> NtStatus {
     returned.write(found.len() as u32);
     if found.len() > size as usize || (list.is_null() && !found.is_empty()) {
         return NtStatus::BUFFER_TOO_SMALL;

@@ -231,14 +231,8 @@ fn run_unload(inner: &Arc<Inner>, driver: &Arc<Driver>, mandatory: bool) -> Resu
     }
     let patience = inner.nt.dispatcher().deadlock_after();
     if inner.stopped().is_none() && !inner.nt.work_items().wait_for_routines(driver, patience) {
-        inner.record(Finding {
-            rule: Rule::Deadlock,
-            message: format!("the routine of a work item still runs {patience:?} after DriverUnload returned"),
-            call: "IO_WORKITEM_ROUTINE".to_owned(),
-            driver: driver.name.clone(),
-            irql: 0,
-            stack: Vec::new(),
-        });
+        let message = format!("the routine of a work item still runs {patience:?} after DriverUnload returned");
+        inner.record(Finding::new(Rule::Deadlock, message, "IO_WORKITEM_ROUTINE", &driver.name));
     }
     inner.stopped().map_or(Ok(()), |stopped| Err(stopped.into()))
 }
@@ -281,12 +275,5 @@ fn leak_finding(driver: &Driver, report: &LeakReport, call: &str) -> Option<Find
         LeakKind::Reference => Rule::ReferenceLeak,
         LeakKind::Registration | LeakKind::Device | LeakKind::Execution => Rule::BadState,
     };
-    Some(Finding {
-        rule,
-        message: report.to_string(),
-        call: call.to_owned(),
-        driver: driver.name.clone(),
-        irql: 0,
-        stack: Vec::new(),
-    })
+    Some(Finding::new(rule, report.to_string(), call, &driver.name))
 }

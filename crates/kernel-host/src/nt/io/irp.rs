@@ -85,14 +85,8 @@ impl Waiter {
         let outcome = self.wait_until(machine, Instant::now().checked_add(patience));
         if outcome.is_none() && machine.stopped().is_none() {
             let (driver, call) = self.sent.get().map_or(("", ""), |(driver, major)| (driver.name.as_str(), *major));
-            machine.record(Finding {
-                rule: Rule::Deadlock,
-                message: format!("the request was pended and is not complete after {patience:?}"),
-                call: call.to_owned(),
-                driver: driver.to_owned(),
-                irql: 0,
-                stack: Vec::new(),
-            });
+            let message = format!("the request was pended and is not complete after {patience:?}");
+            machine.record(Finding::new(Rule::Deadlock, message, call, driver));
         }
         outcome
     }
