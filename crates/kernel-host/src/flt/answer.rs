@@ -163,9 +163,8 @@ impl Case<'_> {
         let mut target = Arc::clone(self.instance);
         if before.TargetInstance != after.TargetInstance {
             let named = self.flight.machine.flt.objects.get(after.TargetInstance.addr());
-            let found = match named {
-                Some(super::object::FltObject::Instance(instance)) => instance,
-                _ => return self.broken("TargetInstance was changed to what is no instance"),
+            let Some(super::object::FltObject::Instance(found)) = named else {
+                return self.broken("TargetInstance was changed to what is no instance");
             };
             let twin = Arc::ptr_eq(&found.filter, &self.instance.filter)
                 && found.altitude.text() == self.instance.altitude.text();

@@ -41,7 +41,8 @@ impl LockedBuffer {
         let words = size_of::<MDL>().div_ceil(size_of::<u64>()) + pages;
         let mut list = Self(vec![0; words].into_boxed_slice());
         list.list().write(MDL {
-            Size: (words * size_of::<u64>()) as i16,
+            // As in IoAllocateMdl: what fits, for lists that are larger.
+            Size: i16::try_from(words * size_of::<u64>()).unwrap_or(i16::MAX & !7),
             MdlFlags: (MdlFlags::PAGES_LOCKED | MdlFlags::MAPPED_TO_SYSTEM_VA).bits(),
             MappedSystemVa: Raw::at(address).pointer(),
             StartVa: Raw::at(address & !(PAGE - 1)).pointer(),

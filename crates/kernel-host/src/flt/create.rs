@@ -363,12 +363,15 @@ extern "efiapi" fn flt_close(handle: usize) -> NtStatus {
     let Some(entry) = owner.handles().entry(handle) else {
         call.stop(Rule::InvalidHandle, format!("{handle:#x} is no open handle; it was closed before, or never opened"));
     };
-    let opened_by_flt = entry.opener.as_ref().is_some_and(|opener| opener.ddi.starts_with("FltCreateFile"));
+    let opened_by_flt = entry
+        .opener
+        .as_ref()
+        .is_some_and(|opener| opener.ddi.starts_with("FltCreateFile") || opener.ddi == "FltOpenVolume");
     if !opened_by_flt {
         let ddi = entry.opener.as_ref().map_or("user mode", |opener| opener.ddi);
         call.stop(
             Rule::BadArgument,
-            format!("{handle:#x} comes from {ddi}; FltClose is for handles from FltCreateFile*"),
+            format!("{handle:#x} comes from {ddi}; FltClose is for handles from FltCreateFile* and FltOpenVolume"),
         );
     }
     if let Ok(file) = entry.object.payload::<File>().ok_or(()) {

@@ -51,7 +51,7 @@ pub(super) fn drain(thread: &Thread, instance: &Arc<Instance>) {
     for flight in thread.machine().flt.pended.all() {
         let taken = flight.with_parked(|walk, _| take(walk, |running| Arc::ptr_eq(running, instance)));
         for waiting in taken.into_iter().flatten() {
-            call(thread, &flight, waiting);
+            call(thread, &flight, &waiting);
         }
     }
 }
@@ -59,7 +59,7 @@ pub(super) fn drain(thread: &Thread, instance: &Arc<Instance>) {
 /// An operation is about to be kept while instances above go.
 pub(super) fn drain_ending(thread: &Thread, flight: &Arc<Flight>, walk: &mut Walk) {
     for waiting in take(walk, |running| running.rundown.is_ending()) {
-        call(thread, flight, waiting);
+        call(thread, flight, &waiting);
     }
 }
 
@@ -75,7 +75,7 @@ fn take(walk: &mut Walk, goes: impl Fn(&Arc<Instance>) -> bool) -> Vec<Waiting> 
 }
 
 /// The post-operation callback with FLTFL_POST_OPERATION_DRAINING, on a copy of the callback data.
-fn call(thread: &Thread, flight: &Arc<Flight>, waiting: Waiting) {
+fn call(thread: &Thread, flight: &Arc<Flight>, waiting: &Waiting) {
     let (Some(callback), Some(running)) = (waiting.callbacks.post, &waiting.running) else { return };
     let mut copy = flight.copy();
     let data = copy.data();

@@ -208,12 +208,11 @@ extern "efiapi" fn flt_flush_buffers2(
     instance: usize,
     file: Raw<FILE_OBJECT>,
     flush_type: u32,
-    callback_data: usize,
+    _callback_data: usize,
 ) -> NtStatus {
     /// `FLT_FLUSH_TYPE_*`: an ordinary flush, and purge, data only, no sync, sync of data only. They are the minor function.
     const FLUSH_TYPES: [u32; 5] = [0, 1, 2, 4, 8];
     let call = Call::enter();
-    let _for_whom = callback_data;
     if !FLUSH_TYPES.contains(&flush_type) {
         return NtStatus::INVALID_PARAMETER;
     }

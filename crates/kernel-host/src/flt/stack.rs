@@ -252,9 +252,8 @@ fn down(thread: &Thread, flight: &Arc<Flight>, walk: &mut Walk) -> Step {
             continue;
         }
         let running = Running(instance);
-        let (answer, context, original) = match pre(thread, flight, &running.0, &callbacks) {
-            Ok(answered) => answered,
-            Err(()) => return Step::Broken,
+        let Ok((answer, context, original)) = pre(thread, flight, &running.0, &callbacks) else {
+            return Step::Broken;
         };
         let waiting = Waiting { running: Some(running), callbacks, context, original, tell: false, thread: None };
         match answer {

@@ -35,7 +35,7 @@ mod volumes;
 
 /// A machine with a volume, a service key and a driver object, ready to register.
 pub(super) struct Setup {
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     pub(super) bench: Bench,
     driver_object: Box<DRIVER_OBJECT>,
     _extension: Box<DRIVER_EXTENSION>,
@@ -94,7 +94,7 @@ impl Setup {
         // SAFETY: as above.
         let mut driver_object: Box<DRIVER_OBJECT> = Box::new(unsafe { std::mem::zeroed() });
         driver_object.DriverExtension = &raw mut *extension;
-        let setup = Self { _folder: folder, bench, driver_object, _extension: extension, _name: name };
+        let setup = Self { folder, bench, driver_object, _extension: extension, _name: name };
         let _key = setup.service_key();
         setup
     }

@@ -101,12 +101,8 @@ fn query(flight: &Arc<Flight>, open: &Arc<Open>) -> Result<(NtStatus, usize), Nt
     let mut slot = open.scan();
     let first = slot.is_none();
     let restart = flags & SL_RESTART_SCAN != 0;
-    // The first call decides the pattern for all that follow, unless a restart brings a new one.
-    let pattern = match (&*slot, given) {
-        (Some(scan), None) => scan.pattern.clone(),
-        (Some(scan), Some(_)) if !restart => scan.pattern.clone(),
-        (_, given) => given,
-    };
+    // The first call on a handle decides the pattern for all that follow.
+    let pattern = slot.as_ref().map_or(given, |scan| scan.pattern.clone());
     if first || restart {
         *slot = Some(Scan { names: list(open)?, pattern, next: 0 });
     }

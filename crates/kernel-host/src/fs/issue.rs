@@ -109,7 +109,7 @@ impl Issue<'_> {
         const FLAGS: (u8, u8) = (0x01, 0x02);
         let flags = if fail_immediately { FLAGS.0 } else { 0 } | if exclusive { FLAGS.1 } else { 0 };
         let irp = self.irp(major::LOCK_CONTROL).minor(IRP_MN_LOCK).operation_flags(flags);
-        self.owner(irp.set(0, length_at).set(8, key).set(16, offset))
+        owned(irp.set(0, length_at).set(8, key).set(16, offset))
             .set(32, u8::from(fail_immediately))
             .set(33, u8::from(exclusive))
     }
@@ -118,13 +118,7 @@ impl Issue<'_> {
     pub(crate) fn unlock(&self, offset: i64, length: i64, key: u32) -> Outcome {
         let address = (&raw const length).expose_provenance();
         let irp = self.synchronous_irp(major::LOCK_CONTROL).minor(IRP_MN_UNLOCK_SINGLE);
-        self.run_fast_first(self.owner(irp.set(0, address).set(8, key).set(16, offset)))
-    }
-
-    /// The process that a lock belongs to.
-    fn owner(&self, irp: Operation) -> Operation {
-        let process = crate::thread::Thread::current().process();
-        irp.set(24, process.map_or(0, |process| process.object()))
+        self.run_fast_first(owned(irp.set(0, address).set(8, key).set(16, offset)))
     }
 
     /// IRP_MJ_FILE_SYSTEM_CONTROL or IRP_MJ_DEVICE_CONTROL, with the buffers as the code's method wants them: METHOD_BUFFERED
@@ -168,4 +162,10 @@ impl Issue<'_> {
             Err(status) => (status, 0),
         }
     }
+}
+
+/// Locks belong to the current process.
+fn owned(irp: Operation) -> Operation {
+    let process = crate::thread::Thread::current().process();
+    irp.set(24, process.map_or(0, |process| process.object()))
 }

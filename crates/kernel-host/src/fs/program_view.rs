@@ -22,7 +22,8 @@ pub struct MappedView {
     process: Arc<Process>,
     /// Ranges stored to and not written yet.
     dirty: Mutex<Vec<(i64, usize)>>,
-    _writable: WritableReference,
+    #[expect(dead_code, reason = "counts while it lives")]
+    writable: WritableReference,
     /// The file object, which a section keeps alive. Last: everything else goes first.
     file: ObjectRef,
 }
@@ -31,9 +32,9 @@ impl MappedView {
     pub(super) fn new(machine: &Arc<Inner>, file: ObjectRef, process: &Arc<Process>) -> Result<Self, NtStatus> {
         let (_, open) = io::opened(&file)?;
         section::acquire(machine, &file, PAGE_READWRITE)?;
-        let _writable = WritableReference::new(&open);
+        let writable = WritableReference::new(&open);
         section::release(machine, &file);
-        Ok(Self { process: Arc::clone(process), dirty: Mutex::default(), _writable, file })
+        Ok(Self { process: Arc::clone(process), dirty: Mutex::default(), writable, file })
     }
 
     /// Stores `bytes` at `offset` through the view: no filter and no create sees it.

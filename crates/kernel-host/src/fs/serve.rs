@@ -49,9 +49,6 @@ fn arrive(flight: &Arc<Flight>) -> Served {
         _ => {}
     }
     let Some(open) = flight.open() else { return (NtStatus::INVALID_DEVICE_REQUEST, 0).into() };
-    if open.volume.is_dismounted() && !major::must_succeed(major) {
-        return (NtStatus::VOLUME_DISMOUNTED, 0).into();
-    }
     if flight.is_cancelled() && flight.kind() == Kind::Irp && !major::must_succeed(major) {
         return (NtStatus::CANCELLED, 0).into();
     }
@@ -121,7 +118,7 @@ pub(crate) fn is_synchronous(flight: &Flight) -> bool {
     let buffered_control = matches!(
         flight.major_function(),
         major::DEVICE_CONTROL | major::INTERNAL_DEVICE_CONTROL | major::FILE_SYSTEM_CONTROL
-    ) && operation::parameters::<[u32; 5]>(flight.block())[4] & 3 == 0;
+    ) && operation::parameters::<[u32; 5]>(flight.block())[4].trailing_zeros() >= 2;
     opened_so || flags.contains(IrpFlags::SYNCHRONOUS_API) || buffered_control
 }
 

@@ -9,8 +9,12 @@ use super::access::Audience;
 use super::options::{disposition, option};
 use super::program::OpenOptions;
 use super::program_file::ProgramFile;
+use crate::conformance::conforms;
 use crate::machine::Machine;
 use crate::process::Process;
+
+mod changes;
+mod requests;
 
 /// A machine on a temporary folder, and a program.
 struct Setup {
@@ -103,6 +107,10 @@ fn a_host_link_is_a_reparse_point_that_cannot_leave_the_volume() {
 
 #[test]
 fn directories_and_files_are_told_apart_by_the_options() {
+    conforms!(
+        "ntifs/nf-ntifs-ntcreatefile.md",
+        "FILE_DIRECTORY_FILE wants a directory, FILE_NON_DIRECTORY_FILE wants none."
+    );
     let setup = Setup::new();
     let directory = OpenOptions::new().options(option::DIRECTORY_FILE);
     let file = OpenOptions::new().options(option::NON_DIRECTORY_FILE);
@@ -115,6 +123,10 @@ fn directories_and_files_are_told_apart_by_the_options() {
 
 #[test]
 fn dispositions_do_what_their_names_say() {
+    conforms!(
+        "ntifs/nf-ntifs-ntcreatefile.md",
+        "CreateDisposition says what happens when the file is there and when it is not; Information says what happened."
+    );
     let setup = Setup::new();
     let with = |disposition| OpenOptions::new().write().disposition(disposition);
     assert_eq!(setup.with(BOOT, with(disposition::CREATE)).map(|_| ()), Err(NtStatus::OBJECT_NAME_COLLISION));
@@ -127,6 +139,7 @@ fn dispositions_do_what_their_names_say() {
 
 #[test]
 fn a_reader_without_write_sharing_keeps_writers_out_until_it_closes() {
+    conforms!("ntifs/nf-ntifs-ntcreatefile.md", "ShareAccess says what others may open the file for.");
     let setup = Setup::new();
     let held = setup.with(BOOT, OpenOptions::new().share(1)).unwrap();
     let write = OpenOptions::new().write();
@@ -222,6 +235,10 @@ fn a_plain_user_is_kept_out_of_a_file_for_administrators() {
 
 #[test]
 fn a_writable_view_outlives_its_handle() {
+    conforms!(
+        "ntifs/nf-ntifs-mmdoesfilehaveuserwritablereferences.md",
+        "Writable sections and views count after their handles are closed."
+    );
     let setup = Setup::new();
     let file = setup.with(BOOT, OpenOptions::new().write()).unwrap();
     let view = file.map_writable().unwrap();
@@ -275,6 +292,7 @@ fn a_name_that_does_not_fit_is_cut_with_a_warning() {
 
 #[test]
 fn option_combinations_that_the_io_manager_forbids_are_refused() {
+    conforms!("ntifs/nf-ntifs-ntcreatefile.md", "Options that exclude one another are STATUS_INVALID_PARAMETER.");
     let setup = Setup::new();
     let both = OpenOptions::new().options(option::DIRECTORY_FILE | option::NON_DIRECTORY_FILE);
     assert_eq!(setup.with(BOOT, both).map(|_| ()), Err(NtStatus::INVALID_PARAMETER));

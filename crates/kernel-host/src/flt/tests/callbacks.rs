@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 use super::*;
+use crate::conformance::conforms;
 use crate::fs::program::OpenOptions;
 
 /// A registration array with one operation.
@@ -156,6 +157,10 @@ fn a_cleanup_cannot_be_failed() {
 
 #[test]
 fn an_open_below_the_own_instance_does_not_come_back_to_the_filter() {
+    conforms!(
+        "fltkernel/nf-fltkernel-fltcreatefileex.md",
+        "With an instance the create reaches only instances below it; without one it starts at the top."
+    );
     let setup = Setup::new();
     let filter = filtering(&setup, 0, Some(deny), None);
     let opened = files::open(&setup, filter, setup.instance(), BOOT).unwrap();

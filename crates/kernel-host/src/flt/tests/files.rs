@@ -1,6 +1,7 @@
 //! FltCreateFileEx, FltClose, FltReadFile, names, volumes and instances.
 
 use super::*;
+use crate::conformance::conforms;
 
 /// What FltCreateFileEx gave.
 #[derive(Debug)]
@@ -90,6 +91,10 @@ const BOOT: &str = r"\??\C:\boot.rom";
 
 #[test]
 fn a_file_is_opened_read_and_released_without_leaks() {
+    conforms!(
+        "fltkernel/nf-fltkernel-fltcreatefileex.md",
+        "The handle is released with FltClose, the file object with ObDereferenceObject."
+    );
     let setup = Setup::new();
     let filter = setup.filter();
     let opened = open(&setup, filter, setup.instance(), BOOT).unwrap();
@@ -116,6 +121,7 @@ fn a_handle_and_a_reference_that_are_not_released_are_leaks() {
 
 #[test]
 fn closing_twice_is_found() {
+    conforms!("fltkernel/nf-fltkernel-fltclose.md", "A handle is closed once.");
     let setup = Setup::new();
     let filter = setup.filter();
     let opened = open(&setup, filter, setup.instance(), BOOT).unwrap();
@@ -125,6 +131,10 @@ fn closing_twice_is_found() {
 
 #[test]
 fn reading_after_the_handle_is_closed_is_found() {
+    conforms!(
+        "fltkernel/nf-fltkernel-fltreadfile.md",
+        "The file object has to be open: not before its create, not after its cleanup."
+    );
     let setup = Setup::new();
     let filter = setup.filter();
     let opened = open(&setup, filter, setup.instance(), BOOT).unwrap();
@@ -148,6 +158,10 @@ fn reading_into_user_memory_is_found() {
 
 #[test]
 fn a_user_handle_in_a_client_s_context_is_found() {
+    conforms!(
+        "fltkernel/nf-fltkernel-fltcreatefileex.md",
+        "Outside of a system thread OBJ_KERNEL_HANDLE has to be set."
+    );
     let setup = Setup::new();
     let filter = setup.filter();
     let instance = setup.instance();
@@ -161,6 +175,10 @@ fn a_user_handle_in_a_client_s_context_is_found() {
 
 #[test]
 fn forced_access_checks_use_the_client_s_token() {
+    conforms!(
+        "fltkernel/nf-fltkernel-fltcreatefileex.md",
+        "Without forced checks access is not checked: the previous mode counts as kernel mode."
+    );
     let setup = Setup::new();
     let filter = setup.filter();
     let instance = setup.instance();
@@ -179,6 +197,10 @@ fn forced_access_checks_use_the_client_s_token() {
 
 #[test]
 fn names_that_lead_nowhere_have_the_documented_statuses() {
+    conforms!(
+        "fltkernel/nf-fltkernel-fltcreatefileex.md",
+        "A name without a root directory that does not begin at the root is STATUS_OBJECT_PATH_SYNTAX_BAD."
+    );
     let setup = Setup::new();
     let filter = setup.filter();
     let instance = setup.instance();
@@ -197,6 +219,10 @@ fn names_that_lead_nowhere_have_the_documented_statuses() {
 
 #[test]
 fn an_instance_opens_on_its_own_volume_only() {
+    conforms!(
+        "fltkernel/nf-fltkernel-fltcreatefileex.md",
+        "The file has to be on the instance's volume: STATUS_INVALID_DEVICE_OBJECT_PARAMETER."
+    );
     let setup = Setup::new();
     let filter = setup.filter();
     let instance = setup.instance();

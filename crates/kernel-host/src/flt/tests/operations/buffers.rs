@@ -185,7 +185,7 @@ fn who_asks_is_known_in_any_thread() {
         push(&down, ddi!(FltGetRequestorProcessId: fn(usize) -> u32)(data) as usize);
         push(&down, ddi!(FltGetRequestorProcessIdEx: fn(usize) -> usize)(data));
         push(&down, usize::from(ddi!(FltIs32bitProcess: fn(usize) -> u8)(data)));
-        push(&down, field!(op.data, FLT_CALLBACK_DATA, RequestorMode).read() as usize);
+        push(&down, usize::try_from(field!(op.data, FLT_CALLBACK_DATA, RequestorMode).read()).unwrap());
         flt::FLT_PREOP_SUCCESS_NO_CALLBACK
     });
     process.create_file(BOOT, &OpenOptions::new()).unwrap().read(0, 1).unwrap();

@@ -126,7 +126,7 @@ fn skipped_cached_io_includes_fast_io() {
         (8, OpenOptions::new(), 2),
     ] {
         let rig = Rig::with_flags(&[(READ, flags)]);
-        std::fs::write(rig.setup._folder.path().join("boot.rom"), [7; 1024]).unwrap();
+        std::fs::write(rig.setup.folder.path().join("boot.rom"), [7; 1024]).unwrap();
         let seen = log();
         let down = Arc::clone(&seen);
         rig.pre(move |_| {

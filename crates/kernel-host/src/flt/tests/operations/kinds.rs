@@ -155,11 +155,11 @@ fn a_listing_is_a_directory_control() {
         "A listing is IRP_MN_QUERY_DIRECTORY, with FileName as the pattern and FileInformationClass as the form."
     );
     let seen = seen(&[0x0C], |rig| {
-        std::fs::write(rig.setup._folder.path().join("b.txt"), b"").unwrap();
+        std::fs::write(rig.setup.folder.path().join("b.txt"), b"").unwrap();
         let process = rig.setup.process();
-        let folder = process.create_file(r"\??\C:\", &OpenOptions::new().directory()).unwrap();
-        assert_eq!(folder.list("*.ROM"), Ok(vec!["boot.rom".to_owned()]));
-        assert_eq!(folder.list("*"), Ok(vec!["b.txt".to_owned(), "boot.rom".to_owned()]));
+        let folder = || process.create_file(r"\??\C:\", &OpenOptions::new().directory()).unwrap();
+        assert_eq!(folder().list("*.ROM"), Ok(vec!["boot.rom".to_owned()]));
+        assert_eq!(folder().list("*"), Ok(vec!["b.txt".to_owned(), "boot.rom".to_owned()]));
     });
     assert!(seen.iter().all(|entry| *entry == (0x0C, 1, true)) && !seen.is_empty());
 }
@@ -321,7 +321,7 @@ fn a_filter_can_give_a_create_another_name() {
         "STATUS_REPARSE says that the file was not opened: nothing has to be cancelled."
     );
     let rig = Rig::new(&[0x00]);
-    std::fs::write(rig.setup._folder.path().join("other.rom"), b"other").unwrap();
+    std::fs::write(rig.setup.folder.path().join("other.rom"), b"other").unwrap();
     rig.pre(|op| {
         let file = Raw::<nt_types::FILE_OBJECT>::at(op.file());
         let name = field!(file, nt_types::FILE_OBJECT, FileName);

@@ -31,8 +31,7 @@ fn free(rig: &Rig, data: usize) -> Result<(), Rule> {
     rig.run(|| ddi!(FltFreeCallbackData: fn(usize))(data))
 }
 
-fn object_of(rig: &Rig, file: &ProgramFile, process: &Arc<Process>) -> usize {
-    let _machine = rig;
+fn object_of(file: &ProgramFile, process: &Arc<Process>) -> usize {
     process.handles().entry(file.handle()).unwrap().object.body()
 }
 
@@ -64,7 +63,7 @@ fn a_filter_s_own_operation_starts_below_it() {
     });
     let process = rig.setup.process();
     let file = process.create_file(BOOT, &OpenOptions::new()).unwrap();
-    let data = allocate(&rig, object_of(&rig, &file, &process));
+    let data = allocate(&rig, object_of(&file, &process));
     let mut bytes = [0_u8; 4];
     let at = (&raw mut bytes).expose_provenance();
     make_read(data, at, 4);
@@ -85,7 +84,7 @@ fn callback_data_is_used_again_after_a_reset() {
     let rig = Rig::new(&[]);
     let process = rig.setup.process();
     let file = process.create_file(BOOT, &OpenOptions::new()).unwrap();
-    let object = object_of(&rig, &file, &process);
+    let object = object_of(&file, &process);
     let data = allocate(&rig, object);
     let mut bytes = [0_u8; 2];
     let at = (&raw mut bytes).expose_provenance();
@@ -171,7 +170,7 @@ fn an_asynchronous_operation_calls_its_routine() {
     let (_, lower) = rig.add("Lower", "100000", &[READ]);
     let process = rig.setup.process();
     let file = process.create_file(BOOT, &OpenOptions::new()).unwrap();
-    let data = allocate(&rig, object_of(&rig, &file, &process));
+    let data = allocate(&rig, object_of(&file, &process));
     let mut bytes = [0_u8; 2];
     let at = (&raw mut bytes).expose_provenance();
     make_read(data, at, 2);
@@ -180,7 +179,7 @@ fn an_asynchronous_operation_calls_its_routine() {
     free(&rig, data).unwrap();
 
     Rig::pre_of(lower, |op| op.complete(NtStatus::CRC_ERROR));
-    let data = allocate(&rig, object_of(&rig, &file, &process));
+    let data = allocate(&rig, object_of(&file, &process));
     make_read(data, at, 2);
     assert_eq!(perform(&rig, data, 0xA002), Ok(NtStatus::FLT_IO_COMPLETE));
     assert_eq!(completions(0xA002), [(data, NtStatus::CRC_ERROR, 0)]);
@@ -205,7 +204,7 @@ fn a_pending_operation_calls_its_routine_later_and_cannot_be_freed_before() {
     let (_, lower) = rig.add("Lower", "100000", &[READ]);
     let process = rig.setup.process();
     let file = process.create_file(BOOT, &OpenOptions::new()).unwrap();
-    let data = allocate(&rig, object_of(&rig, &file, &process));
+    let data = allocate(&rig, object_of(&file, &process));
     let mut bytes = [0_u8; 2];
     make_read(data, (&raw mut bytes).expose_provenance(), 2);
     Rig::pre_of(lower, |_| flt::FLT_PREOP_PENDING);
@@ -258,7 +257,7 @@ fn reads_begin_where_the_offset_or_the_file_says() {
     let rig = Rig::new(&[]);
     let process = rig.setup.process();
     let file = process.create_file(BOOT, &OpenOptions::new()).unwrap();
-    let object = object_of(&rig, &file, &process);
+    let object = object_of(&file, &process);
     assert_eq!(read(&rig, object, Some(4), 2, 0), (NtStatus::SUCCESS, 2, b"45".to_vec()));
     assert_eq!(read(&rig, object, None, 2, 0).2, b"67");
     assert_eq!(read(&rig, object, Some(-2), 1, 4).2, b"8");
@@ -280,7 +279,7 @@ fn asynchronous_files_have_no_current_offset() {
     let rig = Rig::new(&[]);
     let process = rig.setup.process();
     let file = process.create_file(BOOT, &OpenOptions::new().overlapped()).unwrap();
-    let object = object_of(&rig, &file, &process);
+    let object = object_of(&file, &process);
     assert_eq!(read(&rig, object, None, 2, 0).0, NtStatus::INVALID_PARAMETER);
     assert_eq!(read(&rig, object, Some(-2), 2, 0).0, NtStatus::INVALID_PARAMETER);
     assert_eq!(read(&rig, object, Some(1), 2, 0).2, b"12");
@@ -297,10 +296,10 @@ fn non_cached_reads_are_aligned() {
         "FLTFL_IO_OPERATION_SYNCHRONOUS_PAGING needs FLTFL_IO_OPERATION_PAGING."
     );
     let rig = Rig::new(&[]);
-    std::fs::write(rig.setup._folder.path().join("boot.rom"), [7; 1024]).unwrap();
+    std::fs::write(rig.setup.folder.path().join("boot.rom"), [7; 1024]).unwrap();
     let process = rig.setup.process();
     let file = process.create_file(BOOT, &OpenOptions::new()).unwrap();
-    let object = object_of(&rig, &file, &process);
+    let object = object_of(&file, &process);
     for (offset, length, flags, status) in [
         (0, 512, 1, NtStatus::SUCCESS),
         (1, 512, 1, NtStatus::INVALID_PARAMETER),
@@ -314,7 +313,7 @@ fn non_cached_reads_are_aligned() {
         assert_eq!(read(&rig, object, Some(offset), length, flags).0, status, "{offset} {length} {flags}");
     }
     let uncached = process.create_file(BOOT, &OpenOptions::new().non_cached()).unwrap();
-    let object = object_of(&rig, &uncached, &process);
+    let object = object_of(&uncached, &process);
     assert_eq!(read(&rig, object, Some(0), 100, 0).0, NtStatus::INVALID_PARAMETER, "by its open");
 }
 
@@ -331,7 +330,7 @@ fn a_read_with_a_routine_is_asynchronous() {
     let rig = Rig::new(&[]);
     let process = rig.setup.process();
     let file = process.create_file(BOOT, &OpenOptions::new()).unwrap();
-    let object = object_of(&rig, &file, &process);
+    let object = object_of(&file, &process);
     let (mut buffer, mut count, offset) = ([0_u8; 4], 99_u32, 2_i64);
     let (at, count_at) = ((&raw mut buffer).expose_provenance(), (&raw mut count).expose_provenance());
     let offset_at = (&raw const offset).expose_provenance();
@@ -350,7 +349,7 @@ fn writes_go_to_the_offset_or_to_the_end() {
     let rig = Rig::new(&[]);
     let process = rig.setup.process();
     let file = process.create_file(BOOT, &OpenOptions::new().write()).unwrap();
-    let object = object_of(&rig, &file, &process);
+    let object = object_of(&file, &process);
     let call = ddi!(FltWriteFile: fn(usize, usize, usize, u32, usize, u32, usize, usize, usize) -> NtStatus);
     let instance = rig.instance;
     for (offset, text) in [(0_i64, b"ab"), (-1, b"yz")] {
@@ -369,7 +368,7 @@ fn an_mdl_stands_for_the_buffer_in_the_extended_forms() {
     let rig = Rig::new(&[]);
     let process = rig.setup.process();
     let file = process.create_file(BOOT, &OpenOptions::new()).unwrap();
-    let object = object_of(&rig, &file, &process);
+    let object = object_of(&file, &process);
     let call = ddi!(FltReadFileEx:
         fn(usize, usize, usize, u32, usize, u32, usize, usize, usize, usize, usize) -> NtStatus);
     let instance = rig.instance;

@@ -157,7 +157,7 @@ fn another_file_can_be_the_target_if_it_is_on_the_volume() {
         "TargetFileObject can be changed to a file on the target instance's volume."
     );
     let rig = Rig::new(&[READ]);
-    std::fs::write(rig.setup._folder.path().join("other.rom"), b"abcdef").unwrap();
+    std::fs::write(rig.setup.folder.path().join("other.rom"), b"abcdef").unwrap();
     let process = rig.setup.process();
     let other = process.create_file(r"\??\C:\other.rom", &OpenOptions::new()).unwrap();
     let object = process.handles().entry(other.handle()).unwrap().object.body();
@@ -253,7 +253,7 @@ fn operation_flags_say_how_a_create_was_made() {
         "SL_OPEN_TARGET_DIRECTORY: the target's parent is opened, as for a rename to another folder."
     );
     let rig = Rig::new(&[CREATE, 0x06]);
-    std::fs::create_dir(rig.setup._folder.path().join("New")).unwrap();
+    std::fs::create_dir(rig.setup.folder.path().join("New")).unwrap();
     let file = rig.open(OpenOptions::new().delete()).unwrap();
     let seen = log();
     let down = Arc::clone(&seen);
@@ -267,5 +267,5 @@ fn operation_flags_say_how_a_create_was_made() {
     let seen = take(&seen);
     assert_eq!((seen[0].0, seen[0].1 & 4, seen[1].0), (CREATE, 4, 6));
     assert_eq!(seen[0].2, seen[1].2, "ParentOfTarget is that folder");
-    assert!(rig.setup._folder.path().join("New/moved.rom").exists());
+    assert!(rig.setup.folder.path().join("New/moved.rom").exists());
 }

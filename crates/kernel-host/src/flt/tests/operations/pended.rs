@@ -166,18 +166,19 @@ fn only_a_completed_operation_may_go_on_at_dispatch_level() {
     assert_eq!(rig.finding().0, Rule::IrqlTooHigh);
 }
 
+unsafe extern "efiapi" fn work(item: flt::PFLT_DEFERRED_IO_WORKITEM, data: *mut FLT_CALLBACK_DATA, context: PVOID) {
+    assert_eq!((Thread::current().irql(), context.addr()), (0, 0x55));
+    let complete = ddi!(FltCompletePendedPreOperation: fn(usize, i32, usize));
+    complete(data.expose_provenance(), flt::FLT_PREOP_SUCCESS_NO_CALLBACK, 0);
+    ddi!(FltFreeDeferredIoWorkItem: fn(usize))(item.expose_provenance());
+}
+
 #[test]
 fn a_deferred_work_item_runs_later_and_gives_the_operation_back() {
     conforms!(
         "fltkernel/nf-fltkernel-fltqueuedeferredioworkitem.md",
         "The worker routine runs in a system thread at PASSIVE_LEVEL, with the work item, the data and the context."
     );
-    unsafe extern "efiapi" fn work(item: flt::PFLT_DEFERRED_IO_WORKITEM, data: *mut FLT_CALLBACK_DATA, context: PVOID) {
-        assert_eq!((Thread::current().irql(), context.addr()), (0, 0x55));
-        let complete = ddi!(FltCompletePendedPreOperation: fn(usize, i32, usize));
-        complete(data.expose_provenance(), flt::FLT_PREOP_SUCCESS_NO_CALLBACK, 0);
-        ddi!(FltFreeDeferredIoWorkItem: fn(usize))(item.expose_provenance());
-    }
     let rig = Rig::new(&[READ]);
     rig.pre(|op| {
         let item = ddi!(FltAllocateDeferredIoWorkItem: fn() -> usize)();

@@ -102,7 +102,7 @@ fn a_create_is_cancelled_in_its_post_operation_callback() {
         ("upper", CREATE, NtStatus::ACCESS_DENIED),
     ];
     assert_eq!(take(&seen), expected);
-    assert!(rig.setup._folder.path().join("new.rom").exists());
+    assert!(rig.setup.folder.path().join("new.rom").exists());
     rig.assert_no_finding();
 }
 
@@ -197,7 +197,7 @@ fn completion_of_storage_comes_at_dispatch_level_and_is_posted() {
         "After a posted safe callback has finished, completion goes on by itself."
     );
     let rig = Rig::new(&[READ]);
-    std::fs::write(rig.setup._folder.path().join("boot.rom"), [7; 1024]).unwrap();
+    std::fs::write(rig.setup.folder.path().join("boot.rom"), [7; 1024]).unwrap();
     let seen = log();
     let up = Arc::clone(&seen);
     rig.pre(|_| flt::FLT_PREOP_SUCCESS_WITH_CALLBACK);
