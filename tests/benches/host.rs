@@ -206,5 +206,5 @@ fn sample(count: u32, work: &mut impl FnMut() -> Result<()>) -> Result<f64> {
     for _ in 0..count {
         work()?;
     }
-    Ok(start.elapsed().as_nanos() as f64 / f64::from(count))
+    Ok(start.elapsed().as_secs_f64() * 1e9 / f64::from(count))
 }

@@ -146,7 +146,7 @@ fn live(bench: &Bench, paths: &[String], taken: &AtomicU64, rounds: u64, mut ran
                 tally.cut += 1;
                 if random.once_in(2) {
                     tally.killed += 1;
-                    die_in_a_round(client, path, &mut random);
+                    die_in_a_round(&client, path, &mut random);
                 } else {
                     tally.left += 1;
                     // Without closing: that is for the driver to do.
@@ -190,7 +190,7 @@ fn leave(client: Client) {
 }
 
 /// Ends the process at some point of a round, from another thread.
-fn die_in_a_round(client: Client, path: &str, random: &mut Random) {
+fn die_in_a_round(client: &Client, path: &str, random: &mut Random) {
     let spins = random.next() % 20_000;
     let process = client.process().clone();
     std::thread::scope(|scope| {
@@ -251,7 +251,7 @@ impl fmt::Display for Outcome {
         writeln!(
             f,
             "{rounds} rounds by {clients} threads, seed {seed:#x}: {seconds:.1} s, {:.0} rounds/s",
-            rounds as f64 / seconds
+            f64::from(u32::try_from(rounds).unwrap_or(u32::MAX)) / seconds
         )?;
         writeln!(
             f,
