@@ -411,7 +411,8 @@ mod tests {
         conforms!("wdm/nf-wdm-dbgprint.md", "Unicode format codes are for PASSIVE_LEVEL.");
         let print_at = |irql: u8, format: &'static std::ffi::CStr| {
             let bench = Bench::new();
-            let mut arguments = [0_u64];
+            // As many as the longest format below takes.
+            let mut arguments = [0_u64; 3];
             bench.run(|| {
                 crate::thread::Thread::current().set_irql(irql);
                 dbg_print(Raw::at(format.as_ptr().expose_provenance()), Raw::of(arguments.as_mut_ptr()));
@@ -430,7 +431,8 @@ mod tests {
         conforms!("wdm/nf-wdm-dbgprint.md", "One call transmits 512 bytes at most.");
         let bench = Bench::new();
         let long = std::ffi::CString::new("x".repeat(600)).unwrap();
-        let mut arguments = [0_u64];
+        // As many as a format above has.
+        let mut arguments = [0_u64; 3];
         bench.run(|| dbg_print(Raw::at(long.as_ptr().expose_provenance()), Raw::of(arguments.as_mut_ptr()))).unwrap();
         assert_eq!(bench.machine().debug_log()[0].len(), "test.sys: ".len() + MAX_MESSAGE);
     }

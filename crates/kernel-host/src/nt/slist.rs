@@ -288,10 +288,7 @@ mod tests {
 
     #[test]
     fn a_sequenced_list_needs_16_byte_alignment() {
-        conforms!(
-            "wdm/nf-wdm-exinitializeslisthead.md",
-            "On 64-bit Windows the list head must be aligned to 16 bytes."
-        );
+        conforms!("wdm/nf-wdm-initializeslisthead.md", "On 64-bit Windows the list head must be aligned to 16 bytes.");
         let stopped = with(|list, _| initialize_slist_head(list.field(8))).unwrap_err();
         assert_eq!(stopped.0.rule, Rule::BadArgument);
         let stopped = with(|list, [a, ..]| _ = push_entry_slist(list, a.field(8))).unwrap_err();
