@@ -61,9 +61,12 @@ static NDIS_STATUS Answer(PNDIS_OID_REQUEST request)
 static VOID AnswerLater(PVOID context, NDIS_HANDLE item)
 {
     PNDIS_OID_REQUEST request = context;
-    NDIS_STATUS status = Answer(request);
+    NDIS_STATUS status;
 
     UNREFERENCED_PARAMETER(item);
+    /* A device takes its time, in microseconds: whoever asked has gone on by then. */
+    NdisMSleep(50000);
+    status = Answer(request);
 #ifdef MUTANT_COMPLETED_AS_PENDING
     status = NDIS_STATUS_PENDING;
 #endif
