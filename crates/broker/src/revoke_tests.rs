@@ -202,11 +202,11 @@ impl Fate {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 3 } else { 256 }, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 1 } else { 256 }, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// The table with revocations does what a map from handles to fates does.
     #[test]
-    fn table_with_revocations_agrees_with_a_map(steps in prop::collection::vec(step(), 0..if cfg!(miri) { 30 } else { 200 })) {
+    fn table_with_revocations_agrees_with_a_map(steps in prop::collection::vec(step(), 0..if cfg!(miri) { 12 } else { 200 })) {
         let table = table();
         let mut sessions = [session(1), session(2)];
         let mut fates: HashMap<Handle, (SessionId, Fate)> = HashMap::new();
