@@ -16,14 +16,14 @@ pub struct Barriers {
 }
 
 impl Barriers {
-    /// The pair of a [`LockContext`].
+    /// The pair of a [`LockContext`](crate::LockContext).
     ///
     /// # Safety
     ///
     /// [barriers/pair] Of a call of `light` and one of `heavy`, one comes first: what the thread of the first wrote before it is
     /// read by the thread of the second after it.
     ///
-    /// [barriers/number] While two threads live at the same time, [`LockContext::processor`] does not return the same number in
+    /// [barriers/number] While two threads live at the same time, [`LockContext::processor`](crate::LockContext::processor) does not return the same number in
     /// both, and it always returns the same number in one thread.
     #[must_use]
     pub const unsafe fn new(light: fn(), heavy: fn()) -> Self {

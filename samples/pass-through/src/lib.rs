@@ -8,6 +8,7 @@
 
 #![no_std]
 #![expect(unsafe_code, reason = "exports DriverEntry, and is called by FltMgr")]
+#![allow(clippy::doc_markdown, reason = "prose is full of DDI names; each of them in backticks reads worse")]
 #![deny(
     clippy::unwrap_used,
     clippy::expect_used,
