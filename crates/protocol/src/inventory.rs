@@ -87,7 +87,7 @@ pub struct SessionEntry<'a> {
     pub process_id: u64,
     /// When it connected: 100 ns units since 1601-01-01 UTC.
     pub connected_at: i64,
-    /// `SESSION_*` flags of [`wire`](crate::wire).
+    /// `SESSION_*` flags of [`wire`].
     pub flags: u32,
     /// Handles held, those being closed included.
     pub handles: Quota<u32>,

@@ -2,7 +2,7 @@
 //!
 //! A miniport driver registers ([`registration`]); the machine adds adapters to it ([`adapter`]), which sets off
 //! `MiniportInitializeEx` ([`lifecycle`]), in which the driver sets [`attributes`], reads its [`configuration`] and may open
-//! [`file`]s. A protocol driver registers too ([`protocol`]) and is bound to the adapters. OID requests ([`oid`]) go down, status
+//! [files](mod@file). A protocol driver registers too ([`protocol`]) and is bound to the adapters. OID requests ([`oid`]) go down, status
 //! indications ([`status`]) come up. What moves data (net buffer lists) is not here.
 //!
 //! Handles are addresses of reserved pages that nobody may touch: a driver that looks behind one faults, and a stale one is not
