@@ -180,6 +180,9 @@ impl Process {
             }
         }
         self.handles.close_all(self);
+        if let Some(machine) = self.machine() {
+            machine.nt.sections().process_ends(&machine, self);
+        }
         self.memory.free_all();
         if let Some(machine) = self.machine() {
             machine.nt.process_exited(self);

@@ -421,6 +421,24 @@ statuses! {
     FLT_DO_NOT_ATTACH = 0xC01C_000F;
     /// The filter does not want to detach, or to be unloaded, now.
     FLT_DO_NOT_DETACH = 0xC01C_0010;
+    /// A view's protection is more than its section allows.
+    SECTION_PROTECTION = 0xC000_004E;
+    /// A view reaches behind the end of its section.
+    INVALID_VIEW_SIZE = 0xC000_001F;
+    /// An empty file cannot be mapped.
+    MAPPED_FILE_SIZE_ZERO = 0xC000_011E;
+    /// The file does not begin as an image does.
+    INVALID_IMAGE_NOT_MZ = 0xC000_012F;
+    /// An image was mapped elsewhere than where it was linked for.
+    IMAGE_NOT_AT_BASE = 0x4000_0003;
+    /// The memory is a view of a section, which is unmapped and not freed.
+    UNABLE_TO_DELETE_SECTION = 0xC000_001B;
+    /// The sixth parameter is not allowed.
+    INVALID_PARAMETER_6 = 0xC000_00F4;
+    /// The eighth parameter is not allowed.
+    INVALID_PARAMETER_8 = 0xC000_00F6;
+    /// The ninth parameter is not allowed.
+    INVALID_PARAMETER_9 = 0xC000_00F7;
     /// Another instance has this altitude.
     FLT_INSTANCE_ALTITUDE_COLLISION = 0xC01C_0011;
     /// Another instance has this name.

@@ -125,7 +125,7 @@ impl File {
         }
         field!(body, FILE_OBJECT, FsContext).write(Arc::as_ptr(&open.stream).cast_mut().cast());
         field!(body, FILE_OBJECT, FsContext2).write(Arc::as_ptr(open).cast_mut().cast());
-        let sections = (&raw const open.stream.sections.0).cast_mut();
+        let sections = open.stream.sections.0.get();
         sections.expose_provenance();
         field!(body, FILE_OBJECT, SectionObjectPointer).write(sections);
         field!(body, FILE_OBJECT, Flags).write(flags.bits());

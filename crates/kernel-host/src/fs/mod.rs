@@ -42,7 +42,7 @@ pub(crate) mod program_view;
 mod query_open;
 mod rename;
 mod scratch;
-mod section;
+pub(crate) mod section;
 mod security;
 pub(crate) mod serve;
 mod set_io;

@@ -2,6 +2,7 @@
 //!
 //! NTFS calls it the stream control block, and file objects point at it with `FsContext`. It lives while a file object refers to it.
 
+use std::cell::UnsafeCell;
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -56,9 +57,10 @@ pub(crate) struct Stream {
 
 /// [`SECTION_OBJECT_POINTERS`] at a stable address.
 #[derive(Debug)]
-pub(crate) struct SectionPointers(pub(crate) SECTION_OBJECT_POINTERS);
+pub(crate) struct SectionPointers(pub(crate) UnsafeCell<SECTION_OBJECT_POINTERS>);
 
-// SAFETY: the pointers inside are never followed by the host: they stay NULL, only the structure's address has a meaning.
+// SAFETY: the pointers inside are never followed by the host: they say whether there is a section, and the structure's address
+// which stream it is. They are written through volatile accesses only.
 unsafe impl Send for SectionPointers {}
 // SAFETY: as above.
 unsafe impl Sync for SectionPointers {}
@@ -101,11 +103,11 @@ impl Stream {
         Arc::new(Self {
             key,
             kind,
-            sections: Box::new(SectionPointers(SECTION_OBJECT_POINTERS {
+            sections: Box::new(SectionPointers(UnsafeCell::new(SECTION_OBJECT_POINTERS {
                 DataSectionObject: null,
                 SharedCacheMap: null,
                 ImageSectionObject: null,
-            })),
+            }))),
             writable_sections: AtomicU32::new(0),
             file_objects: AtomicUsize::new(0),
             locks: Mutex::default(),

@@ -58,6 +58,7 @@ mod registry;
 mod registry_information;
 mod routines;
 mod run_once;
+pub(crate) mod sections;
 pub(crate) mod security;
 mod slist;
 mod sorting;
@@ -101,6 +102,7 @@ pub(crate) struct Nt {
     work_items: work_items::WorkItems,
     physical: Arc<physical::PhysicalMemory>,
     mappings: mdl::Mappings,
+    sections: sections::Sections,
     contiguous: contiguous::Contiguous,
     ex_timers: ex_timers::ExTimers,
     variables: variables::Variables,
@@ -131,6 +133,7 @@ impl Default for Nt {
             work_items: work_items::WorkItems::default(),
             physical: Arc::default(),
             mappings: mdl::Mappings::default(),
+            sections: sections::Sections::default(),
             contiguous: contiguous::Contiguous::default(),
             ex_timers: ex_timers::ExTimers::default(),
             variables: variables::Variables::default(),
@@ -205,6 +208,11 @@ impl Nt {
     /// Mappings of described pages.
     pub(crate) fn mappings(&self) -> &mdl::Mappings {
         &self.mappings
+    }
+
+    /// Section objects and their views.
+    pub(crate) fn sections(&self) -> &sections::Sections {
+        &self.sections
     }
 
     /// Timers of `ExAllocateTimer`.
@@ -311,6 +319,7 @@ impl LeakSource for Nt {
         let mut leaks = self.pool.leaks(driver);
         leaks.extend(self.physical.leaks(driver));
         leaks.extend(self.mappings.leaks(driver));
+        leaks.extend(self.sections.leaks(driver));
         // Kernel handles are in the system process's table.
         for (process, _) in self.lock_processes().values() {
             leaks.extend(process.handles().opened_by(driver).into_iter().map(one(LeakKind::Handle)));
@@ -403,5 +412,6 @@ pub(crate) fn exports() -> impl Iterator<Item = &'static Export> {
     .into_iter()
     .flatten()
     .chain(security::exports())
+    .chain(sections::exports())
     .chain(locks::exports())
 }

@@ -8,15 +8,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use nt_types::{FILE_OBJECT, HANDLE, KERNEL_MODE, NtStatus, OBJECT_ATTRIBUTES, ObjectFlags, UNICODE_STRING};
 
-use super::current_process;
 use super::handles::Opener;
 use super::ob::{ObjectBody, ObjectRef};
 use super::ob_exports::{make_handle, open_entry};
+use super::processes::process_of_handle;
 use super::raw::{Raw, field};
 use super::unicode;
 use crate::ddi::{Call, exports};
 use crate::finding::Rule;
-use crate::process::{Process, ProcessBody};
+use crate::process::Process;
 
 exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
     ZwCreateDirectoryObject(max 0, fails RESOURCES) = zw_create_directory_object;
@@ -237,14 +237,14 @@ fn duplicate(
     attributes: u32,
     options: u32,
 ) -> Result<Option<usize>, NtStatus> {
-    let from = process_of(call, source_process)?;
+    let from = process_of_handle(call, source_process)?;
     let owner = from.table_of(source.addr(), KERNEL_MODE)?;
     let entry = owner.handles().reference(source.addr(), 0, None)?;
     let rights = if options & SAME_ACCESS != 0 { entry.access } else { access };
     let made = if target_process.is_null() {
         None
     } else {
-        let to = process_of(call, target_process)?;
+        let to = process_of_handle(call, target_process)?;
         let kernel = attributes & ObjectFlags::KERNEL_HANDLE.bits() != 0;
         let system = call.machine().nt.system_process(call.machine());
         // What goes into a program's table is the program's to close.
@@ -256,15 +256,6 @@ fn duplicate(
         owner.handles().close(source.addr(), &from)?;
     }
     Ok(made)
-}
-
-fn process_of(call: &Call, handle: HANDLE) -> Result<Arc<Process>, NtStatus> {
-    if handle.addr() == usize::MAX {
-        return Ok(current_process(call));
-    }
-    let entry = open_entry(call, handle.addr(), 0, Some("Process"), KERNEL_MODE)?;
-    let process = entry.object.payload::<ProcessBody>().and_then(|body| body.process());
-    process.ok_or(NtStatus::PROCESS_IS_TERMINATING)
 }
 
 pub(super) extern "efiapi" fn zw_make_temporary_object(handle: HANDLE) -> NtStatus {

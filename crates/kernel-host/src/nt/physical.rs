@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use nt_types::NtStatus;
+
 use super::arena::{Access, Arena, PAGE};
 use crate::leak::{Leak, LeakKind};
 use crate::machine::Driver;
@@ -151,6 +153,36 @@ impl PhysicalMemory {
         }
         self.abandon(&[frame]);
         None
+    }
+
+    /// Zeroed frames for memory that is made of them, in runs; its end abandons them. `None` when there are not enough.
+    pub(crate) fn adopt_zeroed(&self, count: usize) -> Option<Vec<u64>> {
+        let mut frames = Vec::new();
+        {
+            let mut state = self.lock();
+            while frames.len() < count {
+                let wanted = (count - frames.len()) as u64;
+                let Some((first, taken)) = state.take_run(wanted, FIRST_FRAME, FRAMES - 1) else { break };
+                for frame in first..first + taken {
+                    state.adopted.insert(frame, false);
+                    frames.push(frame);
+                }
+            }
+        }
+        if frames.len() == count {
+            return Some(frames);
+        }
+        self.abandon(&frames);
+        None
+    }
+
+    /// Writes to a physical address.
+    ///
+    /// # Errors
+    /// `STATUS_INSUFFICIENT_RESOURCES` when Linux has no memory for it.
+    pub(crate) fn write(&self, address: u64, bytes: &[u8]) -> Result<(), NtStatus> {
+        let written = rustix::io::pwrite(&self.file, bytes, address);
+        if written == Ok(bytes.len()) { Ok(()) } else { Err(NtStatus::INSUFFICIENT_RESOURCES) }
     }
 
     /// Puts a frame where memory of `arena` is.

@@ -5,9 +5,10 @@
 
 use std::sync::Arc;
 
-use nt_types::{NtStatus, UNICODE_STRING};
+use nt_types::{HANDLE, KERNEL_MODE, NtStatus, UNICODE_STRING};
 
 use super::dispatcher::{Kind, initialise};
+use super::ob_exports::open_entry;
 use super::pool::{PoolKind, Request};
 use super::raw::Raw;
 use super::threads::thread_at;
@@ -62,6 +63,16 @@ pub(crate) fn process_at(call: &Call, body: usize) -> Arc<Process> {
     payload.and_then(|payload| payload.process()).unwrap_or_else(|| {
         call.stop(Rule::BadArgument, format!("{body:#x} is no process object, or one whose process is gone"))
     })
+}
+
+/// The process behind a handle, `NtCurrentProcess()` included.
+///
+/// # Errors
+/// Those of the handle; `STATUS_PROCESS_IS_TERMINATING` when the process is gone.
+pub(crate) fn process_of_handle(call: &Call, handle: HANDLE) -> Result<Arc<Process>, NtStatus> {
+    let entry = open_entry(call, handle.addr(), 0, Some("Process"), KERNEL_MODE)?;
+    let process = entry.object.payload::<ProcessBody>().and_then(|body| body.process());
+    process.ok_or(NtStatus::PROCESS_IS_TERMINATING)
 }
 
 extern "efiapi" fn io_get_current_process() -> usize {

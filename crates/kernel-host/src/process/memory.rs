@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nt_types::NtStatus;
 
+pub(crate) mod describing;
 pub(crate) mod locking;
+pub(crate) mod securing;
 
 use super::Process;
 use super::slices::Slice;
@@ -22,6 +24,8 @@ pub enum Protection {
     ReadOnly,
     /// `PAGE_READWRITE`.
     ReadWrite,
+    /// `MEM_RESERVE` without `MEM_COMMIT`: addresses without memory.
+    Reserved,
     /// `PAGE_READWRITE | PAGE_GUARD`: the first touch fails with `STATUS_GUARD_PAGE_VIOLATION` and makes the page ordinary.
     Guard,
 }
@@ -29,7 +33,7 @@ pub enum Protection {
 impl Protection {
     const fn access(self) -> Access {
         match self {
-            Self::NoAccess | Self::Guard => Access::None,
+            Self::NoAccess | Self::Reserved | Self::Guard => Access::None,
             Self::ReadOnly => Access::Read,
             Self::ReadWrite => Access::ReadWrite,
         }
@@ -56,11 +60,14 @@ pub(super) struct Regions {
     slice: Slice,
     /// Regions by address of their first page.
     map: Mutex<BTreeMap<usize, Region>>,
+    secured: securing::SecuredRanges,
 }
 
 #[derive(Debug)]
 struct Region {
     address: usize,
+    /// What it was allocated with.
+    initial: Protection,
     /// One entry per page.
     pages: Vec<Protection>,
     /// Once a page was locked, or for a driver's pages.
@@ -69,7 +76,11 @@ struct Region {
 
 impl UserMemory {
     pub(super) fn new() -> Result<Self, NtStatus> {
-        Slice::take(|slice| Arc::new(Regions { slice, map: Mutex::default() })).map(Self).ok_or(NtStatus::NO_MEMORY)
+        Slice::take(|slice| {
+            Arc::new(Regions { slice, map: Mutex::default(), secured: securing::SecuredRanges::default() })
+        })
+        .map(Self)
+        .ok_or(NtStatus::NO_MEMORY)
     }
 
     /// Allocates `length` zeroed bytes; a length of 0 gives an address at which nothing may be touched.
@@ -86,15 +97,19 @@ impl UserMemory {
             Placement::Aligned => run + pages * PAGE - length.next_multiple_of(16).min(pages * PAGE),
         };
         let protection = if length == 0 { Protection::NoAccess } else { protection };
-        self.0.lock().insert(run, Region { address, pages: vec![protection; pages], frames: None });
+        self.0
+            .lock()
+            .insert(run, Region { address, initial: protection, pages: vec![protection; pages], frames: None });
         Ok(address)
     }
 
     /// Changes the protection of the pages that hold `length` bytes at `address`.
     ///
     /// # Errors
-    /// `STATUS_INVALID_ADDRESS` when they are not all of one allocation.
+    /// `STATUS_INVALID_ADDRESS` when they are not all of one allocation; `STATUS_INVALID_PAGE_PROTECTION` when a driver has
+    /// secured them and the new protection allows less.
     pub fn protect(&self, address: usize, length: usize, protection: Protection) -> Result<(), NtStatus> {
+        self.0.secured.check(address, length, protection)?;
         let mut map = self.0.lock();
         let (&run, region) = map.range_mut(..=address).next_back().ok_or(NtStatus::INVALID_ADDRESS)?;
         let first = (address - run) / PAGE;
@@ -110,14 +125,19 @@ impl UserMemory {
     /// Frees an allocation by its address; the addresses stay inaccessible.
     ///
     /// # Errors
-    /// `STATUS_INVALID_ADDRESS` when nothing was allocated there.
+    /// `STATUS_INVALID_ADDRESS` when nothing was allocated there; `STATUS_INVALID_PAGE_PROTECTION` when a driver has secured it;
+    /// `STATUS_UNABLE_TO_DELETE_SECTION` for a mapped view.
     pub fn free(&self, address: usize) -> Result<(), NtStatus> {
         let mut map = self.0.lock();
         let (&run, region) = map.range(..=address).next_back().ok_or(NtStatus::INVALID_ADDRESS)?;
         if region.address != address {
             return Err(NtStatus::INVALID_ADDRESS);
         }
+        if region.is_view() {
+            return Err(NtStatus::UNABLE_TO_DELETE_SECTION);
+        }
         let pages = region.pages.len();
+        self.0.secured.check(run, pages * PAGE, Protection::NoAccess)?;
         map.remove(&run);
         self.0.slice.arena.release(run, pages);
         Ok(())

@@ -103,6 +103,7 @@ impl UserMemory {
         let by_page = frames.iter().copied().map(Some).collect();
         let region = Region {
             address: run,
+            initial: protection,
             pages: vec![protection; frames.len()],
             frames: Some(Frames { memory: Arc::clone(memory), by_page, is_view: true }),
         };
@@ -117,11 +118,17 @@ impl UserMemory {
     pub(crate) fn unmap_frames(&self, address: usize) -> Result<(), NtStatus> {
         let run = address & !(PAGE - 1);
         let mut map = self.0.lock();
-        let is_view = |region: &&Region| region.frames.as_ref().is_some_and(|frames| frames.is_view);
-        let pages = map.get(&run).filter(is_view).ok_or(NtStatus::NOT_MAPPED_VIEW)?.pages.len();
+        let pages = map.get(&run).filter(|region| region.is_view()).ok_or(NtStatus::NOT_MAPPED_VIEW)?.pages.len();
         map.remove(&run);
         self.0.slice.arena.release(run, pages);
         Ok(())
+    }
+}
+
+impl Region {
+    /// Whether a driver mapped its own pages here: an MDL's, or a section's.
+    pub(super) fn is_view(&self) -> bool {
+        self.frames.as_ref().is_some_and(|frames| frames.is_view)
     }
 }
 
