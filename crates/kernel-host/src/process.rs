@@ -5,11 +5,12 @@
 //! where a program's memory would make them fault.
 
 pub(crate) mod memory;
+pub(crate) mod others;
 mod slices;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use nt_types::NtStatus;
 
@@ -63,10 +64,16 @@ pub struct Process {
     handles: HandleTable,
     memory: UserMemory,
     exited: AtomicBool,
+    /// `STATUS_PENDING` while it runs, as `GetExitCodeProcess` has it.
+    exit_status: AtomicI32,
+    /// System time, in 100 ns since 1601; 0 while it runs.
+    exit_time: AtomicI64,
     /// Whether drivers heard of its start, and so will hear of its end.
     announced: AtomicBool,
     /// Id of the thread that a program starts with.
     first_thread: u32,
+    /// The object of that thread, while a started program runs.
+    first_thread_object: Mutex<Option<ObjectRef>>,
     object: OnceLock<usize>,
     primary_token: OnceLock<ObjectRef>,
 }
@@ -127,6 +134,26 @@ impl Process {
         self.exited.load(Ordering::Acquire)
     }
 
+    /// The status that it ended with; `STATUS_PENDING` while it runs.
+    pub fn exit_status(&self) -> NtStatus {
+        NtStatus(self.exit_status.load(Ordering::Acquire))
+    }
+
+    /// When it ended: system time, in 100 ns since 1601; 0 while it runs.
+    pub fn exit_time(&self) -> i64 {
+        self.exit_time.load(Ordering::Acquire)
+    }
+
+    /// Identifier of the thread that a program starts with.
+    pub fn first_thread_id(&self) -> u32 {
+        self.first_thread
+    }
+
+    /// The object of that thread, while the program runs.
+    pub(crate) fn first_thread_object(&self) -> Option<ObjectRef> {
+        self.first_thread_object.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Address of the process object's body (`PEPROCESS`).
     pub fn object(&self) -> usize {
         self.object.get().copied().unwrap_or_default()
@@ -170,9 +197,15 @@ impl Process {
     ///
     /// Must run on a thread that belongs to the machine, in this process's context. A second call does nothing.
     pub fn exit(self: &Arc<Self>) {
+        self.exit_with(NtStatus::SUCCESS);
+    }
+
+    fn exit_with(self: &Arc<Self>, status: NtStatus) {
         if self.exited.swap(true, Ordering::AcqRel) {
             return;
         }
+        self.exit_status.store(status.0, Ordering::Release);
+        self.exit_time.store(crate::nt::time::system_time(), Ordering::Release);
         if let Some(machine) = self.machine() {
             crate::nt::io::cancel::cancel_all(&machine, &Thread::current(), self.id);
             if self.announced.load(Ordering::Acquire) {
@@ -184,17 +217,27 @@ impl Process {
             machine.nt.sections().process_ends(&machine, self);
         }
         self.memory.free_all();
+        let first_thread = self.first_thread_object.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(machine) = self.machine() {
+            if let Some(thread) = &first_thread {
+                crate::nt::threads::first_ended(&machine, thread);
+            }
+            crate::nt::processes::ended(&machine, self.object());
             machine.nt.process_exited(self);
         }
     }
 
     /// Ends the process from outside, as a debugger or a crash does: [`exit`](Self::exit) in its own context.
     pub fn terminate(self: &Arc<Self>) {
+        self.terminate_with(NtStatus::SUCCESS);
+    }
+
+    /// As [`terminate`](Self::terminate), with the status that it is to have ended with.
+    pub fn terminate_with(self: &Arc<Self>, status: NtStatus) {
         let Some(machine) = self.machine() else { return };
         Thread::enter(&machine, |thread| {
             let before = thread.set_process(Some(Arc::clone(self)));
-            self.exit();
+            self.exit_with(status);
             thread.set_process(before);
         });
     }
@@ -239,12 +282,15 @@ impl Process {
             handles: HandleTable::new(is_system),
             memory: UserMemory::new()?,
             exited: AtomicBool::new(false),
+            exit_status: AtomicI32::new(NtStatus::PENDING.0),
+            exit_time: AtomicI64::new(0),
             announced: AtomicBool::new(false),
             first_thread: machine.next_thread_id(),
+            first_thread_object: Mutex::default(),
             object: OnceLock::new(),
             primary_token: OnceLock::new(),
         });
-        let payload = Arc::new(ProcessBody(Arc::downgrade(&process)));
+        let payload = Arc::new(ProcessBody(Arc::clone(&process)));
         let object = machine.nt.objects().create(EPROCESS_LENGTH, payload)?;
         crate::nt::processes::fill(object.body(), &process.image_name);
         // Set once, here, before anybody else can see the process.
@@ -262,13 +308,13 @@ impl fmt::Debug for Process {
 
 /// Payload of a process object.
 #[derive(Debug)]
-pub struct ProcessBody(Weak<Process>);
+pub struct ProcessBody(Arc<Process>);
 
 impl ProcessBody {
-    /// The process, unless it is gone.
+    /// The process; one that has exited is there as long as somebody has its object.
     #[must_use]
-    pub fn process(&self) -> Option<Arc<Process>> {
-        self.0.upgrade()
+    pub fn process(&self) -> Arc<Process> {
+        Arc::clone(&self.0)
     }
 }
 
@@ -317,6 +363,8 @@ impl ProcessBuilder<'_> {
         let inner = self.machine.inner();
         let id = inner.nt.next_id();
         let process = Process::create(inner, id, &self.image, self.token)?;
+        let thread = crate::nt::threads::first_of(inner, process.first_thread, &process)?;
+        *process.first_thread_object.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
         if let Err(status) = crate::nt::notify::process_starts(inner, &process, process.first_thread) {
             process.terminate();
             return Err(status);

@@ -421,6 +421,8 @@ statuses! {
     FLT_DO_NOT_ATTACH = 0xC01C_000F;
     /// The filter does not want to detach, or to be unloaded, now.
     FLT_DO_NOT_DETACH = 0xC01C_0010;
+    /// No process or thread has the id.
+    INVALID_CID = 0xC000_000B;
     /// A view's protection is more than its section allows.
     SECTION_PROTECTION = 0xC000_004E;
     /// A view reaches behind the end of its section.

@@ -42,15 +42,18 @@ pub(crate) mod misc;
 pub(crate) mod namespace;
 pub(crate) mod notify;
 pub(crate) mod ob;
+pub(crate) mod ob_callbacks;
 pub(crate) mod ob_events;
 mod ob_exports;
 mod ob_named;
+mod ob_query;
 pub(crate) mod paging;
 pub(crate) mod parse;
 pub(crate) mod physical;
 pub(crate) mod pool;
 mod pool_exports;
 mod probe;
+mod process_handles;
 pub(crate) mod processes;
 mod processors;
 pub(crate) mod raw;
@@ -112,6 +115,7 @@ pub(crate) struct Nt {
     debug_log: debug::DebugLog,
     callbacks: callbacks::Callbacks,
     notify: notify::Notify,
+    ob_callbacks: ob_callbacks::ObCallbacks,
     etw: etw::Etw,
     dispatcher: dispatcher::Dispatcher,
     processes: Mutex<BTreeMap<u64, (Arc<Process>, ObjectRef)>>,
@@ -143,6 +147,7 @@ impl Default for Nt {
             debug_log: debug::DebugLog::default(),
             callbacks: callbacks::Callbacks::default(),
             notify: notify::Notify::default(),
+            ob_callbacks: ob_callbacks::ObCallbacks::default(),
             etw: etw::Etw::default(),
             dispatcher: dispatcher::Dispatcher::default(),
             arena,
@@ -260,6 +265,11 @@ impl Nt {
         &self.notify
     }
 
+    /// Callbacks on handles to processes and threads.
+    fn ob_callbacks(&self) -> &ob_callbacks::ObCallbacks {
+        &self.ob_callbacks
+    }
+
     /// Event providers, and what they wrote.
     fn etw(&self) -> &etw::Etw {
         &self.etw
@@ -331,6 +341,7 @@ impl LeakSource for Nt {
         leaks.extend(self.work_items.leaks(driver));
         leaks.extend(self.callbacks.leaks(driver));
         leaks.extend(self.notify.leaks(driver));
+        leaks.extend(self.ob_callbacks.leaks(driver));
         leaks.extend(self.etw.leaks(driver));
         leaks.extend(self.resources.leaks(driver));
         leaks.extend(self.lookaside.leaks(driver));
@@ -392,6 +403,9 @@ pub(crate) fn exports() -> impl Iterator<Item = &'static Export> {
         ob_events::EXPORTS,
         ob_exports::EXPORTS,
         ob_named::EXPORTS,
+        ob_callbacks::EXPORTS,
+        ob_query::EXPORTS,
+        process_handles::EXPORTS,
         pool_exports::EXPORTS,
         probe::EXPORTS,
         processes::EXPORTS,

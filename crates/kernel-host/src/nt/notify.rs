@@ -125,14 +125,26 @@ impl Notify {
         let entries: Vec<_> = self.lock().iter().filter(|entry| entry.kind == kind).cloned().collect();
         for entry in entries {
             entry.running.fetch_add(1, Ordering::AcqRel);
-            let regions = thread.critical_regions();
-            thread.set_critical_regions(regions + 1);
             // A stop is recorded in the machine; the next call of anything sees it.
-            let _ = thread.call_driver(&entry.driver, kind.callback(), 0, || call(entry.routine));
-            thread.set_critical_regions(regions);
+            let _ = in_critical_region(thread, &entry.driver, kind.callback(), || call(entry.routine));
             entry.running.fetch_sub(1, Ordering::AcqRel);
         }
     }
+}
+
+/// Calls a driver as many callbacks' pages say: at `PASSIVE_LEVEL`, with normal kernel APCs disabled. `None` when the machine
+/// stopped, which it remembers.
+pub(super) fn in_critical_region<R>(
+    thread: &Thread,
+    driver: &Arc<Driver>,
+    callback: &'static str,
+    body: impl FnOnce() -> R,
+) -> Option<R> {
+    let regions = thread.critical_regions();
+    thread.set_critical_regions(regions + 1);
+    let result = thread.call_driver(driver, callback, 0, body);
+    thread.set_critical_regions(regions);
+    result.ok()
 }
 
 fn add(call: &Call, kind: Kind, routine: usize) -> Result<(), NtStatus> {
@@ -206,7 +218,7 @@ fn set_ex(call: &Call, routine: usize, removes: u8) -> NtStatus {
 }
 
 /// Whether the image that a routine is in was linked with `/INTEGRITYCHECK`. An address in no image has no header to ask.
-fn is_integrity_checked(routine: usize) -> bool {
+pub(super) fn is_integrity_checked(routine: usize) -> bool {
     let Some(module) = crate::image::registry::find(routine) else { return true };
     let header = Raw::<u32>::at(module.base() + HEADER_OFFSET).read() as usize;
     Raw::<u16>::at(module.base() + header + CHARACTERISTICS).read() & FORCE_INTEGRITY != 0

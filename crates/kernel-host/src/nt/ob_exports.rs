@@ -4,6 +4,7 @@ use nt_types::{HANDLE, KPROCESSOR_MODE, NtStatus};
 
 use super::handles::{Opener, is_kernel_handle};
 use super::ob::ObjectRef;
+use super::ob_callbacks::Operation;
 use super::raw::Raw;
 use super::{current_process, handles::Entry};
 use crate::ddi::{Call, exports};
@@ -14,7 +15,11 @@ exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
     ObfReferenceObjectWithTag(max 2) = obf_reference_object_with_tag;
     ObfDereferenceObject(max 2) = obf_dereference_object;
     ObfDereferenceObjectWithTag(max 2) = obf_dereference_object_with_tag;
+    ObDereferenceObject(max 2) = obf_dereference_object;
     ObDereferenceObjectDeferDelete(max 2) = ob_dereference_object_defer_delete;
+    ObDereferenceObjectDeferDeleteWithTag(max 2) = ob_dereference_object_defer_delete_with_tag;
+    ObReferenceObjectByPointerWithTag(max 2) = ob_reference_object_by_pointer_with_tag;
+    ObMakeTemporaryObject(max 0) = ob_make_temporary_object;
     ObReferenceObjectByPointer(max 2) = ob_reference_object_by_pointer;
     ObReferenceObjectByHandle(max 0) = ob_reference_object_by_handle;
     ObReferenceObjectByHandleWithTag(max 0) = ob_reference_object_by_handle_with_tag;
@@ -33,6 +38,7 @@ exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
     data ExSemaphoreObjectType = EX_SEMAPHORE_OBJECT_TYPE;
     data MmSectionObjectType = MM_SECTION_OBJECT_TYPE;
     data LpcPortObjectType = LPC_PORT_OBJECT_TYPE;
+    data ExDesktopObjectType = EX_DESKTOP_OBJECT_TYPE;
 }
 
 /// An object type as drivers see it: its address is all they use.
@@ -44,14 +50,14 @@ struct TypeBody {
 
 /// An exported `POBJECT_TYPE` variable.
 #[repr(transparent)]
-struct TypeVariable(&'static TypeBody);
+pub(super) struct TypeVariable(&'static TypeBody);
 
 /// Declares the types and their exported variables.
 macro_rules! object_types {
     ($($body:ident $variable:ident = $name:literal;)*) => {
         $(
             static $body: TypeBody = TypeBody { name: $name };
-            static $variable: TypeVariable = TypeVariable(&$body);
+            pub(super) static $variable: TypeVariable = TypeVariable(&$body);
         )*
         const KNOWN_TYPES: &[&TypeBody] = &[$(&$body),*];
     };
@@ -69,16 +75,22 @@ object_types! {
     SEMAPHORE_TYPE EX_SEMAPHORE_OBJECT_TYPE = "Semaphore";
     SECTION_TYPE MM_SECTION_OBJECT_TYPE = "Section";
     PORT_TYPE LPC_PORT_OBJECT_TYPE = "ALPC Port";
+    DESKTOP_TYPE EX_DESKTOP_OBJECT_TYPE = "Desktop";
 }
 
 /// The type that a driver's `POBJECT_TYPE` names; `None` for NULL. Stops on an address that is no object type.
-fn type_of(call: &Call, object_type: usize) -> Option<&'static str> {
+pub(super) fn type_of(call: &Call, object_type: usize) -> Option<&'static str> {
     let found = KNOWN_TYPES.iter().find(|body| std::ptr::from_ref(**body).addr() == object_type);
     match found {
         Some(body) => Some(body.name),
         None if object_type == 0 => None,
         None => call.stop(Rule::BadArgument, format!("{object_type:#x} is no object type")),
     }
+}
+
+/// The address by which drivers know a type; 0 for one that no variable names.
+pub(super) fn type_address(name: &str) -> usize {
+    KNOWN_TYPES.iter().find(|body| body.name == name).map_or(0, |body| std::ptr::from_ref(*body).addr())
 }
 
 extern "efiapi" fn obf_reference_object(object: usize) -> isize {
@@ -106,22 +118,53 @@ extern "efiapi" fn ob_dereference_object_defer_delete(object: usize) {
     call.machine().nt.objects().dereference(&call, object);
 }
 
+extern "efiapi" fn ob_dereference_object_defer_delete_with_tag(object: usize, _tag: u32) {
+    let call = Call::enter();
+    call.machine().nt.objects().dereference(&call, object);
+}
+
+/// Ends the permanence of an object's name, as `ZwMakeTemporaryObject` does by handle.
+pub(super) extern "efiapi" fn ob_make_temporary_object(object: usize) {
+    let call = Call::enter();
+    let Some(found) = call.machine().nt.objects().lookup(object) else {
+        call.stop(Rule::BadArgument, format!("{object:#x} is no object, or one that is deleted"));
+    };
+    found.any_payload().make_temporary();
+    // Without handles, nothing else would take the name away.
+    if found.handles() == 0 {
+        found.any_payload().on_last_handle_close(&found, &current_process(&call));
+    }
+}
+
 extern "efiapi" fn ob_reference_object_by_pointer(
     object: usize,
     _desired_access: u32,
     object_type: usize,
     mode: KPROCESSOR_MODE,
 ) -> NtStatus {
-    let call = Call::enter();
+    by_pointer(&Call::enter(), object, object_type, mode)
+}
+
+extern "efiapi" fn ob_reference_object_by_pointer_with_tag(
+    object: usize,
+    _desired_access: u32,
+    object_type: usize,
+    mode: KPROCESSOR_MODE,
+    _tag: u32,
+) -> NtStatus {
+    by_pointer(&Call::enter(), object, object_type, mode)
+}
+
+fn by_pointer(call: &Call, object: usize, object_type: usize, mode: KPROCESSOR_MODE) -> NtStatus {
     let Some(found) = call.machine().nt.objects().lookup(object) else {
         call.stop(Rule::BadArgument, format!("{object:#x} is no object, or one that is deleted"));
     };
-    let wanted = type_of(&call, object_type);
+    let wanted = type_of(call, object_type);
     // The page: the type is checked when given; in UserMode it has to be.
     if wanted.is_some_and(|name| name != found.type_name()) || (wanted.is_none() && mode == nt_types::USER_MODE) {
         return NtStatus::OBJECT_TYPE_MISMATCH;
     }
-    call.machine().nt.objects().give(&found, &call);
+    call.machine().nt.objects().give(&found, call);
     NtStatus::SUCCESS
 }
 
@@ -238,7 +281,9 @@ pub(crate) fn make_handle(call: &Call, object: &ObjectRef, access: u32, attribut
     let process = current_process(call);
     let kernel = attributes & nt_types::ObjectFlags::KERNEL_HANDLE.bits() != 0;
     let owner = if kernel { call.machine().nt.system_process(call.machine()) } else { &process };
-    owner.handles().insert(object, access, Some(Opener::of(call.site())))
+    let operation = Operation { object, access, is_kernel: kernel, duplication: None };
+    let opener = Opener::of(call.site());
+    operation.carry_out(call.thread(), |access| owner.handles().insert(object, access, Some(opener)))
 }
 
 extern "efiapi" fn zw_close(handle: HANDLE) -> NtStatus {

@@ -10,6 +10,7 @@ use nt_types::{FILE_OBJECT, HANDLE, KERNEL_MODE, NtStatus, OBJECT_ATTRIBUTES, Ob
 
 use super::handles::Opener;
 use super::ob::{ObjectBody, ObjectRef};
+use super::ob_callbacks::{Duplication, Operation};
 use super::ob_exports::{make_handle, open_entry};
 use super::processes::process_of_handle;
 use super::raw::{Raw, field};
@@ -250,7 +251,12 @@ fn duplicate(
         // What goes into a program's table is the program's to close.
         let opener = (kernel || to.is_system()).then(|| Opener::of(call.site()));
         let table = if kernel { system } else { &to };
-        Some(table.handles().insert(&entry.object, rights, opener))
+        let between = Duplication { source: from.object(), target: to.object() };
+        let object = &entry.object;
+        let operation = Operation { object, access: rights, is_kernel: kernel, duplication: Some(between) };
+        let made = operation.carry_out(call.thread(), |rights| table.handles().insert(object, rights, opener));
+        call.thread().leave_if_stopped();
+        Some(made)
     };
     if options & CLOSE_SOURCE != 0 {
         owner.handles().close(source.addr(), &from)?;
@@ -279,11 +285,18 @@ pub(super) extern "efiapi" fn ob_query_name_string(
     let Some(found) = call.machine().nt.objects().lookup(object) else {
         call.stop(Rule::BadArgument, format!("{object:#x} is no object, or one that is deleted"));
     };
-    let name = name_of(&call, &found).map(|name| unicode::bytes_of(&name)).unwrap_or_default();
+    // Not optional.
+    needed.write(0);
+    put_name(&name_of(&call, &found).unwrap_or_default(), information, length, needed)
+}
+
+/// Writes a string and, behind it, its characters: what calls return that name something. `needed` is optional.
+pub(super) fn put_name(name: &str, information: Raw<UNICODE_STRING>, length: u32, needed: Raw<u32>) -> NtStatus {
+    let name = unicode::bytes_of(name);
     let header = size_of::<UNICODE_STRING>();
     let terminator = if name.is_empty() { 0 } else { 2 };
     let bytes = header + name.len() + terminator;
-    needed.write(bytes as u32);
+    needed.write_if_some(bytes as u32);
     if (length as usize) < bytes {
         return NtStatus::INFO_LENGTH_MISMATCH;
     }
@@ -297,7 +310,7 @@ pub(super) extern "efiapi" fn ob_query_name_string(
 }
 
 /// The full name of an object: a file's begins with its device's.
-fn name_of(call: &Call, object: &ObjectRef) -> Option<String> {
+pub(super) fn name_of(call: &Call, object: &ObjectRef) -> Option<String> {
     if object.type_name() != "File" {
         return object.name();
     }

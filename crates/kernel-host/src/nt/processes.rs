@@ -4,17 +4,19 @@
 //! `ntifs/nf-ntifs-kestackattachprocess` and their neighbours.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use nt_types::{HANDLE, KERNEL_MODE, NtStatus, UNICODE_STRING};
 
-use super::dispatcher::{Kind, initialise};
+use super::dispatcher::{Kind, initialise, state};
 use super::ob_exports::open_entry;
 use super::pool::{PoolKind, Request};
 use super::raw::Raw;
-use super::threads::thread_at;
+use super::threads::owner_at;
 use super::{current_process, unicode};
 use crate::ddi::{Call, exports};
 use crate::finding::Rule;
+use crate::machine::Inner;
 use crate::process::{EPROCESS_LENGTH, Process, ProcessBody};
 
 exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
@@ -25,6 +27,7 @@ exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
     PsGetProcessInheritedFromUniqueProcessId(max 31) = ps_get_process_parent_id;
     PsGetProcessCreateTimeQuadPart(max 31) = ps_get_process_create_time_quad_part;
     PsGetProcessExitStatus(max 1) = ps_get_process_exit_status;
+    PsGetProcessExitTime(max 2) = ps_get_process_exit_time;
     PsGetProcessImageFileName(max 31) = ps_get_process_image_file_name;
     PsIsSystemProcess(max 31) = ps_is_system_process;
     PsLookupProcessByProcessId(max 1) = ps_lookup_process_by_process_id;
@@ -50,6 +53,12 @@ const APC_STATE_BYTES: usize = 0x30;
 
 const _: () = assert!(IMAGE_FILE_NAME + IMAGE_FILE_NAME_BYTES < EPROCESS_LENGTH);
 
+/// A process has ended: whoever waits for its object goes on.
+pub(crate) fn ended(machine: &Inner, body: usize) {
+    state(Raw::at(body)).store(1, Ordering::Release);
+    machine.nt.dispatcher().wake();
+}
+
 /// Fills a new process object's body.
 pub(crate) fn fill(body: usize, image_name: &str) {
     initialise(Raw::at(body), Kind::Process, KPROCESS_BYTES, 0);
@@ -60,7 +69,7 @@ pub(crate) fn fill(body: usize, image_name: &str) {
 /// The process behind a `PEPROCESS`; stops when there is none.
 pub(crate) fn process_at(call: &Call, body: usize) -> Arc<Process> {
     let payload = call.machine().nt.objects().payload::<ProcessBody>(body);
-    payload.and_then(|payload| payload.process()).unwrap_or_else(|| {
+    payload.map(|payload| payload.process()).unwrap_or_else(|| {
         call.stop(Rule::BadArgument, format!("{body:#x} is no process object, or one whose process is gone"))
     })
 }
@@ -68,11 +77,10 @@ pub(crate) fn process_at(call: &Call, body: usize) -> Arc<Process> {
 /// The process behind a handle, `NtCurrentProcess()` included.
 ///
 /// # Errors
-/// Those of the handle; `STATUS_PROCESS_IS_TERMINATING` when the process is gone.
+/// Those of the handle.
 pub(crate) fn process_of_handle(call: &Call, handle: HANDLE) -> Result<Arc<Process>, NtStatus> {
     let entry = open_entry(call, handle.addr(), 0, Some("Process"), KERNEL_MODE)?;
-    let process = entry.object.payload::<ProcessBody>().and_then(|body| body.process());
-    process.ok_or(NtStatus::PROCESS_IS_TERMINATING)
+    Ok(entry.object.payload::<ProcessBody>().ok_or(NtStatus::OBJECT_TYPE_MISMATCH)?.process())
 }
 
 extern "efiapi" fn io_get_current_process() -> usize {
@@ -100,8 +108,13 @@ extern "efiapi" fn ps_get_process_create_time_quad_part(process: usize) -> i64 {
 
 extern "efiapi" fn ps_get_process_exit_status(process: usize) -> NtStatus {
     let call = Call::enter();
-    // STATUS_PENDING while it runs: what GetExitCodeProcess calls STILL_ACTIVE (general knowledge, no page).
-    if process_at(&call, process).has_exited() { NtStatus::SUCCESS } else { NtStatus::PENDING }
+    process_at(&call, process).exit_status()
+}
+
+/// Of the current process; 0 while it runs.
+extern "efiapi" fn ps_get_process_exit_time() -> i64 {
+    let call = Call::enter();
+    current_process(&call).exit_time()
 }
 
 /// Undocumented, and in every other driver: at most 14 characters of the file name.
@@ -155,14 +168,12 @@ extern "efiapi" fn se_locate_process_image_name(process: usize, name: Raw<usize>
 
 extern "efiapi" fn io_thread_to_process(thread: usize) -> usize {
     let call = Call::enter();
-    let thread = thread_at(&call, thread);
-    call.machine().nt.owner_of(&thread).object()
+    owner_at(&call, thread).object()
 }
 
-extern "efiapi" fn ps_get_thread_process_id(thread: usize) -> u64 {
+pub(super) extern "efiapi" fn ps_get_thread_process_id(thread: usize) -> u64 {
     let call = Call::enter();
-    let thread = thread_at(&call, thread);
-    call.machine().nt.owner_of(&thread).id()
+    owner_at(&call, thread).id()
 }
 
 extern "efiapi" fn ke_stack_attach_process(process: usize, state: Raw<u8>) {

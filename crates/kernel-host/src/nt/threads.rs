@@ -14,7 +14,7 @@ use crate::ddi::{Call, exports};
 use crate::finding::Rule;
 use crate::leak::{Leak, LeakKind};
 use crate::machine::{Driver, Inner};
-use crate::process::SYSTEM_PROCESS_ID;
+use crate::process::{Process, SYSTEM_PROCESS_ID};
 use crate::thread::Thread;
 
 exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
@@ -24,6 +24,7 @@ exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
     PsGetThreadId(max 2) = ps_get_thread_id;
     PsLookupThreadByThreadId(max 1) = ps_lookup_thread_by_thread_id;
     PsIsSystemThread(max 2) = ps_is_system_thread;
+    PsIsThreadTerminating(max 2) = ps_is_thread_terminating;
     KeSetPriorityThread(max 0) = ke_set_priority_thread;
     KeQueryPriorityThread(max 0) = ke_query_priority_thread;
     KeSetBasePriorityThread(max 0) = ke_set_base_priority_thread;
@@ -81,9 +82,17 @@ pub(crate) struct ThreadBody {
     id: u32,
     /// While a Linux thread runs it.
     thread: Mutex<Weak<Thread>>,
+    /// The program whose first thread it is: no Linux thread stands for that one.
+    program: Weak<Process>,
 }
 
 impl ThreadBody {
+    /// The process that it belongs to, while it runs.
+    fn owner(&self, machine: &Arc<Inner>) -> Option<Arc<Process>> {
+        let program = self.program.upgrade().filter(|program| !program.has_exited());
+        program.or_else(|| self.thread().map(|thread| machine.nt.owner_of(&thread)))
+    }
+
     fn thread(&self) -> Option<Arc<Thread>> {
         self.thread.lock().unwrap_or_else(PoisonError::into_inner).upgrade()
     }
@@ -100,7 +109,16 @@ impl ObjectBody for ThreadBody {
 /// # Errors
 /// `STATUS_INSUFFICIENT_RESOURCES`.
 pub(crate) fn new_object(machine: &Inner, id: u32) -> Result<ObjectRef, NtStatus> {
-    let payload = Arc::new(ThreadBody { id, thread: Mutex::default() });
+    object_of(machine, id, Weak::new())
+}
+
+/// The object of a program's first thread. Errors as for [`new_object`].
+pub(crate) fn first_of(machine: &Inner, id: u32, program: &Arc<Process>) -> Result<ObjectRef, NtStatus> {
+    object_of(machine, id, Arc::downgrade(program))
+}
+
+fn object_of(machine: &Inner, id: u32, program: Weak<Process>) -> Result<ObjectRef, NtStatus> {
+    let payload = Arc::new(ThreadBody { id, thread: Mutex::default(), program });
     let object = machine.nt.objects().create(ETHREAD_LENGTH, payload)?;
     initialise(Raw::at(object.body()), Kind::Thread, KTHREAD_BYTES, 0);
     Ok(object)
@@ -122,6 +140,27 @@ pub(crate) fn thread_at(call: &Call, body: usize) -> Arc<Thread> {
     })
 }
 
+/// The process of the thread behind a `PETHREAD`; stops when there is none.
+pub(super) fn owner_at(call: &Call, body: usize) -> Arc<Process> {
+    let payload = call.machine().nt.objects().payload::<ThreadBody>(body);
+    let owner = payload.and_then(|payload| payload.owner(call.machine()));
+    owner.unwrap_or_else(|| {
+        call.stop(Rule::BadArgument, format!("{body:#x} is no thread object, or one whose thread has ended"))
+    })
+}
+
+/// The process that the thread with an id belongs to.
+pub(super) fn process_id_of(machine: &Arc<Inner>, id: u64) -> Option<u64> {
+    let object = machine.nt.objects().find(|body: &ThreadBody| u64::from(body.id) == id)?;
+    object.payload::<ThreadBody>()?.owner(machine).map(|process| process.id())
+}
+
+/// A program's first thread has ended.
+pub(crate) fn first_ended(machine: &Inner, object: &ObjectRef) {
+    state(Raw::at(object.body())).store(1, Ordering::Release);
+    machine.nt.dispatcher().wake();
+}
+
 pub(crate) extern "efiapi" fn ke_get_current_thread() -> usize {
     Call::enter().thread().object().addr()
 }
@@ -132,13 +171,14 @@ extern "efiapi" fn ps_get_current_thread_id() -> u64 {
 
 extern "efiapi" fn ps_get_thread_id(thread: usize) -> u64 {
     let call = Call::enter();
-    u64::from(thread_at(&call, thread).id())
+    owner_at(&call, thread);
+    call.machine().nt.objects().payload::<ThreadBody>(thread).map_or(0, |body| u64::from(body.id))
 }
 
 extern "efiapi" fn ps_lookup_thread_by_thread_id(id: u64, thread: Raw<usize>) -> NtStatus {
     let call = Call::enter();
     let objects = call.machine().nt.objects();
-    let is_it = |body: &ThreadBody| u64::from(body.id) == id & !3 && body.thread().is_some();
+    let is_it = |body: &ThreadBody| u64::from(body.id) == id & !3 && body.owner(call.machine()).is_some();
     let Some(found) = objects.find(is_it) else { return NtStatus::INVALID_PARAMETER };
     thread.write(objects.give(&found, &call));
     NtStatus::SUCCESS
@@ -146,7 +186,16 @@ extern "efiapi" fn ps_lookup_thread_by_thread_id(id: u64, thread: Raw<usize>) ->
 
 extern "efiapi" fn ps_is_system_thread(thread: usize) -> u8 {
     let call = Call::enter();
-    u8::from(thread_at(&call, thread).own_process().is_none())
+    u8::from(owner_at(&call, thread).is_system())
+}
+
+extern "efiapi" fn ps_is_thread_terminating(thread: usize) -> u8 {
+    let call = Call::enter();
+    let Some(body) = call.machine().nt.objects().payload::<ThreadBody>(thread) else {
+        call.stop(Rule::BadArgument, format!("{thread:#x} is no thread object"));
+    };
+    let runs = body.owner(call.machine()).is_some_and(|process| !process.has_exited());
+    u8::from(!runs)
 }
 
 /// `KTHREAD::Priority`, `BasePriority`: where the body keeps them; opaque to drivers.

@@ -215,8 +215,8 @@ pub(super) extern "efiapi" fn zw_open_process_token_ex(
 
 fn open_process_token(call: &Call, process: HANDLE, access: u32, attributes: u32, out: Raw<usize>) -> NtStatus {
     let found = open_entry(call, process.addr(), 0, Some("Process"), KERNEL_MODE).and_then(|entry| {
-        let process = entry.object.payload::<ProcessBody>().and_then(|body| body.process());
-        primary(call.machine(), &*process.ok_or(NtStatus::PROCESS_IS_TERMINATING)?)
+        let process = entry.object.payload::<ProcessBody>().ok_or(NtStatus::OBJECT_TYPE_MISMATCH)?.process();
+        primary(call.machine(), &process)
     });
     give(call, found, access, attributes, out)
 }
