@@ -47,7 +47,12 @@ pub(super) extern "efiapi" fn zw_query_object(
             buffer.fill(0, BASIC_BYTES);
             // Attributes, GrantedAccess, HandleCount, PointerCount (without the reference that this call took).
             let object = &entry.object;
-            let counts = [0, entry.access, object.handles() as u32, (object.references() - 1) as u32];
+            let counts = [
+                0,
+                entry.access,
+                object.handles().unsigned_abs() as u32,
+                (object.references() - 1).unsigned_abs() as u32,
+            ];
             for (index, number) in counts.into_iter().enumerate() {
                 buffer.cast::<u32>().index(index).write(number);
             }
@@ -132,7 +137,10 @@ mod tests {
                 assert_eq!(zw_query_object(handle, BASIC, buffer, 55, returned), NtStatus::INFO_LENGTH_MISMATCH);
                 assert!(zw_query_object(handle, BASIC, buffer, returned.read(), returned).is_success());
                 let numbers = buffer.cast::<u32>().read_slice(4);
-                assert_eq!((numbers[1], numbers[2], numbers[3]), (0x1234, 1, object.references() as u32));
+                assert_eq!(
+                    (numbers[1], numbers[2], numbers[3]),
+                    (0x1234, 1, object.references().unsigned_abs() as u32)
+                );
                 assert_eq!(zw_query_object(handle, TYPE, buffer, 100, returned), NtStatus::INFO_LENGTH_MISMATCH);
                 assert!(zw_query_object(handle, TYPE, buffer, 256, returned).is_success());
                 assert_eq!(unicode::name(buffer.cast()), Ok("Process".to_owned()));

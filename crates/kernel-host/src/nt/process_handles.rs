@@ -163,11 +163,13 @@ enum Answer {
     Text(String),
 }
 
+/// `NORMAL_BASE_PRIORITY`.
+const NORMAL_PRIORITY: u64 = 8;
+
 fn answer(process: &Process, class: i32) -> Result<Answer, NtStatus> {
     let numbers = |numbers: &[u64]| Answer::Bytes(numbers.iter().flat_map(|number| number.to_le_bytes()).collect());
     let number = |number: u32| Answer::Bytes(number.to_le_bytes().to_vec());
     // Simulated programs have no environment block, are 64-bit, and are not debugged.
-    const NORMAL_PRIORITY: u64 = 8;
     Ok(match class {
         class::BASIC => {
             let status = u64::from(process.exit_status().bits());

@@ -69,9 +69,10 @@ pub(crate) fn fill(body: usize, image_name: &str) {
 /// The process behind a `PEPROCESS`; stops when there is none.
 pub(crate) fn process_at(call: &Call, body: usize) -> Arc<Process> {
     let payload = call.machine().nt.objects().payload::<ProcessBody>(body);
-    payload.map(|payload| payload.process()).unwrap_or_else(|| {
-        call.stop(Rule::BadArgument, format!("{body:#x} is no process object, or one whose process is gone"))
-    })
+    let Some(payload) = payload else {
+        call.stop(Rule::BadArgument, format!("{body:#x} is no process object, or one that is deleted"));
+    };
+    payload.process()
 }
 
 /// The process behind a handle, `NtCurrentProcess()` included.

@@ -18,7 +18,7 @@ fn seen() -> Vec<String> {
     SEEN.take()
 }
 
-/// Takes PROCESS_TERMINATE away, and tries to give itself PROCESS_SET_QUOTA.
+/// Takes `PROCESS_TERMINATE` away, and tries to give itself `PROCESS_SET_QUOTA`.
 extern "efiapi" fn pre(context: usize, information: Raw<PreInformation>) -> i32 {
     assert_eq!((Thread::current().irql(), Thread::current().critical_regions()), (0, 1));
     let parameters = field!(information, PreInformation, parameters).read();
