@@ -14,6 +14,7 @@ use nt_types::NtStatus;
 use crate::cpu::registers::NonVolatile;
 use crate::finding::Rule;
 use crate::machine::{Driver, Inner};
+use crate::process::exposure::hide_opened;
 use crate::thread::Thread;
 
 mod table;
@@ -91,6 +92,7 @@ impl Call {
         let thread = Thread::current();
         let site = thread.take_call_site();
         thread.leave_if_stopped();
+        hide_opened();
         thread.linger();
         thread.call_began(&site);
         let started = thread.machine().trace.is_kept().then(Instant::now);
@@ -185,6 +187,21 @@ impl Call {
         unsafe { crate::cpu::raise_from_call(&registers, status) }
     }
 
+    /// Stops the machine unless the driver calls from where an exception would be taken, since the call raises one when the
+    /// user memory at `address` is not what it should be. Asked only while user memory is watched.
+    pub(crate) fn needs_guard(&self, address: usize) {
+        if !crate::cpu::user_access::is_call_guarded(&self.site, &self.thread) {
+            let name = self.site.export.name;
+            self.stop(
+                Rule::UnguardedUserAccess,
+                format!(
+                    "{name} is called outside of __try for user address {address:#x}: it raises an exception when a program \
+                     passed a bad address, and nothing on the stack would take that"
+                ),
+            );
+        }
+    }
+
     fn write_trace(&self) {
         if let Some(started) = self.started {
             let detail = std::mem::take(&mut *self.detail.borrow_mut());
@@ -196,6 +213,7 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         self.write_trace();
+        crate::cpu::user_access::judge(&self.site, &self.thread);
         self.thread.call_ended();
         self.thread.linger();
     }

@@ -65,3 +65,4 @@ pub use nt::hive_file::RegistryFileError;
 pub use nt::io::kernel_client::{KernelDevice, KernelRequest};
 pub use nt::io::program::{PendingRequest, ProgramDevice, RequestOutcome};
 pub use nt::ob_events::ProgramEvent;
+pub use process::UserMemoryChecks;

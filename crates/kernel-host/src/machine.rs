@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::fault::Faults;
 use crate::finding::{Finding, Stopped};
 use crate::leak::LeakReport;
+use crate::process::UserMemoryChecks;
+use crate::process::exposure::Watch;
 use crate::schedule::Schedule;
 use crate::thread::Identities;
 use crate::trace::{Trace, TraceEntry};
@@ -43,6 +45,8 @@ pub(crate) struct Config {
     pub(crate) volumes: Vec<(String, PathBuf)>,
     /// Calls are not written down.
     pub(crate) untraced: bool,
+    /// How often drivers are watched when they touch user memory.
+    pub(crate) user_memory_checks: UserMemoryChecks,
 }
 
 /// Everything that makes up a machine, one field per subsystem; each subsystem's type lives in its own module.
@@ -53,6 +57,7 @@ pub struct Inner {
     pub(crate) identities: Identities,
     pub(crate) faults: Faults,
     pub(crate) schedule: Schedule,
+    pub(crate) user_memory_watch: Arc<Watch>,
     pub(crate) nt: nt::Nt,
     pub(crate) fs: fs::Fs,
     pub(crate) flt: flt::Flt,
@@ -85,6 +90,14 @@ impl MachineBuilder {
         self
     }
 
+    /// How often drivers are watched when they touch user memory. See [`UserMemoryChecks`]; `KERNEL_HOST_USER_MEMORY`, as
+    /// `sampled`, `always` or `never`, wins over this.
+    #[must_use]
+    pub fn user_memory_checks(mut self, checks: UserMemoryChecks) -> Self {
+        self.config.user_memory_checks = checks;
+        self
+    }
+
     /// Makes the machine. Fails when a volume's folder is not there.
     pub fn build(self) -> std::io::Result<Machine> {
         for (_, folder) in &self.config.volumes {
@@ -93,6 +106,7 @@ impl MachineBuilder {
         let mut inner = Inner::default();
         inner.schedule = Schedule::of_environment();
         inner.trace = Trace::new(!self.config.untraced);
+        inner.user_memory_watch.set(UserMemoryChecks::of_environment().unwrap_or(self.config.user_memory_checks));
         inner.config = self.config;
         let machine = Arc::new(inner);
         for (drive, folder) in &machine.config.volumes {

@@ -4,6 +4,7 @@
 //! below `MmHighestUserAddress`, and is real memory of this Linux process: drivers touch it directly, and fault
 //! where a program's memory would make them fault.
 
+pub(crate) mod exposure;
 pub(crate) mod memory;
 pub(crate) mod others;
 mod slices;
@@ -19,6 +20,7 @@ use crate::nt::handles::{HandleTable, is_kernel_handle};
 use crate::nt::ob::{ObjectBody, ObjectRef};
 use crate::thread::Thread;
 
+pub use exposure::UserMemoryChecks;
 pub use memory::{Placement, Protection, UserBuffer, UserMemory};
 pub use slices::{HIGHEST_USER_ADDRESS, guard_page_hit};
 
@@ -280,7 +282,7 @@ impl Process {
             token,
             machine: Arc::downgrade(machine),
             handles: HandleTable::new(is_system),
-            memory: UserMemory::new()?,
+            memory: UserMemory::new(Arc::clone(&machine.user_memory_watch))?,
             exited: AtomicBool::new(false),
             exit_status: AtomicI32::new(NtStatus::PENDING.0),
             exit_time: AtomicI64::new(0),

@@ -10,7 +10,7 @@ use crate::finding::{Finding, Rule, Stopped};
 use crate::machine::{Driver, Inner};
 use crate::nt::ob::ObjectRef;
 use crate::nt::security::impersonation::Impersonation;
-use crate::process::Process;
+use crate::process::{Process, exposure};
 
 mod identity;
 mod levels;
@@ -256,6 +256,10 @@ impl Thread {
 
     /// Attaches to a process (`None`: the system's). How many attaches there are now.
     pub(crate) fn attach(&self, process: Option<Arc<Process>>) -> usize {
+        exposure::hide_opened();
+        if let Some(process) = process.as_ref().filter(|_| exposure::is_watched()) {
+            process.memory().hide();
+        }
         let before = self.set_process(process);
         let mut attached = self.attached_from();
         attached.push(before);
@@ -264,6 +268,7 @@ impl Thread {
 
     /// Undoes the attach that made `depth`; false when it is not the last one.
     pub(crate) fn detach(&self, depth: usize) -> bool {
+        exposure::hide_opened();
         let before = {
             let mut attached = self.attached_from();
             if attached.len() != depth {
@@ -488,7 +493,14 @@ impl Thread {
         let depth = self.push_entry(Entry { driver: Arc::clone(driver), callback, open_calls });
         self.set_irql(irql);
         let mut entered = self.levels();
-        let result = if self.is_in_driver() { Some(body()) } else { self.run_on_kernel_stack(body) };
+        let result = if self.is_in_driver() {
+            Some(body())
+        } else {
+            exposure::callback_begins(&self.machine.user_memory_watch, || self.process());
+            let result = self.run_on_kernel_stack(body);
+            exposure::callback_ends();
+            result
+        };
         let left = self.levels();
         let mut kept = self.machine.nt.lock_order().kept(self, locks);
         let mut after = before;

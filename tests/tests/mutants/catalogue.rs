@@ -6,8 +6,8 @@ use std::path::Path;
 
 use crate::family::Mutant;
 use crate::{
-    crash, exceptions, execution, flt_contexts, flt_io, flt_names, flt_ports, flt_registration, irps, irql, leftovers,
-    locks, ndis_miniport, ndis_protocol, objects, paging, pool, resources,
+    crash, exceptions, execution, flt_buffers, flt_contexts, flt_io, flt_names, flt_ports, flt_registration, irps,
+    irql, leftovers, locks, ndis_miniport, ndis_protocol, objects, paging, pool, resources, user_memory,
 };
 
 /// All families.
@@ -15,6 +15,7 @@ const FAMILIES: &[&[Mutant]] = &[
     crash::MUTANTS,
     exceptions::MUTANTS,
     execution::MUTANTS,
+    flt_buffers::MUTANTS,
     flt_contexts::MUTANTS,
     flt_io::MUTANTS,
     flt_names::MUTANTS,
@@ -30,6 +31,7 @@ const FAMILIES: &[&[Mutant]] = &[
     paging::MUTANTS,
     pool::MUTANTS,
     resources::MUTANTS,
+    user_memory::MUTANTS,
 ];
 
 /// `family-name` of each mutant that a source has.

@@ -30,9 +30,9 @@ fn converse(rig: &Rig) -> Result<(), Broken> {
 }
 
 family! { flt_ports, converse;
-    unguarded_read: While(Rule::UnhandledException, "MessageNotifyCallback", "OnMessage");
-    unguarded_write: While(Rule::UnhandledException, "MessageNotifyCallback", "OnMessage");
-    write_past_the_output_buffer: While(Rule::UnhandledException, "MessageNotifyCallback", "OnMessage");
+    unguarded_read: While(Rule::UnguardedUserAccess, "MessageNotifyCallback", "OnMessage");
+    unguarded_write: While(Rule::UnguardedUserAccess, "MessageNotifyCallback", "OnMessage");
+    write_past_the_output_buffer: While(Rule::UnguardedUserAccess, "MessageNotifyCallback", "OnMessage");
     address_inside_the_message_not_probed: While(Rule::UnhandledException, "MessageNotifyCallback", "OnMessage");
     returns_more_than_the_buffer: Returning(Rule::BadArgument, "MessageNotifyCallback");
     returns_at_apc_level: Returning(Rule::IrqlChanged, "MessageNotifyCallback");

@@ -19,6 +19,7 @@ use super::context::{
     Context, DispatcherContext, EXCEPTION_EXIT_UNWIND, EXCEPTION_NONCONTINUABLE, EXCEPTION_TARGET_UNWIND,
     EXCEPTION_UNWINDING, ExceptionRecord, RAX, restore,
 };
+use super::seh::may_take;
 use super::unwind::{EXCEPTION_HANDLER, Frame, TERMINATION_HANDLER, step};
 use crate::finding::Rule;
 use crate::thread::Thread;
@@ -153,6 +154,13 @@ pub(super) fn dispatch(record: &mut ExceptionRecord, context: &mut Context) -> !
     unhandled(record, context)
 }
 
+/// Whether a frame may take an exception that happens at `context`. Filters are not asked.
+pub(super) fn is_guarded(context: &Context) -> bool {
+    let mut walk = Walk { context: *context, scope_index: 0 };
+    let frames = std::iter::from_fn(|| walk.step(EXCEPTION_HANDLER, 0, null_mut(), false)).take(MOST_FRAMES);
+    frames.into_iter().any(|(dispatcher, has_handler)| has_handler && may_take(&dispatcher))
+}
+
 /// Second pass: leaves all frames up to the one that `target_frame` names, and goes on there at `target_ip`.
 pub(super) fn unwind_to(
     target_frame: u64,
@@ -202,7 +210,8 @@ fn describe(record: &ExceptionRecord) -> String {
             1 => "writing",
             _ => "executing",
         };
-        let _ = write!(message, ", {access} {:#x}", parameters[1]);
+        let _ =
+            write!(message, ", {access} {:#x}{}", parameters[1], super::user_access::explain(parameters[1] as usize));
     }
     message
 }

@@ -8,6 +8,7 @@ use super::dispatch::{dispatch, stop};
 use super::epilogue::decode;
 use super::memory::try_read_u64;
 use super::shared_data;
+use super::user_access::serve_driver;
 use crate::finding::Rule;
 use crate::image::is_driver_address;
 use crate::process::{HIGHEST_USER_ADDRESS, guard_page_hit};
@@ -55,6 +56,7 @@ pub(super) extern "sysv64" fn enter(fault: *mut Fault) -> ! {
         // SAFETY: the context is the faulting instruction's, or just behind it, on this stack above our frames.
         unsafe { step(&raw const fault.context) }
     }
+    let interrupted = fault.context;
     if crate::nt::crt::is_leaf(fault.context.rip as usize) {
         // A copy routine that the driver called: the exception is the caller's.
         step_out(&mut fault.context);
@@ -67,7 +69,7 @@ pub(super) extern "sysv64" fn enter(fault: *mut Fault) -> ! {
         bad_argument(fault);
     }
     match fault.vector {
-        vector::PAGE => page_fault(fault),
+        vector::PAGE => page_fault(fault, &interrupted),
         vector::PROTECTION => protection_fault(fault),
         vector::DIVIDE => divide_fault(fault),
         vector::DEBUG => raise(fault, NtStatus::SINGLE_STEP, &[]),
@@ -191,8 +193,9 @@ fn raise(fault: &mut Fault, code: NtStatus, parameters: &[u64]) -> ! {
     dispatch(&mut record, &mut fault.context)
 }
 
-/// Only addresses of user memory become exceptions: a driver cannot catch a bad kernel address.
-fn page_fault(fault: &mut Fault) -> ! {
+/// Only addresses of user memory become exceptions: a driver cannot catch a bad kernel address. `interrupted` is where to go
+/// on when it was no fault after all.
+fn page_fault(fault: &mut Fault, interrupted: &Context) -> ! {
     let (is_write, is_fetch) = (fault.error & WRITE != 0, fault.error & INSTRUCTION_FETCH != 0);
     let access = match (is_write, is_fetch) {
         (_, true) => 8,
@@ -222,6 +225,10 @@ fn page_fault(fault: &mut Fault) -> ! {
             super::place(fault.context.rip)
         );
         stop(Rule::IrqlTooHigh, message, &fault.context)
+    }
+    if fault.signal == libc::SIGSEGV && serve_driver(address as usize, is_write, &fault.context) {
+        // SAFETY: the context is the faulting instruction's, on this stack above our frames, which own nothing.
+        unsafe { restore(interrupted) }
     }
     let code = if guard_page_hit(address as usize) {
         NtStatus::GUARD_PAGE_VIOLATION

@@ -27,6 +27,7 @@ mod signal;
 #[cfg(test)]
 mod tests;
 mod unwind;
+pub(crate) mod user_access;
 
 use context::{Context, EXCEPTION_NONCONTINUABLE, ExceptionRecord};
 use registers::NonVolatile;
@@ -109,9 +110,12 @@ fn exception_name(code: i32) -> String {
     NtStatus(code).to_string()
 }
 
-/// What is known about a kernel address that faulted, to be appended to a message.
+/// What is known about an address that faulted, to be appended to a message.
 fn explain(address: u64) -> String {
     let address = address as usize;
+    if address <= crate::process::HIGHEST_USER_ADDRESS {
+        return user_access::explain(address);
+    }
     if let Some(module) = crate::image::find(address) {
         let name = module.name();
         return if module.is_unloaded() {

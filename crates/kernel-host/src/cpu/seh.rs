@@ -93,6 +93,39 @@ unsafe extern "efiapi" fn c_specific_handler(
     CONTINUE_SEARCH
 }
 
+/// Whether a frame's language handler may take an exception at the frame's position: whether there is an `__except` around it.
+///
+/// What a filter would say is not known before it is asked, so it counts as a yes. So does a handler that is not C's (C++ has
+/// one of its own), except for MSVC's plain check of stack cookies.
+pub(super) fn may_take(dispatcher: &DispatcherContext) -> bool {
+    let Some(scopes) = scopes_of(dispatcher) else {
+        let address = dispatcher.language_handler as usize;
+        let name = crate::image::find(address).map(|module| module.name_address(address)).unwrap_or_default();
+        return !name.contains("!__GSHandlerCheck+");
+    };
+    let pc = (dispatcher.control_pc - dispatcher.image_base) as u32;
+    scopes
+        .iter()
+        .skip(dispatcher.scope_index as usize)
+        .any(|scope| scope.target != 0 && (scope.begin..scope.end).contains(&pc))
+}
+
+/// The frame's scope table, if its handler's data look like one. MSVC's handlers that check stack cookies call C's, and have
+/// the same table in front of their own data.
+fn scopes_of(dispatcher: &DispatcherContext) -> Option<Vec<Scope>> {
+    /// More `__try` blocks than a function has.
+    const MOST: u32 = 4096;
+    let module = crate::image::find(dispatcher.image_base as usize)?;
+    let is_inside = |offset: u32| (offset as usize) < module.size();
+    let count = try_read(dispatcher.handler_data).map(u32::from_le_bytes).filter(|count| *count <= MOST)?;
+    let read = |index| {
+        let scope = Scope::read(dispatcher.handler_data, index)?;
+        let Scope { begin, end, filter, target } = scope;
+        (begin < end && [end, filter, target].into_iter().all(is_inside)).then_some(scope)
+    };
+    (0..count).map(read).collect()
+}
+
 fn run_filter(address: u64, pointers: &mut ExceptionPointers, frame: u64) -> i32 {
     // SAFETY: the scope table of a loaded image names a filter; they all have this signature.
     let filter = unsafe { std::mem::transmute::<*const (), Filter>(address as *const ()) };

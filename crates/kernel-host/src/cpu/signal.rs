@@ -13,8 +13,10 @@ use std::sync::OnceLock;
 use super::context::Context;
 use super::fault::{self, Fault};
 use super::memory::{recovery, try_copy, try_read_u64};
+use super::user_access::serve_host;
 use crate::image::is_driver_address;
 use crate::nt::paging::{Needed, bring_in};
+use crate::process::HIGHEST_USER_ADDRESS;
 use crate::thread::{StackBounds, Thread};
 
 /// Signals that a processor exception becomes.
@@ -22,6 +24,8 @@ const SIGNALS: [c_int; 5] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SI
 
 /// The exception vector of page faults.
 const PAGE_FAULT: u64 = 14;
+/// In a page fault's error code: the access was a write.
+const WRITE: u64 = 2;
 /// In a page fault's error code: the processor fetched an instruction.
 const INSTRUCTION_FETCH: u64 = 16;
 
@@ -52,6 +56,9 @@ unsafe extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: 
     if is_served_page_fault(machine) {
         return;
     }
+    if is_hosts_touch_of_user_memory(machine) {
+        return;
+    }
     if let Some(recovery) = recovery(rip) {
         set(machine, libc::REG_RIP, recovery);
         return;
@@ -70,7 +77,6 @@ unsafe extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: 
 
 /// Whether the access was to pageable memory and can be tried again now.
 fn is_served_page_fault(machine: &libc::mcontext_t) -> bool {
-    const WRITE: u64 = 2;
     let error = get(machine, libc::REG_ERR);
     let needed = match (error & INSTRUCTION_FETCH != 0, error & WRITE != 0) {
         (true, _) => Needed::Execute,
@@ -78,6 +84,18 @@ fn is_served_page_fault(machine: &libc::mcontext_t) -> bool {
         (false, false) => Needed::Read,
     };
     get(machine, libc::REG_TRAPNO) == PAGE_FAULT && bring_in(get(machine, libc::REG_CR2) as usize, needed)
+}
+
+/// Whether host code touched user memory that is only hidden, and can try again now.
+fn is_hosts_touch_of_user_memory(machine: &libc::mcontext_t) -> bool {
+    let (rip, address) = (get(machine, libc::REG_RIP) as usize, get(machine, libc::REG_CR2) as usize);
+    let error = get(machine, libc::REG_ERR);
+    get(machine, libc::REG_TRAPNO) == PAGE_FAULT
+        && address <= HIGHEST_USER_ADDRESS
+        && error & INSTRUCTION_FETCH == 0
+        && !is_driver_address(rip)
+        && !crate::nt::crt::is_leaf(rip)
+        && serve_host(address, error & WRITE != 0, recovery(rip).is_some())
 }
 
 /// Whether a driver called or jumped to an address where there is no code (a null function pointer).

@@ -9,6 +9,7 @@ use crate::image::testing::{function, load_on};
 use crate::thread::Thread;
 
 mod exceptions;
+mod user_memory;
 
 type Copy = extern "efiapi" fn(*mut u8, *const u8, usize) -> NtStatus;
 type Poke = extern "efiapi" fn(usize, u8);

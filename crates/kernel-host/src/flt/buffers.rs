@@ -35,8 +35,8 @@ const IRP_MN_MDL: u8 = 2;
 pub(crate) struct LockedBuffer(Box<[u64]>);
 
 impl LockedBuffer {
-    /// Describes `length` bytes at `address`. The pages have no second address: the host's one process sees all memory.
-    fn new(address: usize, length: usize) -> Self {
+    /// Describes `length` bytes at `address`, which the filter gets at `system`.
+    fn new(address: usize, system: usize, length: usize) -> Self {
         let pages = (address % PAGE + length).div_ceil(PAGE);
         let words = size_of::<MDL>().div_ceil(size_of::<u64>()) + pages;
         let mut list = Self(vec![0; words].into_boxed_slice());
@@ -44,7 +44,7 @@ impl LockedBuffer {
             // As in IoAllocateMdl: what fits, for lists that are larger.
             Size: i16::try_from(words * size_of::<u64>()).unwrap_or(i16::MAX & !7),
             MdlFlags: (MdlFlags::PAGES_LOCKED | MdlFlags::MAPPED_TO_SYSTEM_VA).bits(),
-            MappedSystemVa: Raw::at(address).pointer(),
+            MappedSystemVa: Raw::at(system).pointer(),
             StartVa: Raw::at(address & !(PAGE - 1)).pointer(),
             ByteCount: length as u32,
             ByteOffset: (address % PAGE) as u32,
@@ -77,7 +77,10 @@ extern "efiapi" fn flt_lock_user_buffer(data: Raw<FLT_CALLBACK_DATA>) -> NtStatu
     if length != 0 && !can_lock(&flight, address, length, access) {
         return NtStatus::INVALID_USER_BUFFER;
     }
-    let mut locked = LockedBuffer::new(address, length);
+    let user = flight.process().filter(|_| length != 0 && address <= HIGHEST_USER_ADDRESS);
+    // A program's pages have an address in system space too, at which they can be touched without a guard.
+    let system = user.map_or(address, |process| process.memory().system_address(address));
+    let mut locked = LockedBuffer::new(address, system, length);
     slot.write(locked.list().address());
     flight.locked.lock().unwrap_or_else(PoisonError::into_inner).push(locked);
     if flight.is_in(Stage::Pre) {

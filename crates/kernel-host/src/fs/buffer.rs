@@ -5,6 +5,8 @@ use nt_types::{MDL, MdlFlags, NtStatus};
 
 use crate::cpu::memory::try_copy;
 use crate::nt::raw::{Raw, field};
+use crate::process::HIGHEST_USER_ADDRESS;
+use crate::process::memory::view::owner_of;
 
 /// A range of memory that a request says is there.
 #[derive(Clone, Copy, Debug)]
@@ -24,12 +26,21 @@ impl Buffer {
         Self::new(mapped.unwrap_or(address), length)
     }
 
+    /// Whether it is a program's, which the host touches as the program itself would: file systems guard such accesses.
+    fn is_user(self) -> bool {
+        self.length > 0 && self.address <= HIGHEST_USER_ADDRESS
+    }
+
     /// All of it.
     ///
     /// # Errors
     /// `INVALID_USER_BUFFER`, when part of it cannot be read.
     pub(crate) fn read(self) -> Result<Vec<u8>, NtStatus> {
         let mut bytes = vec![0; self.length];
+        if self.is_user() {
+            let read = owner_of(self.address).is_some_and(|memory| memory.read(self.address, &mut bytes).is_ok());
+            return if read { Ok(bytes) } else { Err(NtStatus::INVALID_USER_BUFFER) };
+        }
         // SAFETY: only our own vector is written.
         let missing = unsafe { try_copy(bytes.as_mut_ptr(), Raw::<u8>::at(self.address).pointer(), self.length) };
         if missing == 0 { Ok(bytes) } else { Err(NtStatus::INVALID_USER_BUFFER) }
@@ -41,6 +52,10 @@ impl Buffer {
     /// `INVALID_USER_BUFFER`, when part of it cannot be written.
     pub(crate) fn write(self, bytes: &[u8]) -> Result<usize, NtStatus> {
         let count = bytes.len().min(self.length);
+        if let Some(bytes) = bytes.get(..count).filter(|_| self.is_user()) {
+            let written = owner_of(self.address).is_some_and(|memory| memory.write(self.address, bytes).is_ok());
+            return if written { Ok(count) } else { Err(NtStatus::INVALID_USER_BUFFER) };
+        }
         // SAFETY: the range is the requester's, who said that the answer goes there; nothing of Rust's is there.
         let missing = unsafe { try_copy(Raw::<u8>::at(self.address).pointer(), bytes.as_ptr(), count) };
         if missing == 0 { Ok(count) } else { Err(NtStatus::INVALID_USER_BUFFER) }

@@ -1,10 +1,12 @@
 //! Page-granular memory of a machine, every allocation between guard pages.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::os::fd::OwnedFd;
 use std::sync::{Mutex, PoisonError};
 
 use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags};
 
+use super::mappings;
 use super::raw::Raw;
 
 /// Bytes of a page.
@@ -50,13 +52,26 @@ impl Access {
 ///
 /// Single pages, by far the most frequent, keep their memory and their Linux mapping while they are hidden: changing what may be
 /// done with a whole mapping is a third of the price of cutting one out of the reservation and melting it in again. They
-/// have a quarantine of their own, counted in pages, since each takes a mapping and Linux has about 65,000 of them.
+/// have a quarantine of their own, counted in pages, since each takes a mapping and Linux has about 65,000 of them;
+/// [`mappings`] bounds how many there are in all arenas of this Linux process.
+///
+/// An arena of user memory shows its pages twice ([`Arena::reserve_twice`]): what a driver may do at the addresses that it
+/// knows can then change from moment to moment, while the host goes on at its own.
 #[derive(Debug)]
 pub(crate) struct Arena {
     base: usize,
     length: usize,
     quarantine_cap: usize,
+    twin: Option<Twin>,
     state: Mutex<State>,
+}
+
+/// The second view of an arena's pages: always accessible, and known to the host alone.
+#[derive(Debug)]
+struct Twin {
+    base: usize,
+    /// Holds the pages, each at the offset that its address in the first view is.
+    file: &'static OwnedFd,
 }
 
 #[derive(Debug, Default)]
@@ -72,6 +87,8 @@ struct State {
     warm: HashSet<usize>,
     /// Those that are hidden, the one freed first in front.
     hidden: VecDeque<usize>,
+    /// Pages that show another file than the arena's own.
+    placed: BTreeSet<usize>,
 }
 
 impl Arena {
@@ -86,8 +103,39 @@ impl Arena {
         };
         // SAFETY: a new mapping; with an address, FIXED_NOREPLACE refuses to touch what exists.
         let mapped = unsafe { rustix::mm::mmap_anonymous(wish, length, ProtFlags::empty(), flags) }.ok()?;
+        Some(Self::new(mapped.expose_provenance(), length, quarantine_cap, None))
+    }
+
+    /// Reserves `length` bytes at `address`, whose pages lie in `file` (at the offset `address`), and shows them a second
+    /// time, always accessible, where Linux likes: see [`Arena::host`].
+    pub(crate) fn reserve_twice(
+        address: usize,
+        length: usize,
+        quarantine_cap: usize,
+        file: &'static OwnedFd,
+    ) -> Option<Self> {
+        let wish = std::ptr::without_provenance_mut(address);
+        let (flags, offset) = (MapFlags::SHARED | MapFlags::NORESERVE, address as u64);
+        let exactly = flags | MapFlags::FIXED_NOREPLACE;
+        // SAFETY: a new mapping; FIXED_NOREPLACE refuses to touch what exists.
+        unsafe { rustix::mm::mmap(wish, length, ProtFlags::empty(), exactly, file, offset) }.ok()?;
+        let mut arena = Self::new(address, length, quarantine_cap, None);
+        let both = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a new mapping at an address of Linux's choice.
+        let twin = unsafe { rustix::mm::mmap(std::ptr::null_mut(), length, both, flags, file, offset) }.ok()?;
+        arena.twin = Some(Twin { base: twin.expose_provenance(), file });
+        Some(arena)
+    }
+
+    fn new(base: usize, length: usize, quarantine_cap: usize, twin: Option<Twin>) -> Self {
         let state = State { frontier: PAGE, ..State::default() };
-        Some(Self { base: mapped.expose_provenance(), length, quarantine_cap, state: Mutex::new(state) })
+        Self { base, length, quarantine_cap, twin, state: Mutex::new(state) }
+    }
+
+    /// Where the host finds what is at `address` of a run that is handed out, whatever may be done at that address itself.
+    /// The same address, for an arena whose pages are shown once.
+    pub(crate) fn host(&self, address: usize) -> usize {
+        self.twin.as_ref().map_or(address, |twin| twin.base + (address - self.base))
     }
 
     /// Whether `address` lies in the reserved range.
@@ -112,27 +160,35 @@ impl Arena {
         if let Some(offset) = reused {
             let address = self.base + offset;
             // Writable for us first: its contents are those of its last owner.
-            if !self.protect(address, 1, Access::ReadWrite) {
-                return None;
-            }
-            Raw::<u8>::at(address).fill(0, PAGE);
-            return (access == Access::ReadWrite || self.protect(address, 1, access)).then_some(address);
+            let ready = match self.twin {
+                Some(_) => Access::None,
+                None if self.protect(address, 1, Access::ReadWrite) => Access::ReadWrite,
+                None => return None,
+            };
+            Raw::<u8>::at(self.host(address)).fill(0, PAGE);
+            return (access == ready || self.protect(address, 1, access)).then_some(address);
         }
         let address = self.take(1)?;
+        let apart = mappings::take() && self.set_apart(address);
+        if apart {
+            self.lock().warm.insert(address - self.base);
+        }
+        (access == Access::None || self.protect(address, 1, access)).then_some(address)
+    }
+
+    /// Gives a page a mapping of its own.
+    fn set_apart(&self, address: usize) -> bool {
         let place = std::ptr::with_exposed_provenance_mut(address);
         // Linux joins neighbours that are alike, and splits them again: what dumps leave out is not like its neighbours.
         // SAFETY: the page is inside our reservation; the advice is only about core dumps.
         let apart = unsafe { rustix::mm::madvise(place, PAGE, Advice::LinuxDontDump) }.is_ok();
-        if !self.protect(address, 1, access) {
-            return None;
+        if !apart {
+            mappings::give_back(1);
         }
-        if apart {
-            self.lock().warm.insert(address - self.base);
-        }
-        Some(address)
+        apart
     }
 
-    /// Replaces pages of a run that is handed out by pages of `file`.
+    /// Replaces pages of a run that is handed out by pages of `file`, with `access` (in the host's view always all of it).
     pub(crate) fn place_file(
         &self,
         address: usize,
@@ -142,12 +198,29 @@ impl Arena {
         access: Access,
     ) -> bool {
         debug_assert!(self.contains(address), "a run of this arena");
-        // A page of the file is not one to be kept for the next owner.
-        self.lock().warm.remove(&(address - self.base));
-        let place = std::ptr::with_exposed_provenance_mut(address);
+        {
+            let mut state = self.lock();
+            let first = address - self.base;
+            state.placed.extend((0..pages).map(|index| first + index * PAGE));
+            // A page of the file is not one to be kept for the next owner.
+            state.forget_warm(first);
+        }
+        self.show(address, file, offset, pages, access)
+    }
+
+    /// Puts pages of a file in both views.
+    fn show(&self, address: usize, file: &impl std::os::fd::AsFd, offset: u64, pages: usize, access: Access) -> bool {
+        let mut views = vec![(address, access)];
+        if self.twin.is_some() {
+            views.push((self.host(address), Access::ReadWrite));
+        }
         let flags = MapFlags::SHARED | MapFlags::FIXED;
-        // SAFETY: the run is inside our reservation and handed to this caller alone.
-        unsafe { rustix::mm::mmap(place, pages * PAGE, access.mmap(), flags, file, offset) }.is_ok()
+        views.into_iter().all(|(at, access)| {
+            let place = std::ptr::with_exposed_provenance_mut(at);
+            // SAFETY: the run is inside our reservation and handed to this caller alone.
+            let shown = unsafe { rustix::mm::mmap(place, pages * PAGE, access.mmap(), flags, file, offset) };
+            shown.inspect_err(|error| mappings::failed(*error)).is_ok()
+        })
     }
 
     /// Takes a run without making it accessible.
@@ -173,7 +246,8 @@ impl Arena {
         debug_assert!(self.contains(address), "a run of this arena");
         let place = std::ptr::with_exposed_provenance_mut(address);
         // SAFETY: the pages are inside our reservation; making them inaccessible only makes bad accesses fault.
-        unsafe { rustix::mm::mprotect(place, pages * PAGE, access.mprotect()) }.is_ok()
+        let changed = unsafe { rustix::mm::mprotect(place, pages * PAGE, access.mprotect()) };
+        changed.inspect_err(|error| mappings::failed(*error)).is_ok()
     }
 
     /// Takes a run back: its contents are dropped, and it is inaccessible from now on.
@@ -182,11 +256,7 @@ impl Arena {
         if pages == 1 && self.hide(offset) {
             return;
         }
-        let place = std::ptr::with_exposed_provenance_mut(address);
-        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
-        // SAFETY: the run is ours; mapping over it drops memory and file pages alike.
-        let hidden = unsafe { rustix::mm::mmap_anonymous(place, pages * PAGE, ProtFlags::empty(), flags) };
-        if hidden.is_err() {
+        if !self.empty(address, pages) {
             return; // Linux has no mapping left: the run stays out of use for good.
         }
         let mut state = self.lock();
@@ -199,12 +269,36 @@ impl Arena {
         }
     }
 
+    /// Drops the contents of a run and makes it inaccessible.
+    fn empty(&self, address: usize, pages: usize) -> bool {
+        let length = pages * PAGE;
+        let Some(twin) = &self.twin else {
+            let place = std::ptr::with_exposed_provenance_mut(address);
+            let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
+            // SAFETY: the run is ours; mapping over it drops memory and file pages alike.
+            return unsafe { rustix::mm::mmap_anonymous(place, length, ProtFlags::empty(), flags) }.is_ok();
+        };
+        let has_others = {
+            let (mut state, first) = (self.lock(), address - self.base);
+            let others: Vec<usize> = state.placed.range(first..first + length).copied().collect();
+            state.placed.retain(|page| !others.contains(page));
+            !others.is_empty()
+        };
+        let hidden = match has_others {
+            true => self.show(address, twin.file, address as u64, pages, Access::None),
+            false => self.protect(address, pages, Access::None),
+        };
+        let place = std::ptr::with_exposed_provenance_mut(self.host(address));
+        // SAFETY: the run is ours, and nobody looks at it any more; its pages become holes in the file.
+        hidden && unsafe { rustix::mm::madvise(place, length, Advice::LinuxRemove) }.is_ok()
+    }
+
     /// Keeps a page with a mapping of its own for later; false when it has none, or there are enough such pages.
     fn hide(&self, offset: usize) -> bool {
         {
             let mut state = self.lock();
             if state.hidden.len() >= WARM_LIMIT {
-                state.warm.remove(&offset);
+                state.forget_warm(offset);
             }
             if !state.warm.contains(&offset) {
                 return false;
@@ -223,8 +317,26 @@ impl Arena {
     }
 }
 
+impl State {
+    /// A page is no longer one that keeps its mapping.
+    fn forget_warm(&mut self, offset: usize) {
+        if self.warm.remove(&offset) {
+            mappings::give_back(1);
+        }
+    }
+}
+
 impl Drop for Arena {
     fn drop(&mut self) {
+        mappings::give_back(self.lock().warm.len());
+        if let Some(twin) = &self.twin {
+            let place = std::ptr::with_exposed_provenance_mut(twin.base);
+            // Before the addresses can be anybody else's, since the file's pages are known by them.
+            // SAFETY: the second view is ours, and nobody looks at it any more.
+            let _ = unsafe { rustix::mm::madvise(place, self.length, Advice::LinuxRemove) };
+            // SAFETY: as above.
+            let _ = unsafe { rustix::mm::munmap(place, self.length) };
+        }
         // SAFETY: the reservation is ours, and its owner outlives all use of what it handed out.
         let _ = unsafe { rustix::mm::munmap(std::ptr::with_exposed_provenance_mut(self.base), self.length) };
     }

@@ -36,6 +36,7 @@ pub(crate) mod io;
 pub(crate) mod irql;
 pub(crate) mod locks;
 mod lookaside;
+mod mappings;
 pub(crate) mod mdl;
 mod memory;
 pub(crate) mod misc;
@@ -316,6 +317,12 @@ impl Nt {
     pub(crate) fn process_exited(&self, process: &Arc<Process>) {
         let gone = self.lock_processes().remove(&process.id());
         drop(gone);
+    }
+
+    /// The process that this is the memory of.
+    pub(crate) fn process_with(&self, memory: &Arc<crate::process::memory::Regions>) -> Option<Arc<Process>> {
+        let processes = self.lock_processes();
+        processes.values().map(|(process, _)| process).find(|process| process.memory().is(memory)).cloned()
     }
 
     fn lock_processes(&self) -> MutexGuard<'_, BTreeMap<u64, (Arc<Process>, ObjectRef)>> {

@@ -31,6 +31,7 @@ extern "efiapi" fn probe_for_write(address: usize, length: usize, alignment: u32
 /// What both routines raise without looking at the memory itself: nothing for an empty range, wherever it is.
 fn refusal(call: &Call, address: usize, length: usize, alignment: u32) -> Option<NtStatus> {
     call.bytes(length as u64);
+    call.needs_guard(address);
     if !alignment.is_power_of_two() || alignment > 16 {
         call.stop(Rule::BadArgument, format!("alignment {alignment}: 1, 2, 4, 8 or 16 can be asked for"));
     }

@@ -9,8 +9,10 @@ use nt_types::NtStatus;
 pub(crate) mod describing;
 pub(crate) mod locking;
 pub(crate) mod securing;
+pub(crate) mod view;
 
 use super::Process;
+use super::exposure::Watch;
 use super::slices::Slice;
 use crate::nt::arena::{Access, PAGE, pages_for};
 use crate::nt::raw::Raw;
@@ -52,12 +54,16 @@ pub enum Placement {
 }
 
 /// The map of a process's user memory, and the way for host code to touch it without faulting.
+///
+/// The host goes through a view of its own: what a driver can touch at a user address changes from moment to moment, see
+/// [`exposure`](super::exposure).
 pub struct UserMemory(Arc<Regions>);
 
 /// Shared with the fault handler, which finds it by address.
 #[derive(Debug)]
-pub(super) struct Regions {
+pub(crate) struct Regions {
     slice: Slice,
+    watch: Arc<Watch>,
     /// Regions by address of their first page.
     map: Mutex<BTreeMap<usize, Region>>,
     secured: securing::SecuredRanges,
@@ -69,18 +75,24 @@ struct Region {
     /// What it was allocated with.
     initial: Protection,
     /// One entry per page.
-    pages: Vec<Protection>,
+    pages: Vec<Page>,
     /// Once a page was locked, or for a driver's pages.
     frames: Option<locking::Frames>,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Page {
+    protection: Protection,
+    /// Drivers can touch it, as far as the protection lets them; else it is hidden from them.
+    open: bool,
+}
+
 impl UserMemory {
-    pub(super) fn new() -> Result<Self, NtStatus> {
-        Slice::take(|slice| {
-            Arc::new(Regions { slice, map: Mutex::default(), secured: securing::SecuredRanges::default() })
-        })
-        .map(Self)
-        .ok_or(NtStatus::NO_MEMORY)
+    pub(super) fn new(watch: Arc<Watch>) -> Result<Self, NtStatus> {
+        let regions = |slice| {
+            Arc::new(Regions { slice, watch, map: Mutex::default(), secured: securing::SecuredRanges::default() })
+        };
+        Slice::take(regions).map(Self).ok_or(NtStatus::NO_MEMORY)
     }
 
     /// Allocates `length` zeroed bytes; a length of 0 gives an address at which nothing may be touched.
@@ -89,17 +101,17 @@ impl UserMemory {
     /// `STATUS_NO_MEMORY`.
     pub fn allocate(&self, length: usize, protection: Protection, placement: Placement) -> Result<usize, NtStatus> {
         let pages = pages_for(length).max(1);
-        let access = if length == 0 { Access::None } else { protection.access() };
+        let protection = if length == 0 { Protection::NoAccess } else { protection };
+        let open = !self.0.watch.hides_new_memory();
+        let access = if open { protection.access() } else { Access::None };
         let run = self.0.slice.arena.allocate(pages, access).ok_or(NtStatus::NO_MEMORY)?;
         let address = match placement {
             Placement::PageStart => run,
             Placement::Exact => run + pages * PAGE - length,
             Placement::Aligned => run + pages * PAGE - length.next_multiple_of(16).min(pages * PAGE),
         };
-        let protection = if length == 0 { Protection::NoAccess } else { protection };
-        self.0
-            .lock()
-            .insert(run, Region { address, initial: protection, pages: vec![protection; pages], frames: None });
+        let pages = vec![Page { protection, open }; pages];
+        self.0.lock().insert(run, Region { address, initial: protection, pages, frames: None });
         Ok(address)
     }
 
@@ -115,10 +127,11 @@ impl UserMemory {
         let first = (address - run) / PAGE;
         let end = pages_for(address - run + length.max(1));
         let pages = region.pages.get_mut(first..end).ok_or(NtStatus::INVALID_ADDRESS)?;
-        if !self.0.slice.arena.protect(run + first * PAGE, pages.len(), protection.access()) {
+        // Hidden until a driver touches them again, which is when the new protection counts.
+        if !self.0.slice.arena.protect(run + first * PAGE, pages.len(), Access::None) {
             return Err(NtStatus::NO_MEMORY);
         }
-        pages.fill(protection);
+        pages.fill(Page { protection, open: false });
         Ok(())
     }
 
@@ -157,11 +170,7 @@ impl UserMemory {
     /// `STATUS_ACCESS_VIOLATION` or `STATUS_GUARD_PAGE_VIOLATION`, as a program's own access would end. What was
     /// accessible before the bad page has been copied.
     pub fn read(&self, address: usize, into: &mut [u8]) -> Result<(), NtStatus> {
-        let mut done = 0;
-        self.each_page(address, into.len(), false, |at, length| {
-            into[done..done + length].copy_from_slice(&Raw::<u8>::at(at).read_bytes(length));
-            done += length;
-        })
+        self.0.read(address, into)
     }
 
     /// `length` bytes of user memory. Errors as for [`read`](Self::read).
@@ -173,48 +182,13 @@ impl UserMemory {
 
     /// Copies into user memory, without ever faulting. Errors as for [`read`](Self::read).
     pub fn write(&self, address: usize, bytes: &[u8]) -> Result<(), NtStatus> {
-        let mut rest = bytes;
-        self.each_page(address, bytes.len(), true, |at, length| {
-            let (now, later) = rest.split_at(length);
-            Raw::<u8>::at(at).write_bytes(now);
-            rest = later;
-        })
+        self.0.write(address, bytes)
     }
 
     /// Whether `address` is in an allocated, accessible page.
     #[must_use]
     pub fn is_accessible(&self, address: usize) -> bool {
         self.0.lock_page(address, |page| matches!(page, Protection::ReadOnly | Protection::ReadWrite)).unwrap_or(false)
-    }
-
-    /// Calls `body` for each page's part of the range, under the map's lock, so that nothing changes meanwhile.
-    fn each_page(
-        &self,
-        address: usize,
-        length: usize,
-        write: bool,
-        mut body: impl FnMut(usize, usize),
-    ) -> Result<(), NtStatus> {
-        let mut map = self.0.lock();
-        let end = address.checked_add(length).ok_or(NtStatus::ACCESS_VIOLATION)?;
-        let mut at = address;
-        while at < end {
-            let (&run, region) = map.range_mut(..=at).next_back().ok_or(NtStatus::ACCESS_VIOLATION)?;
-            let index = (at - run) / PAGE;
-            match region.pages.get_mut(index).copied() {
-                Some(Protection::ReadWrite) => {}
-                Some(Protection::ReadOnly) if !write => {}
-                Some(Protection::Guard) => {
-                    self.0.disarm(run, index, region);
-                    return Err(NtStatus::GUARD_PAGE_VIOLATION);
-                }
-                _ => return Err(NtStatus::ACCESS_VIOLATION),
-            }
-            let length = (end - at).min(run + (index + 1) * PAGE - at);
-            body(at, length);
-            at += length;
-        }
-        Ok(())
     }
 }
 
@@ -230,26 +204,78 @@ impl Regions {
         let mut map = self.lock();
         let Some((&run, region)) = map.range_mut(..=address).next_back() else { return false };
         let index = (address - run) / PAGE;
-        let is_guard = region.pages.get(index) == Some(&Protection::Guard);
+        let is_guard = region.pages.get(index).is_some_and(|page| page.protection == Protection::Guard);
         if is_guard {
-            self.disarm(run, index, region);
+            disarm(index, region);
         }
         is_guard
     }
 
-    fn disarm(&self, run: usize, index: usize, region: &mut Region) {
-        region.pages[index] = Protection::ReadWrite;
-        self.slice.arena.protect(run + index * PAGE, 1, Access::ReadWrite);
+    /// As [`UserMemory::read`], for a request whose buffer is known by its address alone.
+    pub(crate) fn read(&self, address: usize, into: &mut [u8]) -> Result<(), NtStatus> {
+        let mut done = 0;
+        self.each_page(address, into.len(), false, |at, length| {
+            into[done..done + length].copy_from_slice(&Raw::<u8>::at(at).read_bytes(length));
+            done += length;
+        })
+    }
+
+    /// As [`UserMemory::write`], for a request whose buffer is known by its address alone.
+    pub(crate) fn write(&self, address: usize, bytes: &[u8]) -> Result<(), NtStatus> {
+        let mut rest = bytes;
+        self.each_page(address, bytes.len(), true, |at, length| {
+            let (now, later) = rest.split_at(length);
+            Raw::<u8>::at(at).write_bytes(now);
+            rest = later;
+        })
+    }
+
+    /// Calls `body` for each page's part of the range, as the host sees it, under the map's lock, so that nothing changes
+    /// meanwhile.
+    fn each_page(
+        &self,
+        address: usize,
+        length: usize,
+        write: bool,
+        mut body: impl FnMut(usize, usize),
+    ) -> Result<(), NtStatus> {
+        let mut map = self.lock();
+        let end = address.checked_add(length).ok_or(NtStatus::ACCESS_VIOLATION)?;
+        let mut at = address;
+        while at < end {
+            let (&run, region) = map.range_mut(..=at).next_back().ok_or(NtStatus::ACCESS_VIOLATION)?;
+            let index = (at - run) / PAGE;
+            match region.pages.get(index).map(|page| page.protection) {
+                Some(Protection::ReadWrite) => {}
+                Some(Protection::ReadOnly) if !write => {}
+                Some(Protection::Guard) => {
+                    disarm(index, region);
+                    return Err(NtStatus::GUARD_PAGE_VIOLATION);
+                }
+                _ => return Err(NtStatus::ACCESS_VIOLATION),
+            }
+            let length = (end - at).min(run + (index + 1) * PAGE - at);
+            body(self.slice.arena.host(at), length);
+            at += length;
+        }
+        Ok(())
     }
 
     fn lock_page<R>(&self, address: usize, body: impl FnOnce(Protection) -> R) -> Option<R> {
         let map = self.lock();
         let (&run, region) = map.range(..=address).next_back()?;
-        region.pages.get((address - run) / PAGE).copied().map(body)
+        region.pages.get((address - run) / PAGE).map(|page| body(page.protection))
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<usize, Region>> {
         self.map.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Makes a guard page ordinary. It was hidden, and stays so until a driver touches it again.
+fn disarm(index: usize, region: &mut Region) {
+    if let Some(page) = region.pages.get_mut(index) {
+        *page = Page { protection: Protection::ReadWrite, open: false };
     }
 }
 
@@ -309,6 +335,8 @@ impl Drop for UserBuffer {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use nt_types::NtStatus;
 
     use super::{Placement, Protection, UserMemory};
@@ -316,7 +344,7 @@ mod tests {
     use crate::process::{HIGHEST_USER_ADDRESS, guard_page_hit};
 
     fn memory() -> UserMemory {
-        UserMemory::new().expect("address space")
+        UserMemory::new(Arc::default()).expect("address space")
     }
 
     #[test]

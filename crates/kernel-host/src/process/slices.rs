@@ -1,7 +1,8 @@
 //! Low addresses of the Linux process, dealt out to simulated processes.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use super::memory::Regions;
 use crate::nt::arena::Arena;
@@ -40,7 +41,7 @@ impl Slice {
             }
             // A slice that something else in this Linux process occupies is skipped.
             if !owners.contains_key(&start)
-                && let Some(arena) = Arena::reserve(Some(start), SLICE, QUARANTINE)
+                && let Some(arena) = Arena::reserve_twice(start, SLICE, QUARANTINE, file())
             {
                 break Slice { start, arena };
             }
@@ -62,9 +63,26 @@ impl Drop for Slice {
 ///
 /// For the fault handler, which then raises `STATUS_GUARD_PAGE_VIOLATION` in the driver instead of an access violation.
 pub fn guard_page_hit(address: usize) -> bool {
+    owner_of(address).is_some_and(|regions| regions.consume_guard(address))
+}
+
+/// The memory of the process whose part of the low addresses `address` is in.
+pub(super) fn owner_of(address: usize) -> Option<Arc<Regions>> {
     let start = address / SLICE * SLICE;
-    let owner = lock().get(&start).and_then(Weak::upgrade);
-    owner.is_some_and(|regions| regions.consume_guard(address))
+    lock().get(&start).and_then(Weak::upgrade)
+}
+
+/// The pages of all user memory, each at the offset that its address is, so that they can be mapped twice. Most of it are
+/// holes. One for the whole Linux process, which may have only so many files open.
+fn file() -> &'static OwnedFd {
+    static FILE: OnceLock<OwnedFd> = OnceLock::new();
+    FILE.get_or_init(|| {
+        let flags = rustix::fs::MemfdFlags::CLOEXEC;
+        let file = rustix::fs::memfd_create("kernel-host user memory", flags);
+        let file = file.expect("Linux offers anonymous files since 3.17");
+        rustix::fs::ftruncate(&file, HIGHEST_USER_ADDRESS as u64 + 1).expect("a sparse file may have any length");
+        file
+    })
 }
 
 fn lock() -> MutexGuard<'static, BTreeMap<usize, Weak<Regions>>> {

@@ -100,6 +100,7 @@ fn lock(call: &Call, list: Raw<MDL>, mode: KPROCESSOR_MODE, operation: i32) -> R
         if irql > APC_LEVEL {
             call.stop(Rule::IrqlTooHigh, format!("user memory is locked at IRQL {irql}, above APC_LEVEL"));
         }
+        call.needs_guard(start);
         let process = current_process(call);
         frames = process.memory().lock_pages(call.machine().nt.physical(), start, length, write)?;
         for (index, frame) in frames.iter().enumerate() {

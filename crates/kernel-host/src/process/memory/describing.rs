@@ -32,9 +32,9 @@ impl UserMemory {
         let before = map.range(..=base).next_back();
         if let Some((&run, region)) = before
             && let Some(rest) = region.pages.get((base - run) / PAGE..)
-            && let Some(&protection) = rest.first()
+            && let Some(protection) = rest.first().map(|page| page.protection)
         {
-            let count = rest.iter().take_while(|page| **page == protection).count();
+            let count = rest.iter().take_while(|page| page.protection == protection).count();
             let allocation = Allocation { base: run, initial: region.initial, protection, is_view: region.is_view() };
             return Alike { base, length: count * PAGE, allocation: Some(allocation) };
         }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use nt_types::NtStatus;
 
-use super::{Protection, Region, Regions, UserMemory};
-use crate::nt::arena::PAGE;
+use super::{Page, Protection, Region, Regions, UserMemory};
+use crate::nt::arena::{Access, PAGE};
 use crate::nt::physical::PhysicalMemory;
 use crate::nt::raw::Raw;
 
@@ -72,7 +72,7 @@ impl UserMemory {
             let mut map = self.0.lock();
             let (&run, region) = map.range_mut(..=at).next_back().ok_or(NtStatus::ACCESS_VIOLATION)?;
             let index = (at - run) / PAGE;
-            match region.pages.get(index) {
+            match region.pages.get(index).map(|page| page.protection) {
                 Some(Protection::ReadWrite) => {}
                 Some(Protection::ReadOnly) if !write => {}
                 _ => return Err(NtStatus::ACCESS_VIOLATION),
@@ -96,7 +96,7 @@ impl UserMemory {
         writable: bool,
     ) -> Result<usize, NtStatus> {
         let protection = if writable { Protection::ReadWrite } else { Protection::ReadOnly };
-        let run = memory.map(&self.0.slice.arena, frames, protection.access()).ok_or(NtStatus::NO_MEMORY)?;
+        let run = memory.map(&self.0.slice.arena, frames, Access::None).ok_or(NtStatus::NO_MEMORY)?;
         for frame in frames {
             memory.pin(*frame);
         }
@@ -104,7 +104,7 @@ impl UserMemory {
         let region = Region {
             address: run,
             initial: protection,
-            pages: vec![protection; frames.len()],
+            pages: vec![Page { protection, open: false }; frames.len()],
             frames: Some(Frames { memory: Arc::clone(memory), by_page, is_view: true }),
         };
         self.0.lock().insert(run, region);
@@ -152,12 +152,14 @@ impl Regions {
             return Ok(frame);
         }
         let page = run + index * PAGE;
-        let contents = Raw::<u8>::at(page).read_bytes(PAGE);
+        let contents = Raw::<u8>::at(self.slice.arena.host(page)).read_bytes(PAGE);
         let frame = memory.adopt(&contents).ok_or(NtStatus::NO_MEMORY)?;
-        let access = region.pages.get(index).map_or(super::Access::None, |page| page.access());
-        if !memory.place(&self.slice.arena, page, frame, access) {
+        if !memory.place(&self.slice.arena, page, frame, Access::None) {
             memory.abandon(&[frame]);
             return Err(NtStatus::NO_MEMORY);
+        }
+        if let Some(page) = region.pages.get_mut(index) {
+            page.open = false;
         }
         *slot = Some(frame);
         Ok(frame)

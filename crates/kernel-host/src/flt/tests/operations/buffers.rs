@@ -33,7 +33,11 @@ fn a_locked_buffer_has_an_mdl_in_the_parameters() {
         assert!(first != 0 && op.flag(0x8000_0000));
         assert_eq!((lock(op), list()), (NtStatus::SUCCESS, first));
         let list = Raw::<nt_types::MDL>::at(first).read();
-        push(&down, (list.ByteCount, list.MappedSystemVa.addr() == op.parameter::<usize>(24).read()));
+        push(
+            &down,
+            (list.ByteCount, list.StartVa.addr() + list.ByteOffset as usize == op.parameter::<usize>(24).read()),
+        );
+        assert!(list.MappedSystemVa.addr() > crate::process::HIGHEST_USER_ADDRESS, "an address that needs no guard");
         flt::FLT_PREOP_SUCCESS_WITH_CALLBACK
     });
     assert_eq!(rig.reader().read(0, 4), Ok(b"0123".to_vec()));
