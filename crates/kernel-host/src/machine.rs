@@ -47,6 +47,8 @@ pub(crate) struct Config {
     pub(crate) untraced: bool,
     /// How often drivers are watched when they touch user memory.
     pub(crate) user_memory_checks: UserMemoryChecks,
+    /// A kernel debugger is attached, which goes on at breakpoints.
+    pub(crate) debugger: bool,
 }
 
 /// Everything that makes up a machine, one field per subsystem; each subsystem's type lives in its own module.
@@ -95,6 +97,14 @@ impl MachineBuilder {
     #[must_use]
     pub fn user_memory_checks(mut self, checks: UserMemoryChecks) -> Self {
         self.config.user_memory_checks = checks;
+        self
+    }
+
+    /// Attaches a kernel debugger, at which somebody types `g` at each breakpoint: a driver's `DbgBreakPoint` is a line of
+    /// [`Machine::debug_log`] then. Without one a breakpoint is an exception that nobody handles, as on Windows.
+    #[must_use]
+    pub fn with_debugger(mut self) -> Self {
+        self.config.debugger = true;
         self
     }
 

@@ -124,7 +124,7 @@ impl Rig {
 }
 
 /// Sends one device-control request and waits for its end, which must be a good one.
-fn control(device: &KernelDevice, code: u32) -> Result<(), Broken> {
+pub(crate) fn control(device: &KernelDevice, code: u32) -> Result<(), Broken> {
     let request = KernelRequest {
         major: DEVICE_CONTROL,
         mode: KERNEL_MODE,

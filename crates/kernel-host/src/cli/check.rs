@@ -1,5 +1,7 @@
 //! `kernel-host check`: a driver file's facts and imports.
 
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -21,9 +23,9 @@ impl Check {
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
         let report = ImageReport::of_file(&self.file).with_context(|| self.file.display().to_string())?;
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&report)?);
+            show(&(serde_json::to_string_pretty(&report)? + "\n"))?;
         } else {
-            print(&report);
+            show(&text_of(&report)?)?;
         }
         Ok(if report.imports_of(ImportKind::Unknown).next().is_some() {
             ExitCode::from(1)
@@ -35,24 +37,34 @@ impl Check {
     }
 }
 
-fn print(report: &ImageReport) {
+/// Writes to the standard output; whoever reads it may have seen enough (`| head`).
+fn show(text: &str) -> std::io::Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
+fn text_of(report: &ImageReport) -> Result<String, std::fmt::Error> {
     let yes = |flag| if flag { "yes" } else { "no" };
-    println!("PE32+ for x64, {} bytes mapped, entry point at {:#x}", report.image_size, report.entry);
-    println!(
+    let mut text = String::new();
+    writeln!(text, "PE32+ for x64, {} bytes mapped, entry point at {:#x}", report.image_size, report.entry)?;
+    writeln!(
+        text,
         "native: {}, DYNAMIC_BASE: {}, NX_COMPAT: {}, FORCE_INTEGRITY: {}",
         yes(report.native),
         yes(report.dynamic_base),
         yes(report.nx_compatible),
         yes(report.force_integrity)
-    );
-    println!("{} functions in .pdata, {} relocations", report.functions, report.relocations);
+    )?;
+    writeln!(text, "{} functions in .pdata, {} relocations", report.functions, report.relocations)?;
     if let Some(pdb) = &report.pdb {
-        println!("symbols: {pdb}");
+        writeln!(text, "symbols: {pdb}")?;
     }
     for section in &report.sections {
         let write = if section.writable { 'w' } else { '-' };
         let execute = if section.executable { 'x' } else { '-' };
-        println!("  {:<8} {:#8x} {:>8} bytes r{write}{execute}", section.name, section.offset, section.size);
+        writeln!(text, "  {:<8} {:#8x} {:>8} bytes r{write}{execute}", section.name, section.offset, section.size)?;
     }
     for (kind, title) in [
         (ImportKind::Implemented, "implemented"),
@@ -63,9 +75,10 @@ fn print(report: &ImageReport) {
         if imports.is_empty() {
             continue;
         }
-        println!("{} imports {title}", imports.len());
+        writeln!(text, "{} imports {title}", imports.len())?;
         for import in imports {
-            println!("  {}!{}", import.module, import.name);
+            writeln!(text, "  {}!{}", import.module, import.name)?;
         }
     }
+    Ok(text)
 }

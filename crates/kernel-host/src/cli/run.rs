@@ -1,6 +1,6 @@
 //! `kernel-host run`: a machine that stays up.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +19,7 @@ pub(crate) struct Run {
     /// A volume, as C:=FOLDER. The first is the system volume.
     #[arg(long = "volume", value_name = "DRIVE=FOLDER", value_parser = volume)]
     volumes: Vec<(String, PathBuf)>,
-    /// A driver image; its INF lies beside it. Drivers of devices wait for their device, others are started in this order.
+    /// A driver image; its INF lies beside it, or it is a legacy driver and gets a service of its own name. Drivers of devices wait for their device, others are started in this order.
     #[arg(long = "driver", value_name = "FILE.sys")]
     drivers: Vec<PathBuf>,
     /// A network adapter, as SERVICE[:NAME=VALUE,...]: the values are its registry parameters.
@@ -122,7 +122,7 @@ impl Run {
     fn start(&self, machine: &Machine) -> anyhow::Result<Vec<Adapter>> {
         let mut services = Vec::new();
         for driver in &self.drivers {
-            let installed = machine.install_service(driver, None);
+            let installed = install(machine, driver);
             services.push(installed.with_context(|| format!("cannot install {}", driver.display()))?);
         }
         for service in services {
@@ -170,6 +170,16 @@ impl Run {
             _ => Ok(()),
         }
     }
+}
+
+/// Installs the INF beside the image. Without one, it makes the service that `sc create` would make.
+fn install(machine: &Machine, driver: &Path) -> Result<String, DriverError> {
+    if ["inf", "inx"].iter().any(|extension| driver.with_extension(extension).exists()) {
+        return machine.install_service(driver, None);
+    }
+    let name = driver.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    machine.create_service(&name, driver)?;
+    Ok(name)
 }
 
 /// Unplugs devices and unloads drivers, in reverse order; false when one did not leave cleanly.

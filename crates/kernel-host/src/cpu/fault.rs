@@ -75,6 +75,11 @@ pub(super) extern "sysv64" fn enter(fault: *mut Fault) -> ! {
         vector::DEBUG => raise(fault, NtStatus::SINGLE_STEP, &[]),
         vector::BREAKPOINT => {
             // RIP is behind the instruction; Windows reports the instruction itself.
+            if Thread::current().machine().config.debugger {
+                crate::nt::debug::log_breakpoint(Thread::current().machine(), fault.context.rip - 1);
+                // SAFETY: the context is the one just behind the instruction, on this stack above our frames.
+                unsafe { step(&raw const fault.context) }
+            }
             fault.context.rip -= 1;
             raise(fault, NtStatus::BREAKPOINT, &[])
         }

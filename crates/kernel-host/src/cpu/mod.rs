@@ -20,6 +20,8 @@ mod fault;
 mod frames;
 pub(crate) mod memory;
 mod raise;
+#[cfg(test)]
+pub(crate) use raise::dbg_break_point;
 pub(crate) mod registers;
 mod seh;
 mod shared_data;

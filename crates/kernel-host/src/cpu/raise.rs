@@ -36,10 +36,14 @@ extern "efiapi" fn ex_raise_datatype_misalignment() {
     Call::enter().raise(NtStatus::DATATYPE_MISALIGNMENT)
 }
 
-extern "efiapi" fn dbg_break_point(_status: u32) {
+pub(crate) extern "efiapi" fn dbg_break_point(_status: u32) {
+    let call = Call::enter();
+    if call.machine().config.debugger {
+        return crate::nt::debug::log_breakpoint(call.machine(), call.site().return_address as u64);
+    }
     // Without a debugger a breakpoint is an exception like others; here it can be continued.
     let mut record = new_record(NtStatus::BREAKPOINT, 0);
-    let mut context = Context::after_call(&leave(Call::enter()));
+    let mut context = Context::after_call(&leave(call));
     record.address = context.rip;
     dispatch(&mut record, &mut context)
 }

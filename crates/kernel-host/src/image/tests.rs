@@ -98,6 +98,19 @@ fn an_import_by_ordinal_is_refused() {
 }
 
 #[test]
+fn import_slots_need_no_alignment() {
+    let mut file = driver_file();
+    let directory = u32::from_le_bytes(file[OPTIONAL_HEADER + 120..][..4].try_into().unwrap()) as usize;
+    // FirstThunk of the first descriptor: the table is where it was, and the slots begin four bytes later.
+    let slots = u32::from_le_bytes(file[directory + 16..][..4].try_into().unwrap());
+    put32(&mut file, directory + 16, slots + 4);
+    let image = load(&file).unwrap();
+    // SAFETY: the image's own read-only data, of any alignment.
+    let slot = unsafe { std::ptr::read_unaligned((image.module().base() + slots as usize + 4) as *const u64) };
+    assert_ne!(slot, 0, "the import is bound where the image wants it");
+}
+
+#[test]
 fn damaged_files_never_crash_the_loader() {
     let good = driver_file();
     // Every header byte, and a sample of the tables, with a few values each.

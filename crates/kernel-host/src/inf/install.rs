@@ -67,6 +67,24 @@ pub fn install(inf: &Inf, hive: &Hive) -> Result<Installed, InfError> {
     Ok(Installed { service: service.clone(), registry_path, package, device_defaults })
 }
 
+/// Writes the registry as `CreateService` does for a driver without a package: a kernel driver (`SERVICE_KERNEL_DRIVER`) that is
+/// started on demand.
+///
+/// # Errors
+/// [`InfError::Missing`] when the name cannot be a key's.
+pub fn create(service: &str, image: &str, hive: &Hive) -> Result<Installed, InfError> {
+    let registry_path = format!(r"{SERVICES}\{service}");
+    let is_name = !service.is_empty() && !service.contains(['\\', '/']);
+    let key = is_name.then(|| hive.create(&registry_path).ok()).flatten();
+    let key = key.ok_or_else(|| InfError::Missing("usable service name".to_owned()))?;
+    for (name, number) in [("Type", 1), ("Start", 3), ("ErrorControl", 1)] {
+        set(&key, name, Value::dword(number));
+    }
+    set(&key, "ImagePath", Value::expandable(image));
+    let service = service.to_owned();
+    Ok(Installed { service, registry_path, package: Package::Primitive, device_defaults: None })
+}
+
 /// The service-install section's own entries. Page: "INF `AddService` directive".
 fn write_service(inf: &Inf, section: &str, key: &Arc<Key>) -> Result<(), InfError> {
     let first = |name: &str| inf.entry(section, name).and_then(|values| values.into_iter().next());
@@ -112,8 +130,10 @@ fn install_section(inf: &Inf) -> Result<(Package, String), InfError> {
     let models = models.ok_or_else(|| InfError::Missing("[DefaultInstall.NTamd64] or [Manufacturer]".to_owned()))?;
     let base = models.values.first().cloned().unwrap_or_default();
     // `%Maker% = Models, NTamd64, NTamd64.10.0`: the decorations say for which systems there are model sections.
-    let section = models.values[1..]
+    let section = models
+        .values
         .iter()
+        .skip(1)
         .filter_map(|decoration| Some((rank(decoration)?, format!("{base}.{decoration}"))))
         .max()
         .map_or(base, |(_, section)| section);
@@ -229,6 +249,15 @@ HKR,,FirmwareName,0,"e1000.rom"
         let defaults = installed.device_defaults.unwrap();
         assert_eq!(defaults.value("FirmwareName").unwrap(), Value::text("e1000.rom"));
         assert!(hive.open(&installed.registry_path).unwrap().value("FirmwareName").is_err());
+    }
+
+    #[test]
+    fn a_manufacturer_without_models_is_refused() {
+        let hive = Hive::default();
+        let inf = Inf::parse("[Manufacturer]\n%Maker%=\n").unwrap();
+        assert!(matches!(install(&inf, &hive), Err(InfError::Missing(_))));
+        let inf = Inf::parse("[Manufacturer]\nMaker\n").unwrap();
+        assert!(matches!(install(&inf, &hive), Err(InfError::Missing(_))));
     }
 
     #[test]

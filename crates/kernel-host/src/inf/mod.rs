@@ -9,4 +9,4 @@ mod install;
 mod registry;
 
 pub use file::{Inf, InfError};
-pub use install::{Installed, Package, install};
+pub use install::{Installed, Package, create, install};

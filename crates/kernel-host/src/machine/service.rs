@@ -36,6 +36,20 @@ impl Machine {
         Ok(name)
     }
 
+    /// Makes the service `name` for the driver image `sys`, as `CreateService` and `sc create` do: for a legacy driver that has no
+    /// INF. It starts on demand and has no settings; what is below its key already stays.
+    ///
+    /// # Errors
+    /// [`DriverError::File`] when the image is not there, [`DriverError::Inf`] for a name that cannot be a key's.
+    pub fn create_service(&self, name: &str, sys: &Path) -> Result<(), DriverError> {
+        let image = sys.canonicalize().map_err(|error| DriverError::File(sys.to_owned(), error))?;
+        let file = image.file_name().unwrap_or_default().to_string_lossy();
+        let path = format!(r"\SystemRoot\System32\drivers\{file}");
+        let installed = crate::inf::create(name, &path, self.inner().nt.hive())?;
+        self.inner().services().insert(name.to_lowercase(), Service { installed, image });
+        Ok(())
+    }
+
     /// Whether the service's package starts with a device (an NDIS miniport) instead of by itself.
     ///
     /// # Errors
@@ -85,6 +99,26 @@ mod tests {
         let bytes: Vec<u8> = "\u{FEFF}[Version]".encode_utf16().flat_map(u16::to_le_bytes).collect();
         assert_eq!(text_of(&bytes), "[Version]");
         assert_eq!(text_of(b"\xEF\xBB\xBF[Version]"), "[Version]");
+    }
+
+    #[test]
+    fn a_driver_without_an_inf_gets_a_service_of_any_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let sys = folder.path().join("legacy.sys");
+        std::fs::write(&sys, crate::image::testing::driver_file()).unwrap();
+        let machine = Machine::builder().build().unwrap();
+        assert!(matches!(machine.install_service(&sys, None), Err(DriverError::File(..))));
+        machine.create_service("Legacy One", &sys).unwrap();
+        let key =
+            machine.inner().nt.hive().open(r"\Registry\Machine\System\CurrentControlSet\Services\Legacy One").unwrap();
+        assert_eq!(key.value("Start").unwrap().as_dword(), Some(3));
+        assert_eq!(
+            key.value("ImagePath").unwrap().as_text().as_deref(),
+            Some(r"\SystemRoot\System32\drivers\legacy.sys")
+        );
+        assert!(!machine.is_device_service("legacy one").unwrap());
+        assert!(matches!(machine.create_service(r"a\b", &sys), Err(DriverError::Inf(_))));
+        assert!(matches!(machine.create_service("x", &folder.path().join("nothing.sys")), Err(DriverError::File(..))));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::raw::Raw;
 use super::unicode;
 use crate::ddi::{Call, exports};
 use crate::finding::Rule;
-use crate::machine::Machine;
+use crate::machine::{Inner, Machine};
 
 exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
     DbgPrint(max 31) = kernel_host_dbg_print;
@@ -33,6 +33,14 @@ impl DebugLog {
     fn push(&self, line: String) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(line);
     }
+}
+
+/// What a debugger shows before somebody types `g`.
+pub(crate) fn log_breakpoint(machine: &Inner, address: u64) {
+    let address = address as usize;
+    let place =
+        crate::image::find(address).map_or_else(|| format!("{address:#x}"), |module| module.name_address(address));
+    machine.nt.debug_log().push(format!("break instruction exception at {place}"));
 }
 
 impl Machine {
@@ -440,6 +448,16 @@ mod tests {
     #[test]
     fn pointers_are_sixteen_digits() {
         assert_eq!(expand("%p", &[0xABC]), "0000000000000ABC");
+    }
+
+    #[test]
+    fn a_debugger_goes_on_at_breakpoints_and_shows_where_they_were() {
+        let bench = Bench::with(Machine::builder().with_debugger());
+        bench.run(|| crate::cpu::dbg_break_point(0)).unwrap();
+        let log = bench.machine().debug_log();
+        assert!(matches!(&log[..], [line] if line.starts_with("break instruction exception at ")), "{log:?}");
+        let alone = Bench::new().run(|| crate::cpu::dbg_break_point(0)).unwrap_err().0;
+        assert_eq!(alone.rule, Rule::UnhandledException);
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub(crate) mod callbacks;
 mod contiguous;
 mod convert;
 pub(crate) mod crt;
-mod debug;
+pub(crate) mod debug;
 pub(crate) mod dispatcher;
 pub(crate) mod etw;
 pub(crate) mod events;

@@ -13,8 +13,8 @@ exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
     data NtBuildNumber = NT_BUILD_NUMBER;
     data InitSafeBootMode = INIT_SAFE_BOOT_MODE;
     data KeNumberProcessors = KE_NUMBER_PROCESSORS;
-    data KdDebuggerEnabled = KD_DEBUGGER_ENABLED;
-    data KdDebuggerNotPresent = KD_DEBUGGER_NOT_PRESENT;
+    variable KdDebuggerEnabled = kd_debugger_enabled;
+    variable KdDebuggerNotPresent = kd_debugger_not_present;
     data NlsMbCodePageTag = NLS_MB_CODE_PAGE_TAG;
     data NlsAnsiCodePage = NLS_ANSI_CODE_PAGE;
     data NlsOemCodePage = NLS_OEM_CODE_PAGE;
@@ -37,8 +37,8 @@ static NT_BUILD_NUMBER: u32 = 0xF000_0000 | BUILD;
 /// A normal start.
 static INIT_SAFE_BOOT_MODE: u32 = 0;
 static KE_NUMBER_PROCESSORS: u8 = 1;
-static KD_DEBUGGER_ENABLED: u8 = 0;
-static KD_DEBUGGER_NOT_PRESENT: u8 = 1;
+/// One for each answer: a machine without a debugger, and one that has it ([`MachineBuilder::with_debugger`]).
+static FALSE_AND_TRUE: [u8; 2] = [0, 1];
 /// One byte per character.
 static NLS_MB_CODE_PAGE_TAG: u8 = 0;
 static NLS_ANSI_CODE_PAGE: u16 = 1252;
@@ -59,9 +59,21 @@ fn ps_initial_system_process(machine: &Arc<Inner>) -> usize {
     std::ptr::from_ref::<usize>(machine.nt.variables().initial_system_process.get_or_init(object)).expose_provenance()
 }
 
+fn kd_debugger_enabled(machine: &Arc<Inner>) -> usize {
+    truth(machine.config.debugger)
+}
+
+fn kd_debugger_not_present(machine: &Arc<Inner>) -> usize {
+    truth(!machine.config.debugger)
+}
+
+/// Address of a byte that is 1 where `is` is true, and 0 elsewhere.
+fn truth(is: bool) -> usize {
+    std::ptr::from_ref(&FALSE_AND_TRUE[usize::from(is)]).expose_provenance()
+}
+
 extern "efiapi" fn kd_refresh_debugger_not_present() -> u8 {
-    let _call = Call::enter();
-    KD_DEBUGGER_NOT_PRESENT
+    u8::from(!Call::enter().machine().config.debugger)
 }
 
 /// What verifies drivers here is not Driver Verifier: nothing that a driver does for it would help.

@@ -1,5 +1,6 @@
 //! IRPs: making and freeing them.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -58,6 +59,8 @@ pub(super) enum Kind {
 pub(super) struct Waiter {
     outcome: Mutex<Option<IO_STATUS_BLOCK>>,
     complete: Condvar,
+    /// The request is complete. Its outcome follows when its file is let go of.
+    ended: AtomicBool,
     /// Which driver has the request, and for what.
     sent: OnceLock<(Arc<Driver>, &'static str)>,
 }
@@ -69,7 +72,17 @@ impl Waiter {
         let _ = self.sent.set((Arc::clone(driver), major));
     }
 
+    /// The request is complete; [`finish`](Self::finish) follows.
+    pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
     pub(super) fn finish(&self, outcome: IO_STATUS_BLOCK) {
+        self.end();
         *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
         self.complete.notify_all();
     }

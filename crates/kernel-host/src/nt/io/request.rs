@@ -151,7 +151,7 @@ pub(super) fn start(thread: &Thread, device: Raw<DEVICE_OBJECT>, irp: Raw<IRP>, 
     let name = name_of(major);
     waiter.sent_to(&driver, name);
     let status = dispatch(thread, &driver, device, irp).ok()?;
-    if status != NtStatus::PENDING && waiter.outcome().is_none() {
+    if status != NtStatus::PENDING && !waiter.has_ended() {
         let message = format!("{name} returned {status:?} without completing the IRP");
         let mut finding = thread.finding(Rule::BadState, message, None);
         driver.name.clone_into(&mut finding.driver);
@@ -261,9 +261,13 @@ fn finish(thread: &Thread, irp: Raw<IRP>) {
     let outcome = field!(irp, IRP, IoStatus).read();
     match irp::find(machine, irp).map(|request| request.kind) {
         Some(Kind::Host { waiter, transfer, .. }) => {
-            let outcome = transfer.map_or(outcome, |transfer| transfer.finish(thread, outcome));
+            let outcome = transfer.as_ref().map_or(outcome, |transfer| transfer.finish(thread, outcome));
             end(thread, irp);
-            waiter.finish(outcome);
+            waiter.end();
+            match transfer {
+                Some(transfer) => transfer.leave(thread, move || waiter.finish(outcome)),
+                None => waiter.finish(outcome),
+            }
         }
         Some(Kind::Synchronous { buffered_output, .. }) => {
             if let Some(length) = buffered_output

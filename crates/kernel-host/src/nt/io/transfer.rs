@@ -309,9 +309,22 @@ impl Transfer {
                 }
             }
         }
-        let file = self.file.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        give_up(thread, file);
         outcome
+    }
+
+    /// Lets go of the file, then tells who waits: what comes next finds the file closed. Its driver may hear of the
+    /// end, at `PASSIVE_LEVEL`.
+    pub(super) fn leave(&self, thread: &Thread, told: impl FnOnce() + Send + 'static) {
+        let file = self.file.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        if thread.irql() == nt_types::PASSIVE_LEVEL || file.is_none() {
+            drop(file);
+            return told();
+        }
+        let machine = Arc::clone(thread.machine());
+        std::thread::spawn(move || {
+            Thread::enter(&machine, |_| drop(file));
+            told();
+        });
     }
 
     /// The I/O manager of Windows copies what `Information` says without looking further.
@@ -334,13 +347,4 @@ impl Transfer {
         }
         self.process.memory().write(address, bytes)
     }
-}
-
-/// Drops a file object, whose driver may hear of its end: at `PASSIVE_LEVEL`.
-fn give_up(thread: &Thread, file: Option<ObjectRef>) {
-    if thread.irql() == nt_types::PASSIVE_LEVEL || file.is_none() {
-        return drop(file);
-    }
-    let machine = Arc::clone(thread.machine());
-    std::thread::spawn(move || Thread::enter(&machine, |_| drop(file)));
 }

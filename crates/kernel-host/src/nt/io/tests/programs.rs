@@ -1,6 +1,7 @@
 //! Devices from the side of programs: buffers by every method, rights, cancellation, and the end of a process.
 
 use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nt_types::{
@@ -11,6 +12,7 @@ use super::*;
 use crate::conformance::conforms;
 use crate::nt::io::cancel::{io_release_cancel_spin_lock, swap_routine};
 use crate::process::Process;
+use crate::thread::Thread;
 use std::sync::Arc;
 
 const FUNCTION: u32 = 0x0022_0000 | 0x800 << 2;
@@ -322,6 +324,33 @@ fn a_cleanup_comes_with_the_handle_and_the_close_after_the_last_request() {
     assert_eq!(seen(), [IRP_MJ_CLEANUP]);
     assert!(request.cancel());
     assert_eq!(seen(), [IRP_MJ_CLOSE]);
+}
+
+#[test]
+fn who_waits_for_a_request_completed_at_dispatch_level_finds_its_file_closed() {
+    static CLOSED: AtomicBool = AtomicBool::new(false);
+    extern "efiapi" fn close(_: *mut DEVICE_OBJECT, irp: *mut IRP) -> NtStatus {
+        std::thread::sleep(Duration::from_millis(20));
+        CLOSED.store(true, Ordering::Release);
+        complete(Raw::of(irp), NtStatus::SUCCESS, 0)
+    }
+    let world = World::serving(IRP_MJ_DEVICE_CONTROL, keep);
+    routine_slot(Raw::at(world.driver.address()), IRP_MJ_CLOSE).write(Some(close));
+    let program = world.program();
+    let device = program.open_device(DEVICE_NAME).unwrap();
+    let request = device.start_control(FUNCTION, b"", 0).unwrap();
+    drop(device);
+    let completed = world.bench.run(|| {
+        let irp = Raw::at(KEPT.get());
+        Thread::current().set_irql(2);
+        swap_routine(irp, 0);
+        let status = complete(irp, NtStatus::SUCCESS, 0);
+        Thread::current().set_irql(0);
+        status
+    });
+    assert_eq!(completed.unwrap(), NtStatus::SUCCESS);
+    assert!(request.wait(Duration::from_secs(5)).is_some());
+    assert!(CLOSED.load(Ordering::Acquire), "the close came before the outcome was told");
 }
 
 #[test]
