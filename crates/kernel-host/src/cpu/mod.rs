@@ -26,6 +26,7 @@ pub(crate) mod registers;
 mod seh;
 mod shared_data;
 mod signal;
+mod signal_stack;
 #[cfg(test)]
 mod tests;
 mod unwind;

@@ -1,6 +1,6 @@
 //! The signal handler: tells drivers' faults from the host's own, and moves the former out of signal context.
 //!
-//! The handler runs on the alternate stack, which is small, and in a context where little is allowed. So it only copies the
+//! The handler runs on a stack of its own (`signal_stack`), and in a context where little is allowed. So it only copies the
 //! registers onto the driver's stack and makes the signal return into [`fault::enter`], which then is ordinary code
 //! running where the fault happened; nothing is left to undo when control moves on to a handler in the driver.
 //!
@@ -31,9 +31,10 @@ const INSTRUCTION_FETCH: u64 = 16;
 
 static PREVIOUS: OnceLock<[libc::sigaction; 5]> = OnceLock::new();
 
-/// Installs the handler, once per Linux process.
+/// Installs the handler, once per Linux process, and gives the calling Linux thread the stack that it runs on.
 pub(crate) fn install_handlers() {
     PREVIOUS.get_or_init(|| SIGNALS.map(install));
+    super::signal_stack::ensure();
 }
 
 fn install(signal: c_int) -> libc::sigaction {
