@@ -10,6 +10,7 @@ use protocol::{Reason, RevokeScope};
 
 use crate::bench::Bench;
 use crate::client::{Client, Refused};
+use crate::random::Random;
 
 /// What to do.
 #[derive(Clone, Copy, Debug)]
@@ -51,23 +52,6 @@ struct Tally {
     revocations: u64,
 }
 
-/// xorshift64*: reproducible, and nobody's secret.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
-    }
-
-    /// True once in `odds` times.
-    fn once_in(&mut self, odds: u64) -> bool {
-        self.next().is_multiple_of(odds)
-    }
-}
-
 /// Opens in a client's life, on average. Low, so that many lives begin and end.
 const LIFE: u64 = 400;
 
@@ -88,12 +72,12 @@ impl Churn {
         let (tally, done, taken) = (Mutex::new(Tally::default()), AtomicBool::new(false), AtomicU64::new(0));
         let started = Instant::now();
         std::thread::scope(|scope| {
-            let administrator = scope.spawn(|| revoke_at_random(&bench, Random(self.seed ^ 0xADAD), &done));
+            let administrator = scope.spawn(|| revoke_at_random(&bench, Random::new(self.seed ^ 0xADAD), &done));
             let clients: Vec<_> = (0..self.clients)
                 .map(|number| {
-                    let seed = self.seed.wrapping_add(u64::from(number) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+                    let seed = Random::new(self.seed.wrapping_add(u64::from(number) + 1)).draw();
                     let (bench, paths, taken) = (&bench, &paths, &taken);
-                    scope.spawn(move || live(bench, paths, taken, self.rounds, Random(seed)))
+                    scope.spawn(move || live(bench, paths, taken, self.rounds, Random::new(seed)))
                 })
                 .collect();
             for client in clients {
@@ -141,7 +125,7 @@ fn live(bench: &Bench, paths: &[String], taken: &AtomicU64, rounds: u64, mut ran
                 leave(client);
                 return tally;
             }
-            let path = &paths[(random.next() % paths.len() as u64) as usize];
+            let path = &paths[random.below(paths.len())];
             if random.once_in(LIFE) {
                 tally.cut += 1;
                 if random.once_in(2) {
@@ -191,7 +175,7 @@ fn leave(client: Client) {
 
 /// Ends the process at some point of a round, from another thread.
 fn die_in_a_round(client: &Client, path: &str, random: &mut Random) {
-    let spins = random.next() % 20_000;
+    let spins = random.below(20_000);
     let process = client.process().clone();
     std::thread::scope(|scope| {
         scope.spawn(move || {
@@ -214,8 +198,8 @@ fn revoke_at_random(bench: &Bench, mut random: Random, done: &AtomicBool) -> u64
     let mut revoked = 0;
     while !done.load(Ordering::Relaxed) {
         let handles = client.handles().expect("an administrator may ask");
-        if let Some(entry) = handles.get((random.next() % 8) as usize).or_else(|| handles.first()) {
-            let (scope, id) = match random.next() % 8 {
+        if let Some(entry) = handles.get(random.below(8)).or_else(|| handles.first()) {
+            let (scope, id) = match random.below(8) {
                 0 => (RevokeScope::Session, entry.session_id),
                 1 => (RevokeScope::Process, entry.process_id),
                 _ => (RevokeScope::Handle, entry.id),

@@ -13,11 +13,13 @@ pub mod consumer;
 pub mod drivers;
 pub mod nic;
 pub mod programs;
+pub mod random;
 
 pub use bench::Bench;
 pub use client::{Client, Refused};
 pub use consumer::Consumer;
 pub use nic::{BootReport, Nic, Source};
+pub use random::Random;
 
 use std::fmt::Write as _;
 

@@ -3,27 +3,11 @@
 //! `FWBROKER_FUZZ_SEED=<number>` replays a run, `FWBROKER_FUZZ_ROUNDS=<number>` makes it longer.
 
 use fwbroker_tests::client::{REPLY_HEADER, encode, hello_bytes};
-use fwbroker_tests::{Bench, sha256};
+use fwbroker_tests::{Bench, Random, sha256};
 use protocol::{Name, OpenRequest, ReadRequest, RequestBody, StageRequest, Target};
 
 const ROM: &[u8] = b"\x55\xaa firmware for the fuzzer";
 const ROUNDS: u64 = 3_000;
-
-/// The generator `SplitMix64`: small, and good enough to choose mutations.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit.max(1) as u64) as usize
-    }
-}
 
 fn from_environment(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -36,7 +20,7 @@ fn mutate(message: &mut Vec<u8>, random: &mut Random) {
         let at = random.below(message.len());
         match random.below(6) {
             0 => message[at] ^= 1 << random.below(8),
-            1 => message[at] = random.next() as u8,
+            1 => message[at] = random.draw() as u8,
             2 => {
                 let at = at & !3;
                 if let Some(number) = message.get_mut(at..at + 4) {
@@ -64,7 +48,7 @@ fn mutated_messages_are_answered_and_leave_nothing() {
     let seed = from_environment("FWBROKER_FUZZ_SEED").unwrap_or(0x5EED);
     let rounds = from_environment("FWBROKER_FUZZ_ROUNDS").unwrap_or(ROUNDS);
     println!("FWBROKER_FUZZ_SEED={seed} FWBROKER_FUZZ_ROUNDS={rounds}");
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let bench = Bench::start();
     let path = bench.write_firmware("nic.rom", ROM);
     let units: Vec<u16> = path.encode_utf16().collect();
