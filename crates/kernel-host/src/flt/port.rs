@@ -9,13 +9,14 @@ use nt_types::{NtStatus, OBJECT_ATTRIBUTES, ObjectFlags, PVOID, UNICODE_STRING};
 use super::filter::Filter;
 use super::message::Outbox;
 use super::object::{self, FltObject, ObjectTable, Rundown};
-use super::security::AccessList;
+use super::security;
 use crate::ddi::{Call, exports};
 use crate::finding::Rule;
 use crate::machine::Inner;
 use crate::nt::arena::{Access, PAGE, pages_for};
 use crate::nt::ob::{ObjectBody, ObjectRef};
 use crate::nt::raw::Raw;
+use crate::nt::security::descriptor::Descriptor;
 use crate::nt::unicode;
 use crate::process::Process;
 use crate::thread::Thread;
@@ -40,7 +41,7 @@ pub(crate) struct ServerPort {
     connect: PFLT_CONNECT_NOTIFY,
     disconnect: PFLT_DISCONNECT_NOTIFY,
     pub(super) message: PFLT_MESSAGE_NOTIFY,
-    access: AccessList,
+    access: Descriptor,
     case_sensitive: bool,
     max_connections: i32,
     connections: AtomicI32,
@@ -194,8 +195,8 @@ extern "efiapi" fn flt_create_communication_port(
         }
         let access = match Raw::of(attributes.SecurityDescriptor).address() {
             // Without a descriptor the creator's default list applies: the system's.
-            0 => AccessList::administrators_only(fltmgr::raw::FLT_PORT_ALL_ACCESS),
-            address => AccessList::capture(address)?,
+            0 => security::administrators_only(fltmgr::raw::FLT_PORT_ALL_ACCESS),
+            address => security::capture(address)?,
         };
         Ok(ServerPort {
             address: ObjectTable::reserve(call.machine())?,
@@ -290,9 +291,7 @@ pub(super) fn connect(
     if !found.rest.is_empty() || (server.case_sensitive && server.name != name) {
         return Err(NtStatus::OBJECT_NAME_NOT_FOUND);
     }
-    if !server.access.grants(process.token(), FLT_PORT_CONNECT) {
-        return Err(NtStatus::ACCESS_DENIED);
-    }
+    security::check_connect(machine, &server.access, process)?;
     server.connecting.enter().map_err(|_| NtStatus::OBJECT_NAME_NOT_FOUND)?;
     let result = server.take_connection().and_then(|()| {
         let port = ask_driver(machine, process, server, context);

@@ -1,17 +1,23 @@
-//! Security descriptors of ports: building the default one, and checking a token against any.
+//! Security descriptors of ports: building the default one, and checking a process against any.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use nt_types::NtStatus;
+use fltmgr::raw::{FLT_PORT_ALL_ACCESS, FLT_PORT_CONNECT};
+use nt_types::{AccessMask, NtStatus};
 
 use crate::ddi::{Call, exports};
 use crate::finding::Rule;
 use crate::leak::{Leak, LeakKind};
-use crate::machine::Driver;
+use crate::machine::{Driver, Inner};
 use crate::nt::pool::{PoolKind, Request};
 use crate::nt::raw::Raw;
-use crate::process::Token;
+use crate::nt::security::access::{GenericMapping, check};
+use crate::nt::security::acl::{Ace, Acl};
+use crate::nt::security::descriptor::Descriptor;
+use crate::nt::security::sid::Sid;
+use crate::nt::security::token::{TokenBody, primary};
+use crate::process::Process;
 
 exports! { pub(crate) EXPORTS in "fltmgr.sys":
     FltBuildDefaultSecurityDescriptor(max 1, fails RESOURCES) = flt_build_default_security_descriptor;
@@ -20,38 +26,16 @@ exports! { pub(crate) EXPORTS in "fltmgr.sys":
 
 /// `SE_DACL_PRESENT`.
 const DACL_PRESENT: u16 = 0x0004;
-/// `SE_SELF_RELATIVE`.
-const SELF_RELATIVE: u16 = 0x8000;
 /// Bytes of an absolute `SECURITY_DESCRIPTOR`.
 const ABSOLUTE: usize = 40;
 
-/// A security identifier in its binary form.
-type Sid = Vec<u8>;
-
-fn sid(authority: u8, parts: &[u32]) -> Sid {
-    let mut bytes = vec![1, parts.len() as u8, 0, 0, 0, 0, 0, authority];
-    bytes.extend(parts.iter().flat_map(|part| part.to_le_bytes()));
-    bytes
-}
-
-fn local_system() -> Sid {
-    sid(5, &[18])
-}
-
-fn administrators() -> Sid {
-    sid(5, &[32, 544])
-}
-
-/// The identities of a token.
-fn groups(token: Token) -> Vec<Sid> {
-    let mut groups = vec![sid(1, &[0]), sid(5, &[11])];
-    match token {
-        Token::System => groups.extend([local_system(), administrators()]),
-        Token::Administrator => groups.extend([administrators(), sid(5, &[32, 545])]),
-        Token::User => groups.push(sid(5, &[32, 545])),
-    }
-    groups
-}
+/// What generic rights mean for a port. General knowledge, no page: only "all" can be used to connect.
+const PORT_MAPPING: GenericMapping = GenericMapping {
+    read: AccessMask::READ_CONTROL.bits(),
+    write: AccessMask::READ_CONTROL.bits(),
+    execute: AccessMask::READ_CONTROL.bits(),
+    all: FLT_PORT_ALL_ACCESS,
+};
 
 /// Descriptors from FltBuildDefaultSecurityDescriptor that are not freed yet: address to builder.
 #[derive(Debug, Default)]
@@ -70,102 +54,35 @@ impl Descriptors {
     }
 }
 
-/// An access list: who is allowed what, in order; `None` lets everybody in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct AccessList(Option<Vec<Ace>>);
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Ace {
-    allow: bool,
-    mask: u32,
-    sid: Sid,
+/// SYSTEM and Administrators, each with `mask`; nobody else.
+pub(super) fn administrators_only(mask: u32) -> Descriptor {
+    let allow = |sid| Ace { allow: true, mask, sid };
+    let entries = vec![allow(Sid::local_system()), allow(Sid::administrators())];
+    Descriptor { dacl: Some(Acl(entries)), ..Descriptor::default() }
 }
 
-impl AccessList {
-    /// SYSTEM and Administrators, each with `mask`.
-    pub(crate) fn administrators_only(mask: u32) -> Self {
-        let allow = |sid| Ace { allow: true, mask, sid };
-        Self(Some(vec![allow(local_system()), allow(administrators())]))
-    }
+/// Copies the descriptor at `address`, absolute or self-relative.
+///
+/// # Errors
+/// `INVALID_SECURITY_DESCR` when it is malformed, whatever part is.
+pub(super) fn capture(address: usize) -> Result<Descriptor, NtStatus> {
+    Descriptor::read(Raw::at(address)).map_err(|_| NtStatus::INVALID_SECURITY_DESCR)
+}
 
-    /// Whether `token` gets all of `wanted`.
-    pub(crate) fn grants(&self, token: Token, wanted: u32) -> bool {
-        let Some(entries) = &self.0 else { return true };
-        let groups = groups(token);
-        let mut left = wanted;
-        for ace in entries.iter().filter(|ace| groups.contains(&ace.sid)) {
-            if ace.allow {
-                left &= !ace.mask;
-            } else if ace.mask & left != 0 {
-                return false;
-            }
-        }
-        left == 0
-    }
-
-    /// Reads the DACL of the descriptor at `address`, absolute or self-relative.
-    ///
-    /// # Errors
-    /// `INVALID_SECURITY_DESCR` when it is malformed.
-    pub(crate) fn capture(address: usize) -> Result<Self, NtStatus> {
-        let descriptor = Raw::<u8>::at(address);
-        if descriptor.read() != 1 {
-            return Err(NtStatus::INVALID_SECURITY_DESCR);
-        }
-        let control = descriptor.field::<u16>(2).read();
-        let dacl = match control & SELF_RELATIVE {
-            0 => descriptor.field::<usize>(32).read(),
-            _ => match descriptor.field::<u32>(16).read() {
-                0 => 0,
-                offset => address + offset as usize,
-            },
-        };
-        // No DACL, or an empty pointer for one, protects nothing.
-        if control & DACL_PRESENT == 0 || dacl == 0 {
-            return Ok(Self(None));
-        }
-        let list = Raw::<u8>::at(dacl);
-        let (size, count) = (usize::from(list.field::<u16>(2).read()), list.field::<u16>(4).read());
-        let bytes = list.read_bytes(size);
-        let mut rest = bytes.get(8..).ok_or(NtStatus::INVALID_SECURITY_DESCR)?;
-        let mut entries = Vec::new();
-        for _ in 0..count {
-            let header = rest.first_chunk::<8>().ok_or(NtStatus::INVALID_SECURITY_DESCR)?;
-            let length = usize::from(u16::from_le_bytes([header[2], header[3]]));
-            let mask = u32::from_le_bytes([header[4], header[5], header[6], header[7]]);
-            let sid = rest.get(8..length).ok_or(NtStatus::INVALID_SECURITY_DESCR)?.to_vec();
-            // ACCESS_ALLOWED_ACE_TYPE 0, ACCESS_DENIED_ACE_TYPE 1; other types grant nothing here.
-            if header[0] <= 1 {
-                entries.push(Ace { allow: header[0] == 0, mask, sid });
-            }
-            rest = rest.get(length..).ok_or(NtStatus::INVALID_SECURITY_DESCR)?;
-        }
-        Ok(Self(Some(entries)))
-    }
-
-    /// The binary form (`ACL`).
-    fn bytes(&self) -> Vec<u8> {
-        let mut entries = Vec::new();
-        let list = self.0.as_deref().unwrap_or_default();
-        for ace in list {
-            entries.extend([u8::from(!ace.allow), 0]);
-            entries.extend(((8 + ace.sid.len()) as u16).to_le_bytes());
-            entries.extend(ace.mask.to_le_bytes());
-            entries.extend(&ace.sid);
-        }
-        let mut bytes = vec![2, 0];
-        bytes.extend(((8 + entries.len()) as u16).to_le_bytes());
-        bytes.extend((list.len() as u16).to_le_bytes());
-        bytes.extend([0, 0]);
-        bytes.extend(entries);
-        bytes
-    }
+/// Whether a process may connect to a port with this descriptor.
+///
+/// # Errors
+/// `ACCESS_DENIED`; `INSUFFICIENT_RESOURCES` without memory for the process's token.
+pub(super) fn check_connect(machine: &Inner, descriptor: &Descriptor, process: &Process) -> Result<(), NtStatus> {
+    let token = primary(machine, process)?;
+    let token = token.payload::<TokenBody>().ok_or(NtStatus::ACCESS_DENIED)?;
+    check(descriptor, &token, FLT_PORT_CONNECT, &PORT_MAPPING).map(|_granted| ())
 }
 
 extern "efiapi" fn flt_build_default_security_descriptor(out: Raw<usize>, access: u32) -> NtStatus {
     let call = Call::enter();
     let machine = call.machine();
-    let list = AccessList::administrators_only(access).bytes();
+    let list = administrators_only(access).dacl.unwrap_or_default().bytes();
     let request = Request {
         kind: PoolKind::Paged,
         length: ABSOLUTE + list.len(),
@@ -202,34 +119,55 @@ extern "efiapi" fn flt_free_security_descriptor(address: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ddi::testing::Bench;
+    use crate::process::Token;
+
+    /// What a process with that token is answered.
+    fn connect(descriptor: &Descriptor, token: Token) -> Result<(), NtStatus> {
+        let bench = Bench::new();
+        let process = bench.machine().process("client.exe").token(token).start().expect("address space");
+        bench.enter(|_| check_connect(bench.machine().inner(), descriptor, &process))
+    }
+
+    fn list(entries: &[bool]) -> Descriptor {
+        let entries = entries.iter().map(|&allow| Ace { allow, mask: FLT_PORT_CONNECT, sid: Sid::world() });
+        Descriptor { dacl: Some(Acl(entries.collect())), ..Descriptor::default() }
+    }
 
     #[test]
     fn the_default_descriptor_lets_administrators_in_and_nobody_else() {
-        let list = AccessList::administrators_only(0x1F_0001);
-        assert!(list.grants(Token::System, 1) && list.grants(Token::Administrator, 0x1F_0001));
-        assert!(!list.grants(Token::User, 1));
-        assert!(!AccessList::administrators_only(1).grants(Token::Administrator, 2));
+        let all = administrators_only(FLT_PORT_ALL_ACCESS);
+        assert_eq!(connect(&all, Token::System), Ok(()));
+        assert_eq!(connect(&all, Token::Administrator), Ok(()));
+        assert_eq!(connect(&all, Token::User), Err(NtStatus::ACCESS_DENIED));
+        let other_rights = administrators_only(FLT_PORT_ALL_ACCESS & !FLT_PORT_CONNECT);
+        assert_eq!(connect(&other_rights, Token::Administrator), Err(NtStatus::ACCESS_DENIED));
     }
 
     #[test]
-    fn a_deny_entry_wins_when_it_comes_first() {
-        let everyone = sid(1, &[0]);
-        let ace = |allow| Ace { allow, mask: 1, sid: everyone.clone() };
-        assert!(!AccessList(Some(vec![ace(false), ace(true)])).grants(Token::Administrator, 1));
-        assert!(AccessList(Some(vec![ace(true), ace(false)])).grants(Token::User, 1));
-        assert!(!AccessList(Some(Vec::new())).grants(Token::System, 1), "an empty list grants nothing");
-        assert!(AccessList(None).grants(Token::User, 1), "no list grants everything");
+    fn the_first_entry_that_applies_decides() {
+        assert_eq!(connect(&list(&[false, true]), Token::Administrator), Err(NtStatus::ACCESS_DENIED));
+        assert_eq!(connect(&list(&[true, false]), Token::User), Ok(()));
+        assert_eq!(connect(&list(&[]), Token::System), Err(NtStatus::ACCESS_DENIED), "an empty list grants nothing");
+        assert_eq!(connect(&Descriptor::default(), Token::User), Ok(()), "no list grants everything");
     }
 
     #[test]
-    fn a_self_relative_descriptor_is_read_too() {
-        let list = AccessList::administrators_only(1).bytes();
-        let mut bytes = vec![1, 0];
-        bytes.extend((DACL_PRESENT | SELF_RELATIVE).to_le_bytes());
-        bytes.extend([0; 12]);
-        bytes.extend(20u32.to_le_bytes());
-        bytes.extend(list);
-        let address = bytes.as_ptr().expose_provenance();
-        assert_eq!(AccessList::capture(address), Ok(AccessList::administrators_only(1)));
+    fn all_generic_rights_are_all_rights_to_a_port() {
+        assert_eq!(connect(&administrators_only(AccessMask::GENERIC_ALL.bits()), Token::Administrator), Ok(()));
+    }
+
+    #[test]
+    fn whatever_is_wrong_with_a_descriptor_it_is_malformed() {
+        let good = Descriptor { owner: Some(Sid::local_system()), ..administrators_only(1) };
+        let read = |bytes: &[u8]| capture(bytes.as_ptr().expose_provenance());
+        assert_eq!(read(&good.bytes()), Ok(good.clone()));
+        // Revision of the descriptor, of its owner, of its list; the length of the list's first entry.
+        let list = 20 + Sid::local_system().bytes().len();
+        for at in [0, 20, list, list + 8 + 2] {
+            let mut bytes = good.bytes();
+            bytes[at] = 0;
+            assert_eq!(read(&bytes), Err(NtStatus::INVALID_SECURITY_DESCR), "byte {at}");
+        }
     }
 }

@@ -10,6 +10,8 @@ use super::buffer::Buffer;
 use super::io::Outcome;
 use super::open::Open;
 use crate::flt::{Flight, operation};
+use crate::nt::security::acl::{Ace, Acl};
+use crate::nt::security::sid::Sid;
 
 const OWNER: u32 = 1;
 const GROUP: u32 = 2;
@@ -21,13 +23,7 @@ const DACL_PRESENT: u16 = 0x0004;
 const SACL_PRESENT: u16 = 0x0010;
 const SELF_RELATIVE: u16 = 0x8000;
 
-/// `S-1-5-18` and `S-1-5-32-544`: LocalSystem and the administrators.
-const SYSTEM_SID: &[u8] = &[1, 1, 0, 0, 0, 0, 0, 5, 18, 0, 0, 0];
-const ADMINISTRATORS_SID: &[u8] = &[1, 2, 0, 0, 0, 0, 0, 5, 32, 0, 0, 0, 32, 2, 0, 0];
-/// `S-1-1-0`: everyone.
-const EVERYONE_SID: &[u8] = &[1, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0];
-
-/// A descriptor in parts.
+/// A descriptor in parts, each in its binary form: what a filter or program set comes back byte for byte.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Descriptor {
     owner: Vec<u8>,
@@ -39,16 +35,14 @@ pub(crate) struct Descriptor {
 impl Default for Descriptor {
     /// What every file has until somebody says otherwise: everybody may do everything, as far as the descriptor goes.
     fn default() -> Self {
-        const ACCESS_ALLOWED: u8 = 0;
-        let mut ace = vec![ACCESS_ALLOWED, 0];
-        ace.extend((8 + EVERYONE_SID.len() as u16).to_le_bytes());
-        ace.extend(super::access::FILE_ALL_ACCESS.bits().to_le_bytes());
-        ace.extend(EVERYONE_SID);
-        let mut dacl = vec![2, 0];
-        dacl.extend((8 + ace.len() as u16).to_le_bytes());
-        dacl.extend([1, 0, 0, 0]);
-        dacl.extend(ace);
-        Self { owner: ADMINISTRATORS_SID.to_vec(), group: SYSTEM_SID.to_vec(), dacl: Some(dacl), sacl: None }
+        let mask = super::access::FILE_ALL_ACCESS.bits();
+        let everybody = Acl(vec![Ace { allow: true, mask, sid: Sid::world() }]);
+        Self {
+            owner: Sid::administrators().bytes().to_vec(),
+            group: Sid::local_system().bytes().to_vec(),
+            dacl: Some(everybody.bytes()),
+            sacl: None,
+        }
     }
 }
 

@@ -44,7 +44,7 @@ impl Acl {
     /// Copies the list at an address. Entries of other kinds, and those that are only inherited, are left out.
     ///
     /// # Errors
-    /// `STATUS_INVALID_ACL`.
+    /// `STATUS_INVALID_ACL`, `STATUS_INVALID_SID`.
     pub(crate) fn read(acl: Raw<u8>) -> Result<Self, NtStatus> {
         let (size, count) = header(acl)?;
         let bytes = acl.read_bytes(size);
@@ -55,8 +55,7 @@ impl Acl {
             rest = behind;
             let mask = u32::from_le_bytes([ace[4], ace[5], ace[6], ace[7]]);
             if ace[0] <= DENIED && ace[1] & INHERIT_ONLY == 0 {
-                let sid = Raw::<u8>::at(ace[ACE_HEADER..].as_ptr().expose_provenance());
-                entries.push(Ace { allow: ace[0] == ALLOWED, mask, sid: Sid::read(sid)? });
+                entries.push(Ace { allow: ace[0] == ALLOWED, mask, sid: Sid::parse(&ace[ACE_HEADER..])? });
             }
         }
         Ok(Self(entries))

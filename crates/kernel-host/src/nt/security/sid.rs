@@ -81,6 +81,19 @@ impl Sid {
         Ok(Self(sid.read_bytes(length_at(sid))))
     }
 
+    /// The identifier that `bytes` begin with, in memory of the host's own.
+    ///
+    /// # Errors
+    /// `STATUS_INVALID_SID`, also when they end before it does.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, NtStatus> {
+        match bytes {
+            [REVISION, count @ ..=MAX_SUB_AUTHORITIES, ..] => {
+                bytes.get(..HEADER + usize::from(*count) * 4).map(|sid| Self(sid.to_vec())).ok_or(NtStatus::INVALID_SID)
+            }
+            _ => Err(NtStatus::INVALID_SID),
+        }
+    }
+
     /// The binary form.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.0
