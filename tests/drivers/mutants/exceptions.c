@@ -1,7 +1,8 @@
 /*
  * Exceptions that no handler takes, and handlers that take too much for granted.
  *
- * The correct driver raises a status inside __try, lets it cross a __finally, and handles it by its code.
+ * The correct driver raises a status inside __try, lets it cross a __finally, and handles it by its code. It does the same
+ * through calls that call a driver: IoCallDriver and RtlQueryRegistryValues.
  */
 #include "wdm_mutant.h"
 
@@ -33,6 +34,78 @@ static LONG Expected(NTSTATUS Code)
 #endif
 }
 
+static LONG Mine(NTSTATUS Code)
+{
+    return Code == STATUS_DATA_ERROR ? EXCEPTION_EXECUTE_HANDLER : EXCEPTION_CONTINUE_SEARCH;
+}
+
+static NTSTATUS NTAPI FlushRaises(PDEVICE_OBJECT DeviceObject, PIRP Irp)
+{
+    UNREFERENCED_PARAMETER(DeviceObject);
+    UNREFERENCED_PARAMETER(Irp);
+    Raise(STATUS_DATA_ERROR);
+    return STATUS_UNSUCCESSFUL;
+}
+
+static NTSTATUS NTAPI TakeBack(PDEVICE_OBJECT DeviceObject, PIRP Irp, PVOID Context)
+{
+    UNREFERENCED_PARAMETER(DeviceObject);
+    UNREFERENCED_PARAMETER(Irp);
+    UNREFERENCED_PARAMETER(Context);
+    return STATUS_MORE_PROCESSING_REQUIRED;
+}
+
+/* The dispatch routine below raises: the handler around IoCallDriver gets it, and the request is the caller's again. */
+static NTSTATUS ThroughDispatch(VOID)
+{
+    NTSTATUS status = STATUS_UNSUCCESSFUL;
+    PIRP irp = IoAllocateIrp(Control->StackSize, FALSE);
+
+    if (irp == NULL) {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+    IoGetNextIrpStackLocation(irp)->MajorFunction = IRP_MJ_FLUSH_BUFFERS;
+    IoSetCompletionRoutine(irp, TakeBack, NULL, TRUE, TRUE, TRUE);
+    __try {
+        IoCallDriver(Control, irp);
+    } __except (Mine(GetExceptionCode())) {
+        Finish(irp, STATUS_DATA_ERROR);
+        status = STATUS_SUCCESS;
+    }
+    IoFreeIrp(irp);
+    return status;
+}
+
+static NTSTATUS NTAPI QueryRaises(PWSTR Name, ULONG Type, PVOID Data, ULONG Length, PVOID Context, PVOID EntryContext)
+{
+    UNREFERENCED_PARAMETER(Name);
+    UNREFERENCED_PARAMETER(Type);
+    UNREFERENCED_PARAMETER(Data);
+    UNREFERENCED_PARAMETER(Length);
+    UNREFERENCED_PARAMETER(Context);
+    UNREFERENCED_PARAMETER(EntryContext);
+    Raise(STATUS_DATA_ERROR);
+    return STATUS_SUCCESS;
+}
+
+static ULONG Default = 7;
+static RTL_QUERY_REGISTRY_TABLE Table[2] = {
+    { QueryRaises, 0, L"NoSuchValue", NULL, REG_DWORD, &Default, sizeof(Default) },
+};
+
+/* A query routine raises: the handler around RtlQueryRegistryValues gets it. */
+static NTSTATUS ThroughQuery(VOID)
+{
+    NTSTATUS status = STATUS_UNSUCCESSFUL;
+
+    __try {
+        RtlQueryRegistryValues(RTL_REGISTRY_SERVICES, NULL, Table, NULL, NULL);
+    } __except (Mine(GetExceptionCode())) {
+        status = STATUS_SUCCESS;
+    }
+    return status;
+}
+
 static NTSTATUS Exercise(PIRP Irp, PIO_STACK_LOCATION Stack)
 {
     NTSTATUS status = STATUS_UNSUCCESSFUL;
@@ -51,11 +124,18 @@ static NTSTATUS Exercise(PIRP Irp, PIO_STACK_LOCATION Stack)
         status = Cleaned == 1 ? STATUS_SUCCESS : STATUS_UNSUCCESSFUL;
     }
 #endif
+    if (NT_SUCCESS(status)) {
+        status = ThroughDispatch();
+    }
+    if (NT_SUCCESS(status)) {
+        status = ThroughQuery();
+    }
     return Finish(Irp, status);
 }
 
 static NTSTATUS SetUp(PDRIVER_OBJECT DriverObject, PUNICODE_STRING RegistryPath)
 {
+    DriverObject->MajorFunction[IRP_MJ_FLUSH_BUFFERS] = FlushRaises;
     return STATUS_SUCCESS;
 }
 

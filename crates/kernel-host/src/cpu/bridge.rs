@@ -5,18 +5,23 @@
 //! of the callback takes goes on with the frame that called the export, if the export lets it pass. It then never returns:
 //! what it would have dropped is dropped here, in its place.
 
+use std::any::Any;
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use super::context::Context;
 use crate::ddi::{Call, CallSite};
+use crate::machine::Driver;
 use crate::thread::Thread;
 
 /// Exceptions may leave these exports: on Windows their frames hold nothing, and unwind like a driver's. They call
 /// their callbacks through [`call_out`], so that no host frame owns anything meanwhile.
-const TRANSPARENT: [&str; 15] = [
+const TRANSPARENT: [&str; 18] = [
     "ExAllocateFromLookasideListEx",
     "ExAllocateFromNPagedLookasideList",
     "ExAllocateFromPagedLookasideList",
+    "IoCallDriver",
+    "IofCallDriver",
     "KeExpandKernelStackAndCallout",
     "KeExpandKernelStackAndCalloutEx",
     "RtlDeleteElementGenericTableAvl",
@@ -26,6 +31,7 @@ const TRANSPARENT: [&str; 15] = [
     "RtlLookupElementGenericTableFullAvl",
     "RtlLookupFirstMatchingElementGenericTableAvl",
     "RtlQueryRegistryValues",
+    "RtlQueryRegistryValuesEx",
     "RtlRunOnceExecuteOnce",
     "bsearch",
     "qsort",
@@ -46,9 +52,27 @@ struct Bridge {
 thread_local! {
     /// Innermost last. Some may have been jumped over; they lie below what runs.
     static BRIDGES: RefCell<Vec<Bridge>> = const { RefCell::new(Vec::new()) };
-    /// Calls of transparent exports that wait for a callback. Boxed, as callbacks that call back in turn must not move them.
-    #[expect(clippy::vec_box, reason = "each call is referred to while others come and go")]
-    static WAITING: RefCell<Vec<Box<Call>>> = const { RefCell::new(Vec::new()) };
+    /// Calls of transparent exports that wait for a callback, and what else is theirs. Boxed, as callbacks that call back in
+    /// turn must not move them.
+    static WAITING: RefCell<Vec<Box<dyn Waiting>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A call that waits for a callback.
+trait Waiting: Any {
+    /// The driver's stack pointer at the call.
+    fn stack_pointer(&self) -> usize;
+}
+
+/// The call itself, and what is dropped with it when the callback raises.
+struct Kept<K> {
+    call: Call,
+    state: K,
+}
+
+impl<K: 'static> Waiting for Kept<K> {
+    fn stack_pointer(&self) -> usize {
+        self.call.site().stack_pointer
+    }
 }
 
 /// What is beyond the host's frames.
@@ -113,12 +137,12 @@ pub(super) fn beyond(rsp: u64) -> Beyond {
 /// Leaves an export for good whose callback raised: it was the one at `index` of the thread's open calls.
 pub(super) fn abandon(index: usize, rsp: u64) {
     Thread::current().abandon_calls(index + 1);
-    WAITING.with_borrow_mut(|waiting| waiting.retain(|call| call.site().stack_pointer >= rsp as usize));
+    WAITING.with_borrow_mut(|waiting| waiting.retain(|call| call.stack_pointer() >= rsp as usize));
 }
 
 fn is_waiting(site: &CallSite) -> bool {
     TRANSPARENT.contains(&site.export.name)
-        && WAITING.with_borrow(|all| all.iter().any(|call| call.site().stack_pointer == site.stack_pointer))
+        && WAITING.with_borrow(|all| all.iter().any(|call| call.stack_pointer() == site.stack_pointer))
 }
 
 /// Calls a callback from an export that exceptions may leave.
@@ -126,15 +150,31 @@ fn is_waiting(site: &CallSite) -> bool {
 /// While it runs, the export's `call` is kept where the dispatcher finds it. The export itself must own nothing else
 /// that needs dropping: `body`, its result and whatever else is in its frame are plain values.
 pub(crate) fn call_out<R: Copy>(call: Call, callback: &'static str, body: impl FnOnce() -> R + Copy) -> (Call, R) {
+    let (call, (), result) = call_out_keeping(call, (), |call, ()| call.driver(), callback, |()| body());
+    (call, result)
+}
+
+/// As [`call_out`], for an export that owns more than its call, in `state`, and for a callback of any `driver`.
+pub(crate) fn call_out_keeping<K: 'static, R: Copy>(
+    call: Call,
+    state: K,
+    driver: for<'a> fn(&'a Call, &'a K) -> &'a Arc<Driver>,
+    callback: &'static str,
+    body: impl FnOnce(&K) -> R + Copy,
+) -> (Call, K, R) {
     let irql = call.thread().irql();
-    let call = Box::new(call);
-    let kept: *const Call = &raw const *call;
-    WAITING.with_borrow_mut(|waiting| waiting.push(call));
+    let waiting = Box::new(Kept { call, state });
+    let kept: *const Kept<K> = &raw const *waiting;
+    WAITING.with_borrow_mut(|all| all.push(waiting));
     // SAFETY: the box is in the list until the callback has returned; if it is dropped before, control does not come back here.
     let kept = unsafe { &*kept };
-    let result = kept.thread().call_driver(kept.driver(), callback, irql, body);
+    let thread = kept.call.thread();
+    let result = thread.call_driver(driver(&kept.call, &kept.state), callback, irql, || body(&kept.state));
     // A stop leaves driver code altogether, and does not come back here either.
-    let result = result.unwrap_or_else(|_| kept.thread().leave());
-    let call = WAITING.with_borrow_mut(Vec::pop).expect("callbacks return in the reverse order of their calls");
-    (*call, result)
+    let result = result.unwrap_or_else(|_| kept.call.thread().leave());
+    let waiting = WAITING.with_borrow_mut(Vec::pop).expect("callbacks return in the reverse order of their calls");
+    let waiting: Box<dyn Any> = waiting;
+    let kept = waiting.downcast::<Kept<K>>().expect("callbacks return in the reverse order of their calls");
+    let Kept { call, state } = *kept;
+    (call, state, result)
 }

@@ -32,6 +32,11 @@ impl Dispatched {
         Arc::new(Self { driver: Arc::clone(driver), name, irp, state: Mutex::default() })
     }
 
+    /// The driver whose routine it is.
+    pub(super) fn driver(&self) -> &Arc<Driver> {
+        &self.driver
+    }
+
     /// The dispatch routine returned.
     pub(super) fn returned(&self, thread: &Thread, status: NtStatus) {
         self.update(thread, |state| state.returned = Some(status));

@@ -10,6 +10,7 @@ use nt_types::{
 use super::device::DeviceBody;
 use super::irp::{self, Kind, Waiter};
 use super::pending::Dispatched;
+use crate::cpu::bridge::call_out_keeping;
 use crate::ddi::{Call, exports};
 use crate::finding::{Rule, Stopped};
 use crate::machine::Driver;
@@ -76,11 +77,26 @@ pub(super) extern "efiapi" fn iof_call_driver(device: Raw<DEVICE_OBJECT>, irp: R
     if call.falls_short() {
         return refuse(call.thread(), device, irp, NtStatus::INSUFFICIENT_RESOURCES);
     }
-    dispatch(call.thread(), &target, device, irp).unwrap_or_else(|_| {
-        // The machine stopped below: this thread leaves its driver too.
-        call.thread().leave_if_stopped();
-        NtStatus::UNSUCCESSFUL
-    })
+    let Some(dispatch) = prepare(call.thread(), &target, device, irp) else {
+        return NtStatus::INVALID_DEVICE_REQUEST;
+    };
+    drop(target);
+    let (routine, name) = (dispatch.routine, dispatch.name);
+    let (device, irp) = (device.pointer(), irp.pointer());
+    // Exceptions of the routine's go on in the calling driver, as if nothing were in between.
+    let (call, dispatch, status) = call_out_keeping(
+        call,
+        dispatch,
+        |_, dispatch| dispatch.entry.driver(),
+        name,
+        |_| {
+            // SAFETY: the routine is the driver's own, for a device and an IRP that exist.
+            unsafe { routine(device, irp) }
+        },
+    );
+    dispatch.entry.returned(call.thread(), status);
+    call.thread().leave_if_stopped();
+    status
 }
 
 /// Completes the request in the name of the driver below, which does nothing else for it.
@@ -106,13 +122,16 @@ pub(super) fn target(thread: &Thread, device: Raw<DEVICE_OBJECT>) -> Option<Arc<
     Some(Arc::clone(payload.driver()))
 }
 
-/// Enters the dispatch routine for the next stack location. The caller has checked that there is one.
-fn dispatch(
-    thread: &Thread,
-    driver: &Arc<Driver>,
-    device: Raw<DEVICE_OBJECT>,
-    irp: Raw<IRP>,
-) -> Result<NtStatus, Stopped> {
+/// A dispatch routine that is about to be entered.
+struct Dispatch {
+    routine: unsafe extern "efiapi" fn(*mut DEVICE_OBJECT, *mut IRP) -> NtStatus,
+    name: &'static str,
+    entry: Arc<Dispatched>,
+}
+
+/// Makes the next stack location the current one; the caller has checked that there is one. Completes the request when the
+/// driver has no routine for it.
+fn prepare(thread: &Thread, driver: &Arc<Driver>, device: Raw<DEVICE_OBJECT>, irp: Raw<IRP>) -> Option<Dispatch> {
     let location = enter_location(device, irp);
     let major = usize::from(field!(location, IO_STACK_LOCATION, MajorFunction).read());
     let object = Raw::of(field!(device, DEVICE_OBJECT, DriverObject).read());
@@ -120,10 +139,23 @@ fn dispatch(
     let (Some(Some(routine)), Some(name)) = (routines.get(major).copied(), MAJOR_NAMES.get(major)) else {
         field!(irp, IRP, IoStatus.Status).write(NtStatus::INVALID_DEVICE_REQUEST);
         complete(thread, irp);
-        return Ok(NtStatus::INVALID_DEVICE_REQUEST);
+        return None;
     };
     let entry = Dispatched::new(driver, name, irp.address());
     irp::track(thread.machine(), irp, field!(irp, IRP, CurrentLocation).read(), &entry);
+    Some(Dispatch { routine, name, entry })
+}
+
+/// Enters the dispatch routine for the next stack location, for the host.
+fn dispatch(
+    thread: &Thread,
+    driver: &Arc<Driver>,
+    device: Raw<DEVICE_OBJECT>,
+    irp: Raw<IRP>,
+) -> Result<NtStatus, Stopped> {
+    let Some(Dispatch { routine, name, entry }) = prepare(thread, driver, device, irp) else {
+        return Ok(NtStatus::INVALID_DEVICE_REQUEST);
+    };
     let (device, irp) = (device.pointer(), irp.pointer());
     // SAFETY: the routine is the driver's own, for a device and an IRP that exist.
     let status = thread.call_driver(driver, name, thread.irql(), || unsafe { routine(device, irp) })?;
