@@ -42,6 +42,7 @@ const MAX_BYTES: usize = u32::MAX as usize - PAGE;
 /// What cannot be described by the flags of a list.
 const CONTIGUOUS: MmAllocateFlags = MmAllocateFlags::REQUIRE_CONTIGUOUS_CHUNKS;
 
+pub(super) mod direct;
 pub(super) mod locking;
 pub(super) mod partial;
 mod user;
@@ -187,7 +188,7 @@ extern "efiapi" fn mm_free_pages_from_mdl(list: Raw<MDL>) {
     field!(list, MDL, ByteCount).write(0);
 }
 
-extern "efiapi" fn mm_map_locked_pages(list: Raw<MDL>, mode: KPROCESSOR_MODE) -> usize {
+pub(in crate::nt) extern "efiapi" fn mm_map_locked_pages(list: Raw<MDL>, mode: KPROCESSOR_MODE) -> usize {
     map(Call::enter(), list, mode, MdlMapping::empty())
 }
 

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use nt_types::{
     DEVICE_OBJECT, DISPATCHER_HEADER, DO_BUFFERED_IO, DO_DIRECT_IO, IO_STACK_LOCATION, IO_STATUS_BLOCK, IRP,
     IRP_MJ_DEVICE_CONTROL, IRP_MJ_FLUSH_BUFFERS, IRP_MJ_INTERNAL_DEVICE_CONTROL, IRP_MJ_PNP, IRP_MJ_READ,
-    IRP_MJ_SHUTDOWN, IRP_MJ_WRITE, IoStackDeviceIoControl, IoStackParameters, IoStackTransfer, IrpFlags, MDL,
+    IRP_MJ_SHUTDOWN, IRP_MJ_WRITE, IoStackDeviceIoControl, IoStackParameters, IoStackTransfer, IrpFlags,
     METHOD_BUFFERED, METHOD_NEITHER,
 };
 
 use super::irp::{Kind, create, next_location};
-use super::transfer::describe;
 use crate::ddi::{Call, exports};
 use crate::finding::Rule;
+use crate::nt::mdl::direct;
 use crate::nt::raw::{Raw, field};
 
 exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
@@ -44,7 +44,10 @@ pub(super) extern "efiapi" fn io_build_device_io_control_request(
     let method = code & METHOD_MASK;
     let buffered = if method == METHOD_BUFFERED { input_length.max(output_length) } else { input_length };
     let with_system_buffer = method != METHOD_NEITHER;
-    let extra = size_of::<MDL>() + if with_system_buffer { buffered as usize } else { 0 };
+    let described = (output, output_length as usize);
+    let is_direct = with_system_buffer && method != METHOD_BUFFERED && output_length > 0;
+    let list_length = if is_direct { direct::bytes_for(described).next_multiple_of(16) } else { 0 };
+    let extra = list_length + if with_system_buffer { buffered as usize } else { 0 };
     let buffered_output = (method == METHOD_BUFFERED && output_length > 0).then_some(output_length as usize);
     let kind = Kind::Synchronous { driver: Arc::clone(call.driver()), buffered_output };
     let stack_size = field!(device, DEVICE_OBJECT, StackSize).read();
@@ -54,7 +57,7 @@ pub(super) extern "efiapi" fn io_build_device_io_control_request(
     field!(location, IO_STACK_LOCATION, MajorFunction).write(major);
     let mut parameters = IoStackDeviceIoControl::new(code, input_length, output_length);
     if with_system_buffer && buffered > 0 {
-        let system_buffer = extra + size_of::<MDL>();
+        let system_buffer = extra + list_length;
         Raw::<u8>::at(system_buffer).write_bytes(&Raw::<u8>::at(input).read_bytes(input_length as usize));
         field!(irp, IRP, SystemBuffer).write(Raw::at(system_buffer).pointer());
         let input_flag = if buffered_output.is_some() { IrpFlags::SYNCHRONOUS_PAGING_IO } else { IrpFlags::empty() };
@@ -62,8 +65,8 @@ pub(super) extern "efiapi" fn io_build_device_io_control_request(
     }
     if method == METHOD_NEITHER {
         parameters.Type3InputBuffer = Raw::at(input).pointer();
-    } else if method != METHOD_BUFFERED && output_length > 0 {
-        describe(Raw::at(extra), output, (output, output_length as usize));
+    } else if is_direct {
+        direct::describe_kernel(Raw::at(extra), described);
         field!(irp, IRP, MdlAddress).write(Raw::at(extra).pointer());
     }
     field!(irp, IRP, UserBuffer).write(Raw::at(output).pointer());
@@ -128,7 +131,13 @@ fn transfer(
     }
     let flags = field!(device, DEVICE_OBJECT, Flags).read();
     let buffered = moves_data && flags & DO_BUFFERED_IO != 0 && length > 0;
-    let extra = size_of::<MDL>() + if buffered { length as usize } else { 0 };
+    let described = (buffer, length as usize);
+    let is_direct = moves_data && !buffered && flags & DO_DIRECT_IO != 0 && length > 0;
+    let extra = match (buffered, is_direct) {
+        (true, _) => length as usize,
+        (false, true) => direct::bytes_for(described),
+        (false, false) => 0,
+    };
     let stack_size = field!(device, DEVICE_OBJECT, StackSize).read();
     let (irp, extra) = create(call.machine(), kind, stack_size, extra)?;
     let location = next_location(irp);
@@ -139,14 +148,14 @@ fn transfer(
         field!(irp, IRP, UserBuffer).write(Raw::at(buffer).pointer());
     }
     if buffered {
-        let system = Raw::<u8>::at(extra + size_of::<MDL>());
+        let system = Raw::<u8>::at(extra);
         if major == u32::from(IRP_MJ_WRITE) {
             system.write_bytes(&Raw::<u8>::at(buffer).read_bytes(length as usize));
         }
         field!(irp, IRP, SystemBuffer).write(system.cast().pointer());
         field!(irp, IRP, Flags).write(IrpFlags::BUFFERED_IO.bits());
-    } else if moves_data && flags & DO_DIRECT_IO != 0 && length > 0 {
-        describe(Raw::at(extra), buffer, (buffer, length as usize));
+    } else if is_direct {
+        direct::describe_kernel(Raw::at(extra), described);
         field!(irp, IRP, MdlAddress).write(Raw::at(extra).pointer());
     }
     field!(irp, IRP, Thread).write(call.thread().object().cast_mut());

@@ -7,22 +7,22 @@
 //!  DO_DIRECT_IO                         everything behind an MDL
 //!  METHOD_NEITHER, neither flag         the caller's own addresses
 //! ```
-//! Page: `docs:kernel/buffer-descriptions-for-i-o-control-codes.md`. An MDL of a program's memory shows drivers a copy at a
-//! system address: what they write through it reaches the program when the request is complete.
+//! Page: `docs:kernel/buffer-descriptions-for-i-o-control-codes.md`. An MDL of a program's memory has the program's own pages,
+//! locked until the request is complete.
 
 use std::sync::Arc;
 
 use nt_types::{
     DEVICE_OBJECT, DO_BUFFERED_IO, DO_DIRECT_IO, FILE_OBJECT, IO_STACK_LOCATION, IO_STATUS_BLOCK, IRP,
-    IoStackParameters, IrpFlags, KERNEL_MODE, KPROCESSOR_MODE, MDL, METHOD_BUFFERED, METHOD_NEITHER, MdlFlags,
-    NtStatus,
+    IoStackParameters, IrpFlags, KERNEL_MODE, KPROCESSOR_MODE, METHOD_BUFFERED, METHOD_NEITHER, NtStatus,
 };
 
 use super::attach::top_of;
 use super::irp::{self, Waiter};
 use super::request;
 use crate::finding::Rule;
-use crate::nt::arena::{Access, PAGE, pages_for};
+use crate::nt::arena::PAGE;
+use crate::nt::mdl::direct::{self, LockedPages};
 use crate::nt::ob::ObjectRef;
 use crate::nt::raw::{Raw, field};
 use crate::process::Process;
@@ -31,12 +31,17 @@ use crate::thread::Thread;
 /// What memory that nobody has written holds, so that drivers that give it away are seen.
 const POISON: u8 = 0xCD;
 
+/// The method whose output buffer holds data for the driver, too.
+const METHOD_IN_DIRECT: u32 = 1;
+
 /// How the data of a request travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Method {
     Buffered,
-    /// Output behind an MDL.
-    Direct,
+    /// Output (of a write, the data) behind an MDL. `reads`: the driver only reads that, too (`METHOD_IN_DIRECT`).
+    Direct {
+        reads: bool,
+    },
     Neither,
 }
 
@@ -46,15 +51,15 @@ impl Method {
         match code & 3 {
             METHOD_BUFFERED => Self::Buffered,
             METHOD_NEITHER => Self::Neither,
-            _ => Self::Direct,
+            method => Self::Direct { reads: method == METHOD_IN_DIRECT },
         }
     }
 
     /// By the flags of a device, for reads and writes.
-    fn of_device(flags: u32) -> Self {
+    fn of_device(flags: u32, writes: bool) -> Self {
         match flags {
             _ if flags & DO_BUFFERED_IO != 0 => Self::Buffered,
-            _ if flags & DO_DIRECT_IO != 0 => Self::Direct,
+            _ if flags & DO_DIRECT_IO != 0 => Self::Direct { reads: writes },
             _ => Self::Neither,
         }
     }
@@ -91,7 +96,7 @@ pub(crate) struct Transfer {
     major: u8,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 enum Back {
     Nothing,
     /// From the system buffer to the caller's, as many bytes as `Information` says.
@@ -99,13 +104,10 @@ enum Back {
         system: usize,
         to: Span,
     },
-    /// From the pages behind the MDL to the program's; then the pages are given back.
+    /// The program's pages, which the MDL at an address describes, are let go.
     Direct {
-        system: usize,
-        to: Span,
-        writes: bool,
-        run: usize,
-        pages: usize,
+        pages: LockedPages,
+        list: usize,
     },
 }
 
@@ -126,13 +128,14 @@ pub(crate) struct Sent {
 pub(crate) fn send(thread: &Thread, sending: &Sending<'_>) -> Result<Sent, NtStatus> {
     let file = Raw::<FILE_OBJECT>::at(sending.file.body());
     let device = top_of(Raw::of(field!(file, FILE_OBJECT, DeviceObject).read()));
-    let method = sending.method.unwrap_or_else(|| Method::of_device(field!(device, DEVICE_OBJECT, Flags).read()));
+    let flags = field!(device, DEVICE_OBJECT, Flags).read();
+    let method = sending.method.unwrap_or_else(|| Method::of_device(flags, sending.is_write()));
     let input = match method {
         Method::Neither => Vec::new(),
-        _ if sending.is_write() && method == Method::Direct => Vec::new(),
-        Method::Buffered | Method::Direct => sending.capture()?,
+        Method::Direct { .. } if sending.is_write() => Vec::new(),
+        Method::Buffered | Method::Direct { .. } => sending.capture()?,
     };
-    if method != Method::Neither {
+    if method == Method::Buffered {
         sending.probe_output()?;
     }
     let prepared = Prepared::new(thread, sending, method, device, &input)?;
@@ -192,19 +195,23 @@ impl Prepared {
         device: Raw<DEVICE_OBJECT>,
         input: &[u8],
     ) -> Result<Self, NtStatus> {
-        let (to, writes) = if sending.is_write() { (sending.input, false) } else { (sending.output, true) };
-        let mut back = Back::Nothing;
-        let direct = method == Method::Direct && to.1 > 0;
-        if direct {
-            back = mapped_pages(thread, sending, to, writes)?;
+        let described = if sending.is_write() { sending.input } else { sending.output };
+        let (mut list_length, mut pages) = (0, None);
+        if let Method::Direct { reads } = method
+            && described.1 > 0
+        {
+            list_length = direct::bytes_for(described).next_multiple_of(16);
+            if sending.mode != KERNEL_MODE {
+                pages = Some(LockedPages::new(thread.machine(), sending.process, described, !reads)?);
+            }
         }
         let system_length = match method {
             Method::Buffered if sending.is_write() => input.len(),
             Method::Buffered => input.len().max(sending.output.1),
-            Method::Direct => input.len(),
+            Method::Direct { .. } => input.len(),
             Method::Neither => 0,
         };
-        let extra = size_of::<MDL>() + system_length;
+        let extra = list_length + system_length;
         let transfer = |back| {
             Arc::new(Transfer {
                 file: std::sync::Mutex::new(Some(sending.file.clone())),
@@ -217,21 +224,34 @@ impl Prepared {
         let stack_size = field!(device, DEVICE_OBJECT, StackSize).read();
         // Where the system buffer lies is only known when the request is made, which in turn wants to know.
         let made = irp::create_with(thread, stack_size, extra, sending.process.id(), |extra| {
-            if method == Method::Buffered && !sending.is_write() && sending.output.1 > 0 {
-                back = Back::Buffered { system: extra + size_of::<MDL>(), to: sending.output };
-            }
+            let back = match pages.take() {
+                Some(pages) => {
+                    pages.describe(Raw::at(extra));
+                    Back::Direct { pages, list: extra }
+                }
+                None if method == Method::Buffered && !sending.is_write() && sending.output.1 > 0 => {
+                    Back::Buffered { system: extra, to: sending.output }
+                }
+                None => Back::Nothing,
+            };
             transfer(back)
         });
+        if let Some(pages) = pages {
+            // No memory for the request.
+            pages.unlock(thread.machine());
+        }
         let (irp, extra, waiter) = made.ok_or(NtStatus::INSUFFICIENT_RESOURCES)?;
         if system_length > 0 {
-            let system = Raw::<u8>::at(extra + size_of::<MDL>());
+            let system = Raw::<u8>::at(extra + list_length);
             system.fill(POISON, system_length);
             system.write_bytes(input);
             field!(irp, IRP, SystemBuffer).write(system.cast().pointer());
             field!(irp, IRP, Flags).write(IrpFlags::BUFFERED_IO.bits());
         }
-        if let Back::Direct { system, to, .. } = back {
-            describe(Raw::at(extra), system, to);
+        if list_length > 0 {
+            if sending.mode == KERNEL_MODE {
+                direct::describe_kernel(Raw::at(extra), described);
+            }
             field!(irp, IRP, MdlAddress).write(Raw::at(extra).pointer());
         }
         sending.fill(irp, method);
@@ -256,41 +276,13 @@ impl Sending<'_> {
     }
 }
 
-/// Pages in system space that stand for the caller's buffer, which lies at the same offset in its own.
-fn mapped_pages(thread: &Thread, sending: &Sending<'_>, to: Span, writes: bool) -> Result<Back, NtStatus> {
-    let (address, length) = to;
-    if sending.mode == KERNEL_MODE {
-        return Ok(Back::Direct { system: address, to, writes: false, run: 0, pages: 0 });
-    }
-    let bytes = sending.process.memory().read_vec(address, length)?;
-    let offset = address % PAGE;
-    let pages = pages_for(offset + length);
-    let arena = thread.machine().nt.arena();
-    let run = arena.allocate(pages, Access::ReadWrite).ok_or(NtStatus::INSUFFICIENT_RESOURCES)?;
-    Raw::<u8>::at(run + offset).write_bytes(&bytes);
-    Ok(Back::Direct { system: run + offset, to, writes, run, pages })
-}
-
-/// Describes a buffer that is locked, and mapped at `system`.
-pub(super) fn describe(mdl: Raw<MDL>, system: usize, (address, length): Span) {
-    mdl.write(MDL {
-        Size: i16::from(size_of::<MDL>() as u8),
-        MdlFlags: (MdlFlags::PAGES_LOCKED | MdlFlags::MAPPED_TO_SYSTEM_VA).bits(),
-        MappedSystemVa: Raw::at(system).pointer(),
-        StartVa: Raw::at(address & !(PAGE - 1)).pointer(),
-        ByteCount: length as u32,
-        ByteOffset: (address % PAGE) as u32,
-        ..MDL::ZERO
-    });
-}
-
 impl Transfer {
     /// The request is complete: hands the data back. What its sender learns.
     pub(super) fn finish(&self, thread: &Thread, outcome: IO_STATUS_BLOCK) -> IO_STATUS_BLOCK {
         let mut outcome = outcome;
-        match self.back {
+        match &self.back {
             Back::Nothing => {}
-            Back::Buffered { system, to } => {
+            &Back::Buffered { system, to } => {
                 // Errors copy nothing back; warnings, such as STATUS_BUFFER_OVERFLOW, do.
                 if !outcome.Status.is_error() {
                     self.check_information(thread, outcome.Information, to.1);
@@ -300,13 +292,9 @@ impl Transfer {
                     }
                 }
             }
-            Back::Direct { system, to, writes, run, pages } => {
-                if writes && self.copy_out(to.0, &Raw::<u8>::at(system).read_bytes(to.1)).is_err() {
-                    outcome.Status = NtStatus::ACCESS_VIOLATION;
-                }
-                if pages > 0 {
-                    thread.machine().nt.arena().release(run, pages);
-                }
+            Back::Direct { pages, list } => {
+                thread.machine().nt.mappings().unmap_all(thread.machine(), Raw::at(*list));
+                pages.unlock(thread.machine());
             }
         }
         outcome

@@ -11,6 +11,7 @@ use nt_types::{
 use super::*;
 use crate::conformance::conforms;
 use crate::nt::io::cancel::{io_release_cancel_spin_lock, swap_routine};
+use crate::nt::mdl::mm_map_locked_pages;
 use crate::process::Process;
 use crate::thread::Thread;
 use std::sync::Arc;
@@ -42,6 +43,15 @@ pub(super) fn mark_pending(irp: Raw<IRP>) {
     control.write(control.read() | 1);
 }
 
+/// What the macro `MmGetSystemAddressForMdlSafe` does.
+fn system_address(mdl: Raw<MDL>) -> usize {
+    let flags = MdlFlags::from_bits_retain(field!(mdl, MDL, MdlFlags).read());
+    if flags.intersects(MdlFlags::MAPPED_TO_SYSTEM_VA | MdlFlags::SOURCE_IS_NONPAGED_POOL) {
+        return field!(mdl, MDL, MappedSystemVa).read().addr();
+    }
+    mm_map_locked_pages(mdl, nt_types::KERNEL_MODE)
+}
+
 /// Notes the buffers, writes "answer" where output goes, and says that four bytes are valid.
 extern "efiapi" fn answer(_: *mut DEVICE_OBJECT, irp: *mut IRP) -> NtStatus {
     let irp = Raw::of(irp);
@@ -49,7 +59,7 @@ extern "efiapi" fn answer(_: *mut DEVICE_OBJECT, irp: *mut IRP) -> NtStatus {
     let mdl = Raw::<MDL>::of(field!(irp, IRP, MdlAddress).read());
     BUFFERS.set([system, mdl.address(), field!(irp, IRP, UserBuffer).read().addr()]);
     let target = match mdl.some() {
-        Some(mdl) => field!(mdl, MDL, MappedSystemVa).read().addr(),
+        Some(mdl) => system_address(mdl),
         None => system,
     };
     Raw::<u8>::at(target).write_bytes(b"answer");
@@ -389,7 +399,34 @@ fn a_request_that_outlives_its_process_is_found() {
 }
 
 #[test]
-fn an_mdl_of_a_request_is_locked_and_mapped() {
+fn direct_i_o_is_to_the_pages_of_the_program() {
+    conforms!(
+        "docs:kernel/using-direct-i-o.md",
+        "For direct I/O the I/O manager locks the user's buffer and describes its pages in an MDL: nothing is copied."
+    );
+    /// Writes through the MDL and looks with the program's eyes, and the other way round.
+    extern "efiapi" fn converse(_: *mut DEVICE_OBJECT, irp: *mut IRP) -> NtStatus {
+        let irp = Raw::of(irp);
+        let mdl = Raw::<MDL>::of(field!(irp, IRP, MdlAddress).read());
+        let users = field!(mdl, MDL, StartVa).read().addr() + field!(mdl, MDL, ByteOffset).read() as usize;
+        let (shared, program) = (Raw::<u8>::at(system_address(mdl)), Thread::current().process().unwrap());
+        shared.write(1);
+        let seen = program.memory().read_vec(users, 1);
+        program.memory().write(users, &[2]).unwrap();
+        let good = (seen, shared.read()) == (Ok(vec![1]), 2) && shared.address() != users;
+        // The other page, too.
+        shared.index(4096).write(7);
+        complete(irp, if good { NtStatus::SUCCESS } else { NtStatus::UNSUCCESSFUL }, 5000)
+    }
+    let world = World::serving(IRP_MJ_READ, converse);
+    world.set_flags(DO_DIRECT_IO);
+    let answer = world.program().open_device(DEVICE_NAME).unwrap().read(0, 5000).unwrap();
+    assert_eq!((answer.len(), answer[0], answer[4096]), (5000, 2, 7));
+    assert!(world.bench.machine().inner().nt.mappings().leaks(world.bench.driver()).is_empty(), "unmapped at the end");
+}
+
+#[test]
+fn an_mdl_of_a_request_is_locked() {
     extern "efiapi" fn look(_: *mut DEVICE_OBJECT, irp: *mut IRP) -> NtStatus {
         let irp = Raw::of(irp);
         let mdl = Raw::<MDL>::of(field!(irp, IRP, MdlAddress).read());
