@@ -106,7 +106,8 @@ fn machine_start(samples: u32) -> Result<Row> {
     )
 }
 
-/// A program reads 4 KiB of a file through a filter's pre- and post-operation callbacks; the baseline is `pread` of the same bytes.
+/// A program reads 4 KiB of a file through a filter's pre- and post-operation callbacks; the baseline is `pread` of the same
+/// bytes. Either has a buffer that it keeps.
 fn intercepted_read(case: &'static str, traced: bool, samples: u32) -> Result<Row> {
     let disk = disk()?;
     let machine = builder(traced).volume("C:", disk.path()).build()?;
@@ -115,13 +116,13 @@ fn intercepted_read(case: &'static str, traced: bool, samples: u32) -> Result<Ro
     let program = machine.process("reader.exe").start()?;
     let file = program.create_file(r"\??\C:\Windows\data.bin", &OpenOptions::new())?;
     let host = File::open(disk.path().join("Windows/data.bin"))?;
-    let mut buffer = vec![0; READ];
+    let (mut bytes, mut buffer) = (vec![0; READ], vec![0; READ]);
     let row = compare(
         case,
         samples,
         500,
         || {
-            anyhow::ensure!(file.read(0, READ)?.len() == READ, "a short read");
+            anyhow::ensure!(file.read_into(0, black_box(&mut bytes))? == READ, "a short read");
             Ok(())
         },
         || host.read_exact_at(black_box(&mut buffer), 0).context("the host file"),

@@ -163,6 +163,13 @@ impl Call {
         }
     }
 
+    /// As [`detail`](Self::detail), for a text that costs something to gather.
+    pub(crate) fn detail_of<T: fmt::Display>(&self, text: impl FnOnce() -> T) {
+        if self.machine().trace.is_kept() {
+            self.detail(text());
+        }
+    }
+
     /// Notes how many bytes the call moved.
     pub fn bytes(&self, count: u64) {
         self.bytes.set(count);

@@ -14,12 +14,14 @@ use crate::process::{Process, exposure};
 
 mod identity;
 mod levels;
+mod own;
 mod pcr;
 mod stack;
 
 pub(crate) use identity::{Identities, Identity};
 pub(crate) use levels::Exit;
 use levels::Levels;
+use own::Own;
 pub(crate) use pcr::{GATE_BINDING, GATE_FIRST_PARAMETER, GATE_REGISTERS, Pcr};
 use stack::KernelStack;
 pub(crate) use stack::StackBounds;
@@ -41,11 +43,15 @@ pub struct Thread {
     process: Mutex<Option<Arc<Process>>>,
     /// Processes to go back to, outermost first: one for each `KeStackAttachProcess` without its detach.
     attached_from: Mutex<Vec<Option<Arc<Process>>>>,
+    /// How many those are: every callback's levels are looked at before and after.
+    attached: AtomicUsize,
     /// For whom it acts, when not for its process.
     impersonation: Mutex<Option<Impersonation>>,
-    entries: Mutex<Vec<Entry>>,
+    /// The client's token, 0 for none: as above.
+    client: AtomicUsize,
+    entries: Own<Vec<Entry>>,
     /// Calls of exports that are under way, innermost last.
-    calls: Mutex<Vec<CallSite>>,
+    calls: Own<Vec<CallSite>>,
     /// Points at which the thread could be held up, so far.
     steps: AtomicU64,
     /// Address of the saved stack pointer that leads out of driver code; zero outside.
@@ -119,10 +125,18 @@ impl Thread {
         identity: Option<Identity>,
         body: impl FnOnce(&Arc<Self>) -> R,
     ) -> R {
+        if let Some(thread) = Self::current_of(machine) {
+            return body(&thread);
+        }
         crate::cpu::install_handlers();
         let thread = Self::of(machine, identity);
         let _restore = Restore(make_current(Some(Arc::clone(&thread))));
         body(&thread)
+    }
+
+    /// The calling Linux thread's simulated thread, when it is in this machine.
+    fn current_of(machine: &Arc<Inner>) -> Option<Arc<Self>> {
+        CURRENT.with_borrow(|current| current.as_ref().filter(|thread| Arc::ptr_eq(&thread.machine, machine)).cloned())
     }
 
     fn of(machine: &Arc<Inner>, identity: Option<Identity>) -> Arc<Self> {
@@ -148,9 +162,11 @@ impl Thread {
                 guarded_regions: AtomicU32::new(0),
                 process: Mutex::new(None),
                 attached_from: Mutex::new(Vec::new()),
+                attached: AtomicUsize::new(0),
                 impersonation: Mutex::new(None),
-                entries: Mutex::new(Vec::new()),
-                calls: Mutex::new(Vec::new()),
+                client: AtomicUsize::new(0),
+                entries: Own::new(Vec::new()),
+                calls: Own::new(Vec::new()),
                 steps: AtomicU64::new(0),
                 way_out: AtomicUsize::new(0),
             });
@@ -186,7 +202,7 @@ impl Thread {
 
     /// IRQL of the calling Linux thread; 0 outside of machines.
     pub(crate) fn current_irql() -> u8 {
-        Self::try_current().map_or(0, |thread| thread.irql())
+        CURRENT.with_borrow(|current| current.as_ref().map_or(0, |thread| thread.irql()))
     }
 
     /// The stack on which the calling Linux thread runs driver code, if it does. May be asked in a signal handler.
@@ -251,6 +267,7 @@ impl Thread {
     /// Changes for whom it acts; what was before.
     pub(crate) fn set_impersonation(&self, client: Option<Impersonation>) -> Option<Impersonation> {
         let mut slot = self.impersonation.lock().unwrap_or_else(PoisonError::into_inner);
+        self.client.store(client.as_ref().map_or(0, Impersonation::token_body), Ordering::Relaxed);
         std::mem::replace(&mut slot, client)
     }
 
@@ -263,6 +280,7 @@ impl Thread {
         let before = self.set_process(process);
         let mut attached = self.attached_from();
         attached.push(before);
+        self.attached.store(attached.len(), Ordering::Relaxed);
         attached.len()
     }
 
@@ -274,6 +292,7 @@ impl Thread {
             if attached.len() != depth {
                 return false;
             }
+            self.attached.store(depth.saturating_sub(1), Ordering::Relaxed);
             attached.pop()
         };
         before.map(|process| self.set_process(process)).is_some()
@@ -314,23 +333,23 @@ impl Thread {
 
     /// Whether a callback of this name is under way on the thread.
     pub(crate) fn is_inside(&self, callback: &str) -> bool {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|entry| entry.callback == callback)
+        self.entries.with(|entries| entries.iter().any(|entry| entry.callback == callback))
     }
 
     /// The innermost entry into driver code.
     pub(crate) fn entry(&self) -> Option<Entry> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner).last().cloned()
+        self.entries.with(|entries| entries.last().cloned())
     }
 
     /// Notes that an export's call begins; see [`Thread::call_ended`].
     pub(crate) fn call_began(&self, site: &CallSite) {
-        self.calls().push(site.clone());
+        self.calls.with(|calls| calls.push(site.clone()));
         OPEN_CALLS.set(OPEN_CALLS.get() + 1);
     }
 
     /// Notes that the innermost call ends.
     pub(crate) fn call_ended(&self) {
-        self.calls().pop();
+        let _ended = self.calls.with(Vec::pop);
         OPEN_CALLS.set(OPEN_CALLS.get().saturating_sub(1));
     }
 
@@ -347,37 +366,28 @@ impl Thread {
 
     /// The innermost call of an export that is under way.
     pub(crate) fn open_call(&self) -> Option<CallSite> {
-        self.calls().last().cloned()
+        self.calls.with(|calls| calls.last().cloned())
     }
 
     /// Drivers' stacks below the innermost `skip` calls: who called the export that called back, and so on.
     pub(crate) fn outer_stacks(&self, skip: usize) -> Vec<String> {
-        let calls = self.calls().clone();
+        let calls = self.calls.with(|calls| calls.clone());
         calls.iter().rev().skip(skip).flat_map(CallSite::stack).collect()
     }
 
     /// The innermost call under way that was made above a stack pointer, and how many calls there were before it.
     pub(crate) fn outer_call(&self, stack_pointer: usize) -> Option<(usize, CallSite)> {
-        let calls = self.calls();
-        let (index, site) = calls.iter().enumerate().rev().find(|(_, site)| site.stack_pointer > stack_pointer)?;
-        Some((index, site.clone()))
+        self.calls.with(|calls| {
+            let (index, site) = calls.iter().enumerate().rev().find(|(_, site)| site.stack_pointer > stack_pointer)?;
+            Some((index, site.clone()))
+        })
     }
 
     /// An exception leaves callbacks and calls for good: all but the outermost `calls` calls, and what they called.
     pub(crate) fn abandon_calls(&self, calls: usize) {
-        let left = {
-            let mut open = self.calls();
-            let left = open.len().saturating_sub(calls);
-            open.truncate(calls);
-            left
-        };
+        let left = self.calls.with(|open| open.split_off(calls.min(open.len()))).len();
         OPEN_CALLS.set(OPEN_CALLS.get().saturating_sub(left));
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        entries.retain(|entry| entry.open_calls < calls);
-    }
-
-    fn calls(&self) -> std::sync::MutexGuard<'_, Vec<CallSite>> {
-        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+        self.entries.with(|entries| entries.retain(|entry| entry.open_calls < calls));
     }
 
     /// Whether driver code is on this thread's stack.
@@ -488,7 +498,7 @@ impl Thread {
             return Err(stopped);
         }
         let before = self.levels();
-        let open_calls = self.calls().len();
+        let open_calls = self.calls.with(|calls| calls.len());
         let locks = self.machine.nt.lock_order().depth(self);
         let depth = self.push_entry(Entry { driver: Arc::clone(driver), callback, open_calls });
         self.set_irql(irql);
@@ -515,8 +525,8 @@ impl Thread {
             self.machine.record(self.finding(rule, message, None));
         }
         self.leave_if_stopped();
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner).truncate(depth);
-        self.calls().truncate(open_calls);
+        self.entries.with(|entries| entries.truncate(depth));
+        self.calls.with(|calls| calls.truncate(open_calls));
         if result.is_none() {
             // Calls were left, not ended. Other machines' calls on this Linux thread were left with them.
             OPEN_CALLS.set(open_calls);
@@ -526,8 +536,9 @@ impl Thread {
     }
 
     fn run_on_kernel_stack<R>(&self, body: impl FnOnce() -> R) -> Option<R> {
-        let current = Self::current();
-        assert!(std::ptr::eq(&raw const *current, self), "a thread runs driver code only for itself");
+        let is_current =
+            |thread: &Option<Arc<Self>>| thread.as_ref().is_some_and(|thread| std::ptr::eq(&raw const **thread, self));
+        assert!(CURRENT.with_borrow(is_current), "a thread runs driver code only for itself");
         let mut stack = SPARE_STACK.take().unwrap_or_else(|| KernelStack::new().expect("no memory for a kernel stack"));
         self.way_out.store(stack.caller_slot() as usize, Ordering::Relaxed);
         let outer = STACK.replace(Some(stack.bounds()));
@@ -539,15 +550,23 @@ impl Thread {
         } else {
             // Frames on it are abandoned, not dead: see stack.rs.
             std::mem::forget(stack);
-            make_current(Some(current));
+            // What was entered from there was left, not ended: other machines, on the same Linux thread.
+            make_current(self.known());
         }
         result
     }
 
+    /// Another reference to this thread.
+    fn known(&self) -> Option<Arc<Self>> {
+        let mine = |thread: &&Weak<Self>| std::ptr::eq(thread.as_ptr(), self);
+        KNOWN.with_borrow(|known| known.iter().find(mine).and_then(Weak::upgrade))
+    }
+
     fn push_entry(&self, entry: Entry) -> usize {
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        entries.push(entry);
-        entries.len() - 1
+        self.entries.with(|entries| {
+            entries.push(entry);
+            entries.len() - 1
+        })
     }
 
     fn levels(&self) -> Levels {
@@ -555,8 +574,8 @@ impl Thread {
             irql: self.irql(),
             critical_regions: self.critical_regions(),
             guarded_regions: self.guarded_regions(),
-            attached: self.attached_from().len(),
-            client: self.impersonation().map_or(0, |client| client.token_body()),
+            attached: self.attached.load(Ordering::Relaxed),
+            client: self.client.load(Ordering::Relaxed),
         }
     }
 
@@ -564,7 +583,7 @@ impl Thread {
         self.set_irql(levels.irql);
         self.set_critical_regions(levels.critical_regions);
         self.set_guarded_regions(levels.guarded_regions);
-        while self.attached_from().len() > levels.attached {
+        while self.attached.load(Ordering::Relaxed) > levels.attached {
             let depth = self.attached_from().len();
             self.detach(depth);
         }

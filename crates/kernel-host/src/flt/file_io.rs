@@ -126,8 +126,9 @@ fn start(call: &Call, arguments: &Arguments, extended: bool) -> Result<(NtStatus
     let (object, open) = target(call, &instance, arguments.file);
     check_buffer(call, arguments, extended);
     let offset = check_offset(arguments, &open)?;
-    call.detail(format_args!("{} at {offset}, {} bytes", String::from_utf16_lossy(&open.name()), arguments.length));
-    let issue = Issue { machine: call.machine(), object: &object, open, below: Some(&instance), mode: KERNEL_MODE };
+    call.detail_of(|| format!("{} at {offset}, {} bytes", String::from_utf16_lossy(&open.name()), arguments.length));
+    let issue =
+        Issue { machine: call.machine(), object: &object, open: &open, below: Some(&instance), mode: KERNEL_MODE };
     let mut length = arguments.length;
     if call.falls_short() {
         length = fall_short(&issue.open, offset, length);

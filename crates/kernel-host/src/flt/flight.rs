@@ -143,6 +143,8 @@ struct State {
     landing: Option<Landing>,
     /// Allocated callback data is on its journey.
     under_way: bool,
+    /// Threads that wait for changes: telling nobody costs a system call, and every operation ends here.
+    waiting: usize,
 }
 
 impl State {
@@ -344,8 +346,7 @@ impl Flight {
             return Some((walk, resume));
         }
         state.parked = Some((walk, place));
-        drop(state);
-        self.changed.notify_all();
+        self.tell(&state);
         None
     }
 
@@ -402,7 +403,7 @@ impl Flight {
             if left.is_zero() {
                 return None;
             }
-            (state, _) = self.changed.wait_timeout(state, left.min(LOOK)).unwrap_or_else(PoisonError::into_inner);
+            state = self.wait_for_change(state, left.min(LOOK));
         }
         state.outcome.or(Some((super::MACHINE_STOPPED, 0)))
     }
@@ -429,7 +430,20 @@ impl Flight {
                 thread.leave_if_stopped();
                 return None;
             }
-            (state, _) = self.changed.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner);
+            state = self.wait_for_change(state, LOOK);
+        }
+    }
+
+    fn wait_for_change<'a>(&'a self, mut state: MutexGuard<'a, State>, most: Duration) -> MutexGuard<'a, State> {
+        state.waiting += 1;
+        (state, _) = self.changed.wait_timeout(state, most).unwrap_or_else(PoisonError::into_inner);
+        state.waiting -= 1;
+        state
+    }
+
+    fn tell(&self, state: &State) {
+        if state.waiting != 0 {
+            self.changed.notify_all();
         }
     }
 
@@ -447,8 +461,7 @@ impl Flight {
         state.outcome = Some(outcome);
         state.under_way = false;
         let landing = state.landing.take();
-        drop(state);
-        self.changed.notify_all();
+        self.tell(&state);
         landing
     }
 

@@ -36,8 +36,8 @@ pub(crate) struct VolumeStack {
     pub(crate) address: usize,
     pub(crate) volume: Arc<Volume>,
     pub(crate) rundown: Rundown,
-    /// Highest altitude first.
-    instances: Mutex<Vec<Arc<Instance>>>,
+    /// Highest altitude first. Operations under way keep the list that they began with.
+    instances: Mutex<Arc<[Arc<Instance>]>>,
     /// The device object of the storage below, made when somebody asks.
     disk: Mutex<Option<ObjectRef>>,
 }
@@ -48,7 +48,7 @@ impl VolumeStack {
             address: ObjectTable::reserve(machine)?,
             volume: Arc::clone(volume),
             rundown: Rundown::default(),
-            instances: Mutex::default(),
+            instances: Mutex::new(Arc::from([])),
             disk: Mutex::default(),
         });
         machine.flt.objects.insert(stack.address, FltObject::Volume(Arc::clone(&stack)));
@@ -57,7 +57,18 @@ impl VolumeStack {
 
     /// The instances, highest first.
     pub(crate) fn instances(&self) -> Vec<Arc<Instance>> {
-        self.lock().clone()
+        self.lock().to_vec()
+    }
+
+    /// The instances as they are now, for an operation: costs no allocation.
+    pub(super) fn snapshot(&self) -> Arc<[Arc<Instance>]> {
+        Arc::clone(&self.lock())
+    }
+
+    fn forget(&self, instance: &Arc<Instance>) {
+        let mut instances = self.lock();
+        let others = instances.iter().filter(|other| !Arc::ptr_eq(other, instance)).cloned().collect();
+        *instances = others;
     }
 
     /// The storage's device object, once somebody has asked for it.
@@ -65,7 +76,7 @@ impl VolumeStack {
         self.disk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Instance>>> {
+    fn lock(&self) -> MutexGuard<'_, Arc<[Arc<Instance>]>> {
         self.instances.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -146,7 +157,9 @@ pub(crate) fn attach(
         return Err(status);
     }
     let position = instances.partition_point(|other| other.altitude > instance.altitude);
-    instances.insert(position, Arc::clone(&instance));
+    let (above, below) = instances.split_at(position);
+    let all = above.iter().chain([&instance]).chain(below).cloned().collect();
+    *instances = all;
     drop(instances);
     filter.lock().instances.push(Arc::clone(&instance));
     Ok(instance)
@@ -182,7 +195,7 @@ pub(crate) fn detach(thread: &Thread, instance: &Arc<Instance>, reason: FltTeard
             unsafe { callback(&raw const related, reason.bits()) }
         })
     });
-    instance.volume.lock().retain(|other| !Arc::ptr_eq(other, instance));
+    instance.volume.forget(instance);
     instance.filter.lock().instances.retain(|other| !Arc::ptr_eq(other, instance));
     super::drain::drain(thread, instance);
     if let Err(mut holders) = instance.rundown.wait_for_callbacks() {

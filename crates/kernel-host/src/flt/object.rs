@@ -4,6 +4,7 @@
 //! pointer is the address of a page that nobody can touch, so that a driver that looks inside faults at once.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -135,21 +136,22 @@ pub(crate) fn wrong(call: &Call, address: usize, wanted: &str, found: Option<&Fl
 /// Rundown protection: references that an object's end waits for.
 #[derive(Debug, Default)]
 pub(crate) struct Rundown {
+    /// Set under the lock, for good: nobody gets in any more.
+    ending: AtomicBool,
+    /// Callbacks and work items under way, which end by themselves.
+    busy: AtomicUsize,
+    /// Threads that wait for changes: telling nobody costs a system call, and every callback ends here.
+    waiting: AtomicUsize,
     state: Mutex<RundownState>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct RundownState {
-    ending: bool,
     /// The object is gone; its pointer lasts as long as the references.
     retired: bool,
     /// Driver references.
     holds: Vec<Hold>,
-    /// Callbacks and work items under way, which end by themselves.
-    busy: usize,
-    /// Threads that wait for changes: telling nobody costs a system call, and every callback ends here.
-    waiting: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -166,7 +168,7 @@ impl Rundown {
     /// `FLT_DELETING_OBJECT` when the object is on its way out.
     pub(crate) fn hold(&self, site: &CallSite) -> Result<(), NtStatus> {
         let mut state = self.lock();
-        if state.ending {
+        if self.is_ending() {
             return Err(NtStatus::FLT_DELETING_OBJECT);
         }
         let hold = Hold { driver: Arc::clone(&site.driver), ddi: site.export.name, site: site.return_address };
@@ -180,7 +182,9 @@ impl Rundown {
         let mut state = self.lock();
         let index = state.holds.iter().rposition(|hold| Arc::ptr_eq(&hold.driver, driver))?;
         state.holds.remove(index);
-        self.tell(&state);
+        if self.waiting.load(Ordering::SeqCst) != 0 {
+            self.changed.notify_all();
+        }
         Some(state.retired && state.holds.is_empty())
     }
 
@@ -196,35 +200,34 @@ impl Rundown {
     /// # Errors
     /// `FLT_DELETING_OBJECT` when the object is on its way out.
     pub(crate) fn enter(&self) -> Result<(), NtStatus> {
-        let mut state = self.lock();
-        if state.ending {
+        // Counted before looking: who sets `ending` afterwards sees the count, and waits.
+        self.busy.fetch_add(1, Ordering::SeqCst);
+        if self.is_ending() {
+            self.leave();
             return Err(NtStatus::FLT_DELETING_OBJECT);
         }
-        state.busy += 1;
         Ok(())
     }
 
     /// The end of [`enter`](Self::enter).
     pub(crate) fn leave(&self) {
-        let mut state = self.lock();
-        state.busy -= 1;
-        self.tell(&state);
-    }
-
-    fn tell(&self, state: &RundownState) {
-        if state.waiting != 0 {
+        self.busy.fetch_sub(1, Ordering::SeqCst);
+        if self.waiting.load(Ordering::SeqCst) != 0 {
+            // The lock: whoever counted as waiting either sees the new count, or sleeps already.
+            let _state = self.lock();
             self.changed.notify_all();
         }
     }
 
     /// Whether the object is on its way out.
     pub(crate) fn is_ending(&self) -> bool {
-        self.lock().ending
+        self.ending.load(Ordering::SeqCst)
     }
 
     /// From now on nobody gets a reference. False when that was so already.
     pub(crate) fn start_ending(&self) -> bool {
-        !std::mem::replace(&mut self.lock().ending, true)
+        let _state = self.lock();
+        !self.ending.swap(true, Ordering::SeqCst)
     }
 
     /// References that are held, one text each.
@@ -246,22 +249,30 @@ impl Rundown {
     /// # Errors
     /// Who still holds on when nothing has changed for [`PATIENCE`]: on Windows the wait would go on.
     pub(crate) fn wait(&self) -> Result<(), Vec<String>> {
-        self.wait_for(|state| (state.holds.len(), state.busy))
+        self.wait_for(|state| state.holds.len())
     }
 
     /// Waits until all callbacks are gone, whoever holds references. Errors as for [`wait`](Self::wait).
     pub(crate) fn wait_for_callbacks(&self) -> Result<(), Vec<String>> {
-        self.wait_for(|state| (0, state.busy))
+        self.wait_for(|_| 0)
     }
 
-    fn wait_for(&self, look: impl Fn(&RundownState) -> (usize, usize)) -> Result<(), Vec<String>> {
+    /// `count` tells how many references have to go; callbacks always have to.
+    fn wait_for(&self, count: impl Fn(&RundownState) -> usize) -> Result<(), Vec<String>> {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let result = self.wait_as_counted(|state| (count(state), self.busy.load(Ordering::SeqCst)));
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        result
+    }
+
+    fn wait_as_counted(&self, look: impl Fn(&RundownState) -> (usize, usize)) -> Result<(), Vec<String>> {
         let mut state = self.lock();
         let mut seen = look(&state);
         let mut since = Instant::now();
         while seen != (0, 0) {
             let left = PATIENCE.saturating_sub(since.elapsed());
             if left.is_zero() {
-                let busy = state.busy;
+                let busy = self.busy.load(Ordering::SeqCst);
                 drop(state);
                 let mut holders = self.holders();
                 if busy != 0 {
@@ -269,9 +280,7 @@ impl Rundown {
                 }
                 return Err(holders);
             }
-            state.waiting += 1;
             (state, _) = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
-            state.waiting -= 1;
             let now = look(&state);
             if seen != now {
                 (seen, since) = (now, Instant::now());

@@ -34,8 +34,9 @@ exports! { pub(crate) EXPORTS in "fltmgr.sys":
 fn on<R>(call: &Call, instance: usize, file: Raw<FILE_OBJECT>, body: impl FnOnce(&Issue<'_>) -> R) -> R {
     let instance: Arc<Instance> = object::instance(call, instance);
     let (object, open) = target(call, &instance, file);
-    call.detail(format_args!("{}", String::from_utf16_lossy(&open.name())));
-    let issue = Issue { machine: call.machine(), object: &object, open, below: Some(&instance), mode: KERNEL_MODE };
+    call.detail_of(|| String::from_utf16_lossy(&open.name()));
+    let issue =
+        Issue { machine: call.machine(), object: &object, open: &open, below: Some(&instance), mode: KERNEL_MODE };
     let result = body(&issue);
     call.thread().leave_if_stopped();
     result

@@ -28,7 +28,7 @@ const DISPATCH_LEVEL: u8 = 2;
 /// What one thread needs to drive an operation.
 pub(super) struct Walk {
     /// All instances below the start, highest first.
-    instances: Vec<Arc<Instance>>,
+    instances: Arc<[Arc<Instance>]>,
     next: usize,
     /// What has to be done on the way up, the lowest last.
     pub(super) waiting: Vec<Waiting>,
@@ -90,7 +90,7 @@ pub(crate) fn run(
     operation: &Operation,
 ) -> Outcome {
     let stack = machine.flt.stack_of(volume);
-    let instances = stack.as_ref().map(|stack| stack.instances()).unwrap_or_default();
+    let instances = stack.as_ref().map_or_else(|| Arc::from([]), |stack| stack.snapshot());
     Thread::enter(machine, |thread| {
         let flight = Flight::new(machine, stack, operation, thread, None);
         run_flight(thread, &flight, Walk::new(instances, below))
@@ -116,7 +116,7 @@ pub(super) fn run_flight(thread: &Thread, flight: &Arc<Flight>, walk: Walk) -> O
 /// Starts an operation whose issuer does not wait.
 pub(crate) fn launch(machine: &Arc<Inner>, volume: &Arc<Volume>, operation: &Operation) -> Arc<Flight> {
     let stack = machine.flt.stack_of(volume);
-    let instances = stack.as_ref().map(|stack| stack.instances()).unwrap_or_default();
+    let instances = stack.as_ref().map_or_else(|| Arc::from([]), |stack| stack.snapshot());
     Thread::enter(machine, |thread| {
         let flight = Flight::new(machine, stack, operation, thread, None);
         let _flown = fly(thread, &flight, Walk::new(instances, None));
@@ -126,14 +126,14 @@ pub(crate) fn launch(machine: &Arc<Inner>, volume: &Arc<Volume>, operation: &Ope
 
 impl Walk {
     /// A journey through `instances` from below `below` on.
-    pub(super) fn new(instances: Vec<Arc<Instance>>, below: Option<&Arc<Instance>>) -> Self {
+    pub(super) fn new(instances: Arc<[Arc<Instance>]>, below: Option<&Arc<Instance>>) -> Self {
         let next = below.map_or(0, |below| instances.partition_point(|instance| instance.altitude >= below.altitude));
         Self { instances, next, waiting: Vec::new(), holder: None, irql: 0 }
     }
 
     /// A journey on the volume of `stack`, from below `below` on.
     pub(super) fn on(stack: &VolumeStack, below: &Arc<Instance>) -> Self {
-        Self::new(stack.instances(), Some(below))
+        Self::new(stack.snapshot(), Some(below))
     }
 }
 
@@ -245,9 +245,10 @@ impl Walk {
 
 /// Pre-operation callbacks, then the file system.
 fn down(thread: &Thread, flight: &Arc<Flight>, walk: &mut Walk) -> Step {
-    while let Some(instance) = walk.instances.get(walk.next).cloned() {
+    while let Some(instance) = walk.instances.get(walk.next) {
         walk.next += 1;
-        let Some(callbacks) = wanted(flight, &instance) else { continue };
+        let Some(callbacks) = wanted(flight, instance) else { continue };
+        let instance = Arc::clone(instance);
         if instance.rundown.enter().is_err() {
             continue;
         }

@@ -115,7 +115,7 @@ impl OpenParameters {
 pub(crate) struct Issue<'a> {
     pub(crate) machine: &'a Arc<Inner>,
     pub(crate) object: &'a ObjectRef,
-    pub(crate) open: Arc<Open>,
+    pub(crate) open: &'a Arc<Open>,
     pub(crate) below: Option<&'a Arc<Instance>>,
     pub(crate) mode: KPROCESSOR_MODE,
 }
@@ -129,13 +129,13 @@ impl<'a> Issue<'a> {
         below: Option<&'a Arc<Instance>>,
         mode: KPROCESSOR_MODE,
     ) -> Result<Self, NtStatus> {
-        let (_, open) = opened(object)?;
-        Ok(Self { machine, object, open, below, mode })
+        let file = object.payload_ref::<File>().ok_or(NtStatus::OBJECT_TYPE_MISMATCH)?;
+        Ok(Self { machine, object, open: file.open()?, below, mode })
     }
 
     /// A request packet. Synchronous handles wait for all of theirs.
     pub(crate) fn irp(&self, major: u8) -> Operation {
-        let operation = Operation::irp(major, self.object, &self.open, self.mode);
+        let operation = Operation::irp(major, self.object, self.open, self.mode);
         if self.below.is_some() { operation.generated() } else { operation }
     }
 

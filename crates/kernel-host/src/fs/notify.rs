@@ -134,7 +134,8 @@ impl Notices {
 
     /// Completes what is due. The caller holds no lock.
     pub(crate) fn deliver(&self, machine: &Arc<Inner>) {
-        while self.due.swap(false, Ordering::AcqRel) {
+        // Every request comes by here: looking is cheaper than taking.
+        while self.due.load(Ordering::Acquire) && self.due.swap(false, Ordering::AcqRel) {
             let due = std::mem::take(&mut self.lock().due);
             for (flight, status, answer) in due {
                 let (status, information) = hand_over(&flight, status, &answer);

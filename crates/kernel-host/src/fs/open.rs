@@ -206,7 +206,7 @@ impl Open {
 
     /// The cache is there from now on: `PrivateCacheMap` says so to drivers.
     pub(super) fn set_up_cache(&self, file: Raw<FILE_OBJECT>) {
-        if !self.cached.swap(true, Ordering::Relaxed) {
+        if !self.has_cache() && !self.cached.swap(true, Ordering::Relaxed) {
             let map = (&raw const self.cached).cast_mut().cast();
             field!(file, FILE_OBJECT, PrivateCacheMap).write(map);
         }

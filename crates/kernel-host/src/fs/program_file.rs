@@ -8,6 +8,7 @@ use super::information::class;
 use super::io::{self, Issue};
 use super::path::wide;
 use super::program_view::MappedView;
+use super::scratch::Scratch;
 use crate::flt::major;
 use crate::machine::Inner;
 use crate::nt::ob::ObjectRef;
@@ -63,6 +64,23 @@ impl ProgramFile {
     /// `END_OF_FILE` at or behind the end, `ACCESS_DENIED` without the right, `FILE_LOCK_CONFLICT`, `INVALID_PARAMETER` for a
     /// non-cached read that is not aligned.
     pub fn read(&self, offset: i64, length: usize) -> Result<Vec<u8>, NtStatus> {
+        let (buffer, count) = self.transfer_in(offset, length)?;
+        buffer.read(count)
+    }
+
+    /// As [`read`](Self::read), into the host's own memory: how many bytes there were.
+    ///
+    /// # Errors
+    /// As for [`read`](Self::read).
+    pub fn read_into(&self, offset: i64, into: &mut [u8]) -> Result<usize, NtStatus> {
+        let (buffer, count) = self.transfer_in(offset, into.len())?;
+        let count = count.min(into.len());
+        self.process.memory().read(buffer.address(), &mut into[..count])?;
+        Ok(count)
+    }
+
+    /// A read into user memory: what the program would find there.
+    fn transfer_in(&self, offset: i64, length: usize) -> Result<(Scratch<'_>, usize), NtStatus> {
         let length = u32::try_from(length).map_err(|_| NtStatus::INVALID_PARAMETER)?;
         let object = self.object(AccessMask::FILE_READ_DATA)?;
         let buffer = self.process.scratch(length as usize)?;
@@ -72,7 +90,7 @@ impl ProgramFile {
             issue.run_transfer(issue.transfer(major::READ, offset, range, IrpFlags::empty()))
         })?;
         status.ok()?;
-        buffer.read(count)
+        Ok((buffer, count))
     }
 
     /// Writes `bytes` at `offset`; -1 is the end of the file, -2 the current offset.

@@ -8,6 +8,7 @@ use nt_types::NtStatus;
 use crate::process::{Placement, Process, Protection};
 
 /// The last buffer, without its process, which it must not keep alive.
+#[derive(Default)]
 struct Kept {
     process: Weak<Process>,
     address: usize,
@@ -19,10 +20,9 @@ thread_local! {
 }
 
 /// User memory on loan.
-pub(super) struct Scratch {
-    process: Arc<Process>,
-    address: usize,
-    length: usize,
+pub(super) struct Scratch<'a> {
+    process: &'a Arc<Process>,
+    kept: Kept,
 }
 
 impl Process {
@@ -30,25 +30,24 @@ impl Process {
     ///
     /// # Errors
     /// `NO_MEMORY`.
-    pub(super) fn scratch(self: &Arc<Self>, length: usize) -> Result<Scratch, NtStatus> {
-        let kept = KEPT.take();
-        let fits = |kept: &Kept| kept.length == length && std::ptr::eq(kept.process.as_ptr(), Arc::as_ptr(self));
-        let address = match kept {
-            Some(kept) if fits(&kept) && !self.has_exited() => kept.address,
-            Some(other) => {
+    pub(super) fn scratch(self: &Arc<Self>, length: usize) -> Result<Scratch<'_>, NtStatus> {
+        let is_mine = |kept: &Kept| std::ptr::eq(kept.process.as_ptr(), Arc::as_ptr(self));
+        let kept = match KEPT.take() {
+            Some(kept) if kept.length == length && is_mine(&kept) && !self.has_exited() => kept,
+            other => {
                 // Drop frees it with the new one in its place.
-                KEPT.set(Some(other));
-                self.memory().allocate(length, Protection::ReadWrite, Placement::Aligned)?
+                KEPT.set(other);
+                let address = self.memory().allocate(length, Protection::ReadWrite, Placement::Aligned)?;
+                Kept { process: Arc::downgrade(self), address, length }
             }
-            None => self.memory().allocate(length, Protection::ReadWrite, Placement::Aligned)?,
         };
-        Ok(Scratch { process: Arc::clone(self), address, length })
+        Ok(Scratch { process: self, kept })
     }
 }
 
-impl Scratch {
+impl Scratch<'_> {
     pub(super) fn address(&self) -> usize {
-        self.address
+        self.kept.address
     }
 
     /// The bytes at its start.
@@ -56,18 +55,17 @@ impl Scratch {
     /// # Errors
     /// `ACCESS_VIOLATION` where the program took them away meanwhile.
     pub(super) fn read(&self, count: usize) -> Result<Vec<u8>, NtStatus> {
-        let mut bytes = vec![0; count.min(self.length)];
-        self.process.memory().read(self.address, &mut bytes)?;
-        Ok(bytes)
+        self.process.memory().read_vec(self.kept.address, count.min(self.kept.length))
     }
 }
 
-impl Drop for Scratch {
+impl Drop for Scratch<'_> {
     fn drop(&mut self) {
-        let kept = Kept { process: Arc::downgrade(&self.process), address: self.address, length: self.length };
+        let kept = std::mem::take(&mut self.kept);
+        let address = kept.address;
         // A buffer of another length, or another process's that still runs, goes.
         if let Some(before) = KEPT.replace(Some(kept))
-            && before.address != self.address
+            && before.address != address
             && let Some(process) = before.process.upgrade()
         {
             // Fails only when the program freed it itself.

@@ -7,6 +7,7 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicIsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use nt_types::NtStatus;
@@ -87,7 +88,8 @@ impl ObjectManager {
             run,
             pages,
             payload,
-            state: Mutex::new(ObjectState { references: 1, ..ObjectState::default() }),
+            references: AtomicIsize::new(1),
+            state: Mutex::default(),
         });
         self.lock().insert(object.body, Arc::clone(&object));
         Ok(ObjectRef(object))
@@ -96,9 +98,7 @@ impl ObjectManager {
     /// A new reference to the object whose body is at `body`; `None` when there is no such object (any more).
     pub(crate) fn lookup(&self, body: usize) -> Option<ObjectRef> {
         let objects = self.lock();
-        let object = objects.get(&body)?;
-        object.state().references += 1;
-        Some(ObjectRef(Arc::clone(object)))
+        objects.get(&body).map(ObjectRef::of)
     }
 
     /// The payload of the object at `body`, when it is a `T`.
@@ -113,20 +113,19 @@ impl ObjectManager {
             let any: &dyn Any = object.payload.as_ref();
             any.downcast_ref::<T>().is_some_and(&is_it)
         })?;
-        object.state().references += 1;
-        Some(ObjectRef(Arc::clone(object)))
+        Some(ObjectRef::of(object))
     }
 
     /// Hands one reference to the calling driver, which owes a dereference from now on: `Ob*Reference*`, and every DDI
     /// that returns a referenced object.
     pub(crate) fn give(&self, object: &ObjectRef, call: &Call) -> usize {
         debug_assert!(self.me.ptr_eq(&object.0.manager), "an object of this machine");
+        object.0.references.fetch_add(1, Ordering::Relaxed);
         let mut state = object.0.state();
-        state.references += 1;
         let site = call.site();
         let holder = state.holder(call.driver());
         holder.count += 1;
-        holder.last = format!("{} from {:#x}", site.export.name, site.return_address);
+        holder.last = (site.export.name, site.return_address);
         object.body()
     }
 
@@ -153,12 +152,7 @@ impl ObjectManager {
             let mut state = object.0.state();
             let holder = state.holder(call.driver());
             holder.count -= 1;
-            if holder.count >= 0 {
-                state.references -= 1;
-                true
-            } else {
-                false
-            }
+            holder.count >= 0
         };
         if !held {
             let name = object.type_name();
@@ -167,6 +161,8 @@ impl ObjectManager {
                 format!("{} holds no reference to the {name} object at {body:#x}", call.driver().name),
             );
         }
+        // Never the last one: `object` is another.
+        object.0.references.fetch_sub(1, Ordering::AcqRel);
         object.references() - 1
     }
 
@@ -179,8 +175,10 @@ impl ObjectManager {
             for holder in &state.holders {
                 if holder.count > 0 && std::ptr::eq(Arc::as_ptr(&holder.driver), driver) {
                     let type_name = object.payload.type_name();
-                    let (body, count, last) = (object.body, holder.count, &holder.last);
-                    lines.push(format!("{count} reference(s) to {type_name} at {body:#x}, last by {last}"));
+                    let (body, count, (ddi, site)) = (object.body, holder.count, holder.last);
+                    lines.push(format!(
+                        "{count} reference(s) to {type_name} at {body:#x}, last by {ddi} from {site:#x}"
+                    ));
                 }
             }
         }
@@ -213,13 +211,14 @@ pub(crate) struct Object {
     run: usize,
     pages: usize,
     payload: Arc<dyn ObjectBody>,
+    /// NT's `PointerCount`: host references, driver references, one per handle, one for a permanent name. Comes to zero, and is
+    /// raised by those who only know the address, under the table's lock.
+    references: AtomicIsize,
     state: Mutex<ObjectState>,
 }
 
 #[derive(Debug, Default)]
 struct ObjectState {
-    /// NT's `PointerCount`: host references, driver references, one per handle, one for a permanent name.
-    references: isize,
     handles: isize,
     holders: Vec<Holder>,
     name: Option<String>,
@@ -230,14 +229,15 @@ struct ObjectState {
 struct Holder {
     driver: Arc<Driver>,
     count: isize,
-    last: String,
+    /// The DDI that gave the last one, and the address in the driver.
+    last: (&'static str, usize),
 }
 
 impl ObjectState {
     fn holder(&mut self, driver: &Arc<Driver>) -> &mut Holder {
         let found = self.holders.iter().position(|holder| Arc::ptr_eq(&holder.driver, driver));
         let index = found.unwrap_or_else(|| {
-            self.holders.push(Holder { driver: Arc::clone(driver), count: 0, last: String::new() });
+            self.holders.push(Holder { driver: Arc::clone(driver), count: 0, last: ("", 0) });
             self.holders.len() - 1
         });
         &mut self.holders[index]
@@ -254,6 +254,18 @@ impl Object {
 pub struct ObjectRef(Arc<Object>);
 
 impl ObjectRef {
+    /// One reference more to an object that has at least one.
+    fn of(object: &Arc<Object>) -> Self {
+        object.references.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(object))
+    }
+
+    /// The payload, when it is a `T`, for as long as this reference.
+    pub(crate) fn payload_ref<T: ObjectBody>(&self) -> Option<&T> {
+        let any: &dyn Any = self.0.payload.as_ref();
+        any.downcast_ref()
+    }
+
     /// Address of the NT-visible body: what drivers get as `PFILE_OBJECT`, `PKEVENT`, ...
     #[must_use]
     pub fn body(&self) -> usize {
@@ -282,7 +294,7 @@ impl ObjectRef {
     /// NT's `PointerCount` at this moment (this reference included).
     #[must_use]
     pub fn references(&self) -> isize {
-        self.0.state().references
+        self.0.references.load(Ordering::Acquire)
     }
 
     /// Open handles at this moment.
@@ -335,20 +347,21 @@ impl fmt::Debug for ObjectRef {
 
 impl Clone for ObjectRef {
     fn clone(&self) -> Self {
-        self.0.state().references += 1;
-        Self(Arc::clone(&self.0))
+        Self::of(&self.0)
     }
 }
 
 impl Drop for ObjectRef {
     fn drop(&mut self) {
+        let others = |count: isize| (count > 1).then(|| count - 1);
+        if self.0.references.fetch_update(Ordering::AcqRel, Ordering::Acquire, others).is_ok() {
+            return;
+        }
         let manager = self.0.manager.upgrade();
         {
             // The table's lock comes first, as in `lookup`: nobody finds an object whose count is going to zero.
             let mut objects = manager.as_ref().map(|manager| manager.lock());
-            let mut state = self.0.state();
-            state.references -= 1;
-            if state.references > 0 {
+            if self.0.references.fetch_sub(1, Ordering::AcqRel) > 1 {
                 return;
             }
             if let Some(objects) = &mut objects {

@@ -5,6 +5,7 @@
 //! pages stay inaccessible for long, so that a use after free faults too.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::{self, Write as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::arena::{Access, Arena, PAGE, pages_for};
@@ -63,7 +64,7 @@ struct State {
     /// By address: of blocks on pages of their own, one is near any address if one is there at all.
     blocks: BTreeMap<usize, Block>,
     /// Addresses freed lately and by whom, and their order.
-    freed: HashMap<usize, String>,
+    freed: HashMap<usize, Freed>,
     freed_order: std::collections::VecDeque<usize>,
 }
 
@@ -77,6 +78,18 @@ struct Block {
     driver: Arc<Driver>,
     ddi: &'static str,
     site: usize,
+}
+
+/// Who freed a block.
+#[derive(Debug)]
+enum Freed {
+    Call {
+        ddi: &'static str,
+        driver: Arc<Driver>,
+        site: usize,
+    },
+    /// The host, with the object that the block belonged to.
+    WithOwner,
 }
 
 /// Why a free is refused.
@@ -105,7 +118,7 @@ impl Pool {
             );
         }
         call.bytes(request.length as u64);
-        call.detail(tag_text(request.tag));
+        call.detail(Tag(request.tag));
         let pages = pages_for(request.length).max(1);
         let access = match request.kind {
             PoolKind::NonPagedExecute => Access::ReadWriteExecute,
@@ -178,7 +191,7 @@ impl Pool {
             };
             let block = block.map_err(|bad| bad.describe(address, 0))?;
             state.blocks.remove(&address);
-            state.remember(address, "by the owner of the object it belonged to".to_owned());
+            state.remember(address, Freed::WithOwner);
             block
         };
         self.arena.release(block.run, block.pages);
@@ -199,10 +212,8 @@ impl Pool {
         }
         let block = block.clone();
         state.blocks.remove(&address);
-        state.remember(
-            address,
-            format!("{} by {} from {:#x}", call.site().export.name, call.driver().name, call.site().return_address),
-        );
+        let (ddi, site) = (call.site().export.name, call.site().return_address);
+        state.remember(address, Freed::Call { ddi, driver: Arc::clone(call.driver()), site });
         Ok(block)
     }
 
@@ -219,7 +230,7 @@ impl Pool {
             kind: LeakKind::Pool,
             count,
             bytes,
-            detail: format!("tag {}, allocated by {ddi} from {site:#x}", tag_text(tag)),
+            detail: format!("tag {}, allocated by {ddi} from {site:#x}", Tag(tag)),
         };
         groups.into_iter().map(leak).collect()
     }
@@ -261,7 +272,7 @@ fn in_use(machine: &Inner, start: usize, length: usize) -> Option<String> {
 }
 
 impl State {
-    fn remember(&mut self, address: usize, who: String) {
+    fn remember(&mut self, address: usize, who: Freed) {
         self.freed.insert(address, who);
         self.freed_order.push_back(address);
         if self.freed_order.len() > REMEMBERED
@@ -279,12 +290,18 @@ impl State {
     }
 
     fn explain(&self, address: usize) -> String {
-        if let Some(who) = self.freed.get(&address) {
-            return format!("it was freed before: {who}");
+        match self.freed.get(&address) {
+            Some(Freed::Call { ddi, driver, site }) => {
+                return format!("it was freed before: {ddi} by {} from {site:#x}", driver.name);
+            }
+            Some(Freed::WithOwner) => {
+                return "it was freed before: by the owner of the object it belonged to".to_owned();
+            }
+            None => {}
         }
         match self.around(address) {
             Some((start, block)) if address.wrapping_sub(start) < block.length => {
-                format!("it lies {} bytes into the block {start:#x} with tag {}", address - start, tag_text(block.tag))
+                format!("it lies {} bytes into the block {start:#x} with tag {}", address - start, Tag(block.tag))
             }
             _ => "it never was a pool block".to_owned(),
         }
@@ -308,7 +325,7 @@ impl Block {
     }
 
     fn origin(&self) -> String {
-        format!("{} bytes, tag {}, allocated by {} from {:#x}", self.length, tag_text(self.tag), self.ddi, self.site)
+        format!("{} bytes, tag {}, allocated by {} from {:#x}", self.length, Tag(self.tag), self.ddi, self.site)
     }
 }
 
@@ -317,7 +334,7 @@ impl BadFree {
         match self {
             Self::NoBlock(why) => (Rule::BadPoolFree, format!("{address:#x} is no pool block: {why}")),
             Self::WrongTag(block) => {
-                (Rule::BadPoolFree, format!("{address:#x} is freed with tag {}: {}", tag_text(tag), block.origin()))
+                (Rule::BadPoolFree, format!("{address:#x} is freed with tag {}: {}", Tag(tag), block.origin()))
             }
             Self::PagedTooHigh(block) => {
                 (Rule::IrqlTooHigh, format!("paged pool {address:#x} is freed above APC_LEVEL: {}", block.origin()))
@@ -329,7 +346,14 @@ impl BadFree {
     }
 }
 
-/// A tag as debuggers print it: four characters, low byte first.
-pub(crate) fn tag_text(tag: u32) -> String {
-    tag.to_le_bytes().iter().map(|byte| if (0x20..0x7F).contains(byte) { char::from(*byte) } else { '.' }).collect()
+/// A tag, to be printed as debuggers do: four characters, low byte first.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tag(pub(crate) u32);
+
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let characters =
+            self.0.to_le_bytes().map(|byte| if (0x20..0x7F).contains(&byte) { char::from(byte) } else { '.' });
+        characters.iter().try_for_each(|character| f.write_char(*character))
+    }
 }

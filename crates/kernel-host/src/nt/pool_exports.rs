@@ -2,7 +2,7 @@
 
 use nt_types::{NtStatus, PoolFlags};
 
-use super::pool::{PoolKind, Request, tag_text};
+use super::pool::{PoolKind, Request, Tag};
 use super::raw::Raw;
 use crate::ddi::{Call, exports};
 use crate::finding::Rule;
@@ -206,13 +206,13 @@ extern "efiapi" fn ex_free_pool(block: usize) {
 
 extern "efiapi" fn ex_free_pool_with_tag(block: usize, tag: u32) {
     let call = Call::enter();
-    call.detail(tag_text(tag));
+    call.detail(Tag(tag));
     call.machine().nt.pool().free(&call, block, tag);
 }
 
 extern "efiapi" fn ex_free_pool2(block: usize, tag: u32, _parameters: Raw<u8>, _count: u32) {
     let call = Call::enter();
-    call.detail(tag_text(tag));
+    call.detail(Tag(tag));
     call.machine().nt.pool().free(&call, block, tag);
 }
 

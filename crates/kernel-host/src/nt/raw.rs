@@ -123,10 +123,26 @@ impl<T: Copy> Raw<T> {
 impl Raw<u8> {
     /// Copies `length` bytes out.
     pub(crate) fn read_bytes(self, length: usize) -> Vec<u8> {
-        let mut bytes = vec![0; length];
-        // SAFETY: the target is ours and as long; the source is the driver's claim, see `read`.
-        unsafe { self.pointer().copy_to_nonoverlapping(bytes.as_mut_ptr(), length) };
+        let mut bytes = Vec::new();
+        self.append_to(&mut bytes, length);
         bytes
+    }
+
+    /// Copies `length` bytes out, behind those that `bytes` has.
+    pub(crate) fn append_to(self, bytes: &mut Vec<u8>, length: usize) {
+        bytes.reserve(length);
+        let end = bytes.spare_capacity_mut().as_mut_ptr().cast();
+        // SAFETY: the target is ours and at least as long; the source is the driver's claim, see `read`.
+        unsafe { self.pointer().copy_to_nonoverlapping(end, length) };
+        let length = bytes.len() + length;
+        // SAFETY: reserved above, and just written.
+        unsafe { bytes.set_len(length) };
+    }
+
+    /// Copies as many bytes out as `bytes` has room for.
+    pub(crate) fn read_into(self, bytes: &mut [u8]) {
+        // SAFETY: the target is ours; the source is the driver's claim, see `read`.
+        unsafe { self.pointer().copy_to_nonoverlapping(bytes.as_mut_ptr(), bytes.len()) };
     }
 
     /// Copies `bytes` in.

@@ -126,7 +126,7 @@ fn object_of(machine: &Inner, id: u32, program: Weak<Process>) -> Result<ObjectR
 
 /// Tells a thread object which thread it stands for.
 pub(crate) fn set_thread(object: &ObjectRef, thread: &Arc<Thread>) {
-    if let Some(body) = object.payload::<ThreadBody>() {
+    if let Some(body) = object.payload_ref::<ThreadBody>() {
         *body.thread.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(thread);
     }
 }

@@ -175,8 +175,8 @@ impl UserMemory {
 
     /// `length` bytes of user memory. Errors as for [`read`](Self::read).
     pub fn read_vec(&self, address: usize, length: usize) -> Result<Vec<u8>, NtStatus> {
-        let mut bytes = vec![0; length];
-        self.read(address, &mut bytes)?;
+        let mut bytes = Vec::with_capacity(length);
+        self.0.each_page(address, length, false, |at, length| Raw::<u8>::at(at).append_to(&mut bytes, length))?;
         Ok(bytes)
     }
 
@@ -213,10 +213,11 @@ impl Regions {
 
     /// As [`UserMemory::read`], for a request whose buffer is known by its address alone.
     pub(crate) fn read(&self, address: usize, into: &mut [u8]) -> Result<(), NtStatus> {
-        let mut done = 0;
-        self.each_page(address, into.len(), false, |at, length| {
-            into[done..done + length].copy_from_slice(&Raw::<u8>::at(at).read_bytes(length));
-            done += length;
+        let mut rest = into;
+        self.each_page(address, rest.len(), false, |at, length| {
+            let (now, later) = std::mem::take(&mut rest).split_at_mut(length);
+            Raw::<u8>::at(at).read_into(now);
+            rest = later;
         })
     }
 

@@ -4,7 +4,6 @@
 //! object stays with the machine in between: drivers compare such addresses, and making an object for every file that a program
 //! reads is what the read would mostly cost.
 
-use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::thread::ThreadId;
 
@@ -14,9 +13,14 @@ use crate::nt::ob::ObjectRef;
 /// that are not in it.
 const KEPT: usize = 64;
 
+thread_local! {
+    /// Asking Rust's runtime each time costs more than finding the identity.
+    static ME: ThreadId = std::thread::current().id();
+}
+
 /// Thread objects of Linux threads that are not in the machine now.
 #[derive(Debug, Default)]
-pub(crate) struct Identities(Mutex<HashMap<ThreadId, Identity>>);
+pub(crate) struct Identities(Mutex<Vec<(ThreadId, Identity)>>);
 
 /// A thread object and its id.
 pub(crate) type Identity = (ObjectRef, u32);
@@ -24,14 +28,16 @@ pub(crate) type Identity = (ObjectRef, u32);
 impl Identities {
     /// The calling Linux thread's identity, if it was in the machine before.
     pub(super) fn take(&self) -> Option<Identity> {
-        self.lock().remove(&std::thread::current().id())
+        let mut kept = self.lock();
+        let index = kept.iter().position(|(thread, _)| *thread == ME.with(ThreadId::clone))?;
+        Some(kept.swap_remove(index).1)
     }
 
     /// Keeps the calling Linux thread's identity for its next visit.
     pub(super) fn keep(&self, identity: Identity) {
         let mut kept = self.lock();
-        let forgotten = if kept.len() >= KEPT { std::mem::take(&mut *kept) } else { HashMap::new() };
-        kept.insert(std::thread::current().id(), identity);
+        let forgotten = if kept.len() >= KEPT { std::mem::take(&mut *kept) } else { Vec::new() };
+        kept.push((ME.with(ThreadId::clone), identity));
         // Deleting objects takes locks of its own.
         drop(kept);
         drop(forgotten);
@@ -43,7 +49,7 @@ impl Identities {
         drop(kept);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ThreadId, Identity>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(ThreadId, Identity)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

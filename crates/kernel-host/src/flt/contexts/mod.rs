@@ -16,7 +16,7 @@ use crate::fs::open::Open;
 use crate::fs::stream::FileKey;
 use crate::leak::{Leak, LeakKind};
 use crate::machine::{Driver, Inner};
-use crate::nt::pool::tag_text;
+use crate::nt::pool::Tag;
 use crate::thread::Thread;
 
 mod allocate;
@@ -108,7 +108,7 @@ impl Context {
             "{} of {} bytes, tag {}, {} reference(s) not released: {}; allocated at {}",
             self.kind(),
             self.size,
-            tag_text(self.definition.tag),
+            Tag(self.definition.tag),
             self.holds.len(),
             holds.join(", "),
             self.stack.join(" < "),

@@ -127,7 +127,7 @@ fn publish(call: &Call, name: Name, format: u32) -> Result<usize, NtStatus> {
     // Before the name is parsed only Name and Volume have a value.
     field!(information, FLT_FILE_NAME_INFORMATION, Volume).write(slice(buffer, 0, volume));
     arena.protect(address, pages, Access::Read);
-    call.detail(format_args!("{}", String::from_utf16_lossy(&text)));
+    call.detail_of(|| String::from_utf16_lossy(&text));
     let entry = NameInformation {
         driver: Arc::clone(call.driver()),
         ddi: call.site().export.name,

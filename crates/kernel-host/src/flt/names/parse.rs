@@ -52,7 +52,7 @@ extern "efiapi" fn flt_parse_file_name(
     let name = name.read();
     let buffer = Raw::of(name.Buffer);
     let text = buffer.read_slice(usize::from(name.Length / 2));
-    call.detail(format_args!("{}", String::from_utf16_lossy(&text)));
+    call.detail_of(|| String::from_utf16_lossy(&text));
     let parts = Parts::of(&text, 0);
     for (out, (start, end)) in
         [(extension, parts.extension), (stream, parts.stream), (final_component, parts.final_component)]
