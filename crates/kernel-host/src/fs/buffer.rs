@@ -46,6 +46,18 @@ impl Buffer {
         if missing == 0 { Ok(bytes) } else { Err(NtStatus::INVALID_USER_BUFFER) }
     }
 
+    /// Has `source` write to it: gets an address that the host can use, and the length, and says how many bytes it wrote.
+    ///
+    /// # Errors
+    /// `INVALID_USER_BUFFER` for memory of a program's that it could not write to itself, and those of `source`.
+    pub(crate) fn fill(self, source: impl FnOnce(usize, usize) -> Result<usize, NtStatus>) -> Result<usize, NtStatus> {
+        if !self.is_user() {
+            return source(self.address, self.length);
+        }
+        let memory = owner_of(self.address).ok_or(NtStatus::INVALID_USER_BUFFER)?;
+        memory.fill(self.address, self.length, source).unwrap_or(Err(NtStatus::INVALID_USER_BUFFER))
+    }
+
     /// Copies `bytes` to its start; what does not fit is left out.
     ///
     /// # Errors

@@ -157,24 +157,24 @@ impl Open {
     /// no data, `INVALID_PARAMETER` for a negative offset, `INVALID_USER_BUFFER` where the buffer cannot be written.
     pub(crate) fn read_into(&self, offset: i64, buffer: Buffer) -> Result<usize, NtStatus> {
         let offset = u64::try_from(offset).map_err(|_| NtStatus::INVALID_PARAMETER)?;
-        let mut done = 0;
-        match &self.data {
+        let done = match &self.data {
             Data::None => return Err(NtStatus::INVALID_DEVICE_REQUEST),
             Data::Memory(bytes) => {
                 let bytes = bytes.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
-                done = buffer.write(&bytes[start..])?;
+                buffer.write(&bytes[start..])?
             }
-            Data::Host(fd) => {
-                while done < buffer.length {
-                    match host::read_at(fd, buffer.address + done, buffer.length - done, offset + done as u64) {
-                        Ok(0) => break,
-                        Ok(count) => done += count,
-                        Err(status) => return Err(status),
+            Data::Host(fd) => buffer.fill(|address, length| {
+                let mut done = 0;
+                while done < length {
+                    match host::read_at(fd, address + done, length - done, offset + done as u64)? {
+                        0 => break,
+                        count => done += count,
                     }
                 }
-            }
-        }
+                Ok(done)
+            })?,
+        };
         if done == 0 && buffer.length != 0 { Err(NtStatus::END_OF_FILE) } else { Ok(done) }
     }
 

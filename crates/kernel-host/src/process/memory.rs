@@ -231,6 +231,25 @@ impl Regions {
         })
     }
 
+    /// Has `source` write to a range that the program could write to: gets where the host finds it, and its length.
+    ///
+    /// # Errors
+    /// As for [`UserMemory::write`].
+    pub(crate) fn fill<R>(
+        &self,
+        address: usize,
+        length: usize,
+        source: impl FnOnce(usize, usize) -> R,
+    ) -> Result<R, NtStatus> {
+        let mut map = self.lock();
+        each_page(&mut map, address, length, true, |_, _| ())?;
+        // One allocation, or there would be inaccessible pages in it; the host's view is in the same order.
+        let result = source(self.slice.arena.host(address), length);
+        // Until now nobody could free it.
+        drop(map);
+        Ok(result)
+    }
+
     /// Calls `body` for each page's part of the range, as the host sees it, under the map's lock, so that nothing changes
     /// meanwhile.
     fn each_page(
@@ -240,26 +259,7 @@ impl Regions {
         write: bool,
         mut body: impl FnMut(usize, usize),
     ) -> Result<(), NtStatus> {
-        let mut map = self.lock();
-        let end = address.checked_add(length).ok_or(NtStatus::ACCESS_VIOLATION)?;
-        let mut at = address;
-        while at < end {
-            let (&run, region) = map.range_mut(..=at).next_back().ok_or(NtStatus::ACCESS_VIOLATION)?;
-            let index = (at - run) / PAGE;
-            match region.pages.get(index).map(|page| page.protection) {
-                Some(Protection::ReadWrite) => {}
-                Some(Protection::ReadOnly) if !write => {}
-                Some(Protection::Guard) => {
-                    disarm(index, region);
-                    return Err(NtStatus::GUARD_PAGE_VIOLATION);
-                }
-                _ => return Err(NtStatus::ACCESS_VIOLATION),
-            }
-            let length = (end - at).min(run + (index + 1) * PAGE - at);
-            body(self.slice.arena.host(at), length);
-            at += length;
-        }
-        Ok(())
+        each_page(&mut self.lock(), address, length, write, |at, length| body(self.slice.arena.host(at), length))
     }
 
     fn lock_page<R>(&self, address: usize, body: impl FnOnce(Protection) -> R) -> Option<R> {
@@ -271,6 +271,35 @@ impl Regions {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<usize, Region>> {
         self.map.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Calls `body` for each page's part of a range in which a program may read, or write.
+fn each_page(
+    map: &mut BTreeMap<usize, Region>,
+    address: usize,
+    length: usize,
+    write: bool,
+    mut body: impl FnMut(usize, usize),
+) -> Result<(), NtStatus> {
+    let end = address.checked_add(length).ok_or(NtStatus::ACCESS_VIOLATION)?;
+    let mut at = address;
+    while at < end {
+        let (&run, region) = map.range_mut(..=at).next_back().ok_or(NtStatus::ACCESS_VIOLATION)?;
+        let index = (at - run) / PAGE;
+        match region.pages.get(index).map(|page| page.protection) {
+            Some(Protection::ReadWrite) => {}
+            Some(Protection::ReadOnly) if !write => {}
+            Some(Protection::Guard) => {
+                disarm(index, region);
+                return Err(NtStatus::GUARD_PAGE_VIOLATION);
+            }
+            _ => return Err(NtStatus::ACCESS_VIOLATION),
+        }
+        let length = (end - at).min(run + (index + 1) * PAGE - at);
+        body(at, length);
+        at += length;
+    }
+    Ok(())
 }
 
 /// Makes a guard page ordinary. It was hidden, and stays so until a driver touches it again.
