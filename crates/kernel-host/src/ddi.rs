@@ -95,6 +95,7 @@ impl Call {
         hide_opened();
         thread.linger();
         thread.call_began(&site);
+        thread.stop_if_late(&site);
         let started = thread.machine().trace.is_kept().then(Instant::now);
         let mut call = Self {
             site,

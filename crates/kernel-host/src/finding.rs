@@ -40,6 +40,8 @@ pub enum Rule {
     LockHeld,
     /// A wait without time-out that nothing can end.
     Deadlock,
+    /// Driver code that loops without an end.
+    NeverReturns,
     /// User memory touched outside a guarded region.
     UnguardedUserAccess,
     /// An import that kernel-host knows but does not implement yet was called.

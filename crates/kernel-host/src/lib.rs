@@ -37,9 +37,11 @@ pub mod image;
 pub mod inf;
 mod ndis;
 mod nt;
+pub mod origin;
 mod random;
 mod schedule;
 pub mod server;
+mod watchdog;
 
 pub use fault::{Sweep, SweepReport, Trial};
 pub use finding::{Finding, Rule};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::fault::Faults;
 use crate::finding::{Finding, Stopped};
@@ -13,6 +14,7 @@ use crate::process::exposure::Watch;
 use crate::schedule::Schedule;
 use crate::thread::Identities;
 use crate::trace::{Trace, TraceEntry};
+use crate::watchdog::Limit;
 use crate::{flt, fs, ndis, nt};
 
 mod device;
@@ -25,6 +27,7 @@ mod service;
 pub use device::PlugInError;
 pub use driver::Driver;
 pub use error::DriverError;
+pub(crate) use leaks::name_addresses;
 pub(crate) use load::go_on_unloading;
 use service::Service;
 
@@ -49,6 +52,8 @@ pub(crate) struct Config {
     pub(crate) user_memory_checks: UserMemoryChecks,
     /// A kernel debugger is attached, which goes on at breakpoints.
     pub(crate) debugger: bool,
+    /// How long driver code may run; the outer `None` leaves the default.
+    pub(crate) time_limit: Option<Option<Duration>>,
 }
 
 /// Everything that makes up a machine, one field per subsystem; each subsystem's type lives in its own module.
@@ -60,6 +65,7 @@ pub struct Inner {
     pub(crate) faults: Faults,
     pub(crate) schedule: Schedule,
     pub(crate) user_memory_watch: Arc<Watch>,
+    pub(crate) time_limit: Limit,
     pub(crate) nt: nt::Nt,
     pub(crate) fs: fs::Fs,
     pub(crate) flt: flt::Flt,
@@ -108,6 +114,14 @@ impl MachineBuilder {
         self
     }
 
+    /// How long driver code may burn processor time without returning or calling anything (a minute), and a tenth of how
+    /// long a callback may take that does call something. `None` for ever; as it is while a debugger is attached.
+    #[must_use]
+    pub fn driver_time_limit(mut self, limit: Option<Duration>) -> Self {
+        self.config.time_limit = Some(limit);
+        self
+    }
+
     /// Makes the machine. Fails when a volume's folder is not there.
     pub fn build(self) -> std::io::Result<Machine> {
         for (_, folder) in &self.config.volumes {
@@ -115,6 +129,9 @@ impl MachineBuilder {
         }
         let mut inner = Inner::default();
         inner.schedule = Schedule::of_environment();
+        if let Some(limit) = self.config.time_limit {
+            inner.time_limit.set(limit);
+        }
         inner.trace = Trace::new(!self.config.untraced);
         inner.user_memory_watch.set(UserMemoryChecks::of_environment().unwrap_or(self.config.user_memory_checks));
         inner.config = self.config;

@@ -216,6 +216,7 @@ impl Process {
         }
         self.handles.close_all(self);
         if let Some(machine) = self.machine() {
+            machine.nt.mappings().process_ends(&machine, self);
             machine.nt.sections().process_ends(&machine, self);
         }
         self.memory.free_all();

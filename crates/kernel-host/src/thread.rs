@@ -11,8 +11,10 @@ use crate::machine::{Driver, Inner};
 use crate::nt::ob::ObjectRef;
 use crate::nt::security::impersonation::Impersonation;
 use crate::process::{Process, exposure};
+use crate::watchdog;
 
 mod identity;
+mod lateness;
 mod levels;
 mod own;
 mod pcr;
@@ -343,12 +345,14 @@ impl Thread {
 
     /// Notes that an export's call begins; see [`Thread::call_ended`].
     pub(crate) fn call_began(&self, site: &CallSite) {
+        watchdog::beat();
         self.calls.with(|calls| calls.push(site.clone()));
         OPEN_CALLS.set(OPEN_CALLS.get() + 1);
     }
 
     /// Notes that the innermost call ends.
     pub(crate) fn call_ended(&self) {
+        watchdog::beat();
         let _ended = self.calls.with(Vec::pop);
         OPEN_CALLS.set(OPEN_CALLS.get().saturating_sub(1));
     }
@@ -507,7 +511,9 @@ impl Thread {
             Some(body())
         } else {
             exposure::callback_begins(&self.machine.user_memory_watch, || self.process());
+            watchdog::callback_begins(&self.machine.time_limit);
             let result = self.run_on_kernel_stack(body);
+            watchdog::callback_ends();
             exposure::callback_ends();
             result
         };

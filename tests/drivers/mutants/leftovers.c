@@ -2,7 +2,7 @@
 /*
  * What a driver leaves in the system: devices, links, callbacks.
  *
- * The correct driver adds a second device, a symbolic link and a process notification, and takes all of it away. gcc builds
+ * The correct driver adds a second device, a symbolic link and notifications of all kinds, and takes all of it away. gcc builds
  * it: its images carry their symbols in themselves.
  */
 #include "wdm_mutant.h"
@@ -10,6 +10,47 @@
 static UNICODE_STRING LinkName = RTL_CONSTANT_STRING(L"\\??\\MutantLink");
 static UNICODE_STRING DeviceName = RTL_CONSTANT_STRING(L"\\Device\\Mutant");
 static PDEVICE_OBJECT Second;
+
+static VOID NTAPI OnProcess(HANDLE Parent, HANDLE Process, BOOLEAN Create)
+{
+    UNREFERENCED_PARAMETER(Parent);
+    UNREFERENCED_PARAMETER(Process);
+    UNREFERENCED_PARAMETER(Create);
+}
+
+static VOID NTAPI OnThread(HANDLE Process, HANDLE Thread, BOOLEAN Create)
+{
+    UNREFERENCED_PARAMETER(Process);
+    UNREFERENCED_PARAMETER(Thread);
+    UNREFERENCED_PARAMETER(Create);
+}
+
+static VOID NTAPI OnImage(PUNICODE_STRING Name, HANDLE Process, PIMAGE_INFO Image)
+{
+    UNREFERENCED_PARAMETER(Name);
+    UNREFERENCED_PARAMETER(Process);
+    UNREFERENCED_PARAMETER(Image);
+}
+
+static VOID StopListening(void)
+{
+#ifndef MUTANT_PROCESS_NOTIFY_ROUTINE_LEFT
+    PsSetCreateProcessNotifyRoutine(OnProcess, TRUE);
+#endif
+#ifndef MUTANT_THREAD_NOTIFY_ROUTINE_LEFT
+    PsRemoveCreateThreadNotifyRoutine(OnThread);
+#endif
+#ifndef MUTANT_IMAGE_NOTIFY_ROUTINE_LEFT
+    PsRemoveLoadImageNotifyRoutine(OnImage);
+#endif
+}
+
+static VOID Listen(void)
+{
+    PsSetCreateProcessNotifyRoutine(OnProcess, FALSE);
+    PsSetCreateThreadNotifyRoutine(OnThread);
+    PsSetLoadImageNotifyRoutine(OnImage);
+}
 
 static NTSTATUS Exercise(PIRP Irp, PIO_STACK_LOCATION Stack)
 {
@@ -35,6 +76,7 @@ static NTSTATUS SetUp(PDRIVER_OBJECT DriverObject, PUNICODE_STRING RegistryPath)
     IoDeleteSymbolicLink(&LinkName);
     return STATUS_UNSUCCESSFUL;
 #else
+    Listen();
     return STATUS_SUCCESS;
 #endif
 }
@@ -42,6 +84,7 @@ static NTSTATUS SetUp(PDRIVER_OBJECT DriverObject, PUNICODE_STRING RegistryPath)
 static VOID TearDown(PDRIVER_OBJECT DriverObject)
 {
     UNREFERENCED_PARAMETER(DriverObject);
+    StopListening();
 #ifndef MUTANT_SYMBOLIC_LINK_LEFT
     IoDeleteSymbolicLink(&LinkName);
 #endif

@@ -34,7 +34,11 @@ static VOID UseObject(void)
 #ifndef MUTANT_HANDLE_LEAK
     ZwClose(handle);
 #endif
-#ifdef MUTANT_CLOSED_TWICE
+#ifdef MUTANT_REFERENCED_AFTER_THE_CLOSE
+    if (NT_SUCCESS(ObReferenceObjectByHandle(handle, 0, *IoFileObjectType, KernelMode, (PVOID *)&object, NULL))) {
+        ObDereferenceObject(object);
+    }
+#elif defined(MUTANT_CLOSED_TWICE)
     ZwClose(handle);
 #elif defined(MUTANT_OBJECT_USED_AFTER_THE_LAST_REFERENCE)
     ReadOnly += object->ReadAccess;

@@ -1,6 +1,8 @@
 /*
  * A program's memory, as METHOD_NEITHER hands it to a driver: raw addresses, which may be bad, or go bad at any moment.
  *
+ * A program's handle, too, is the program's to say.
+ *
  * The correct driver probes and copies inside __try, touches without a guard only what it has locked, and goes back to the
  * process that an address belongs to before it uses the address again.
  */
@@ -10,6 +12,7 @@
 
 #define IOCTL_ECHO CTL_CODE(FILE_DEVICE_UNKNOWN, 0x800, METHOD_NEITHER, FILE_ANY_ACCESS)
 #define IOCTL_KEEP CTL_CODE(FILE_DEVICE_UNKNOWN, 0x801, METHOD_NEITHER, FILE_ANY_ACCESS)
+#define IOCTL_NAME CTL_CODE(FILE_DEVICE_UNKNOWN, 0x803, METHOD_BUFFERED, FILE_ANY_ACCESS)
 #define IOCTL_LOOK CTL_CODE(FILE_DEVICE_UNKNOWN, 0x802, METHOD_NEITHER, FILE_ANY_ACCESS)
 
 static PEPROCESS Owner;
@@ -68,6 +71,9 @@ static NTSTATUS LookAtLocked(PUCHAR Buffer, ULONG Length)
     if (system != NULL) {
         First = *(volatile UCHAR *)system;
     }
+#ifdef MUTANT_LOCKED_UNTIL_THE_PROCESS_ENDS
+    return STATUS_SUCCESS;
+#endif
     MmUnlockPages(list);
     IoFreeMdl(list);
     return STATUS_SUCCESS;
@@ -109,6 +115,22 @@ static NTSTATUS Echo(PVOID Input, ULONG InputLength, PVOID Output, ULONG OutputL
     return status;
 }
 
+/* The program names one of its files by a handle. */
+static NTSTATUS UseHandle(HANDLE Handle)
+{
+    PFILE_OBJECT file;
+    NTSTATUS status;
+#ifdef MUTANT_USER_HANDLE_AS_A_KERNEL_HANDLE
+    status = ObReferenceObjectByHandle(Handle, FILE_READ_DATA, *IoFileObjectType, KernelMode, (PVOID *)&file, NULL);
+#else
+    status = ObReferenceObjectByHandle(Handle, FILE_READ_DATA, *IoFileObjectType, UserMode, (PVOID *)&file, NULL);
+#endif
+    if (NT_SUCCESS(status)) {
+        ObDereferenceObject(file);
+    }
+    return status;
+}
+
 /* Another program asks what the first one's buffer begins with now. */
 static NTSTATUS Look(void)
 {
@@ -147,6 +169,11 @@ static NTSTATUS Exercise(PIRP Irp, PIO_STACK_LOCATION Stack)
         ObReferenceObject(Owner);
         Kept = input;
         return Finish(Irp, STATUS_SUCCESS);
+    case IOCTL_NAME:
+        if (inputLength < sizeof(HANDLE)) {
+            return Finish(Irp, STATUS_INVALID_PARAMETER);
+        }
+        return Finish(Irp, UseHandle(*(PHANDLE)Irp->AssociatedIrp.SystemBuffer));
     case IOCTL_LOOK:
         return Finish(Irp, Look());
     default:

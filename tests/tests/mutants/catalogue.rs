@@ -6,8 +6,8 @@ use std::path::Path;
 
 use crate::family::Mutant;
 use crate::{
-    crash, exceptions, execution, flt_buffers, flt_contexts, flt_io, flt_names, flt_ports, flt_registration, irps,
-    irql, leftovers, locks, ndis_miniport, ndis_protocol, objects, paging, pool, resources, user_memory,
+    crash, exceptions, execution, flt_buffers, flt_contexts, flt_io, flt_names, flt_ports, flt_registration, hangs,
+    irps, irql, leftovers, locks, ndis_miniport, ndis_protocol, objects, paging, pool, resources, user_memory,
 };
 
 /// All families.
@@ -21,6 +21,7 @@ const FAMILIES: &[&[Mutant]] = &[
     flt_names::MUTANTS,
     flt_ports::MUTANTS,
     flt_registration::MUTANTS,
+    hangs::MUTANTS,
     irps::MUTANTS,
     irql::MUTANTS,
     leftovers::MUTANTS,

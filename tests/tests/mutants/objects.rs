@@ -10,6 +10,7 @@ family! { objects, Rig::exercise;
     missing_dereference: Left(Rule::ReferenceLeak, LeakKind::Reference, "File");
     dereferenced_twice: While(Rule::ReferenceUnderflow, "ObfDereferenceObject", "UseObject");
     handle_leak: Left(Rule::HandleLeak, LeakKind::Handle, "File");
+    referenced_after_the_close: While(Rule::InvalidHandle, "ObReferenceObjectByHandle", "UseObject");
     closed_twice: While(Rule::InvalidHandle, "ZwClose", "UseObject");
     object_used_after_the_last_reference: While(Rule::PoolCorruption, "IRP_MJ_DEVICE_CONTROL", "UseObject");
     registry_key_left_open: Left(Rule::HandleLeak, LeakKind::Handle, "Key");

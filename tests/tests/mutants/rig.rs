@@ -42,6 +42,9 @@ pub(crate) fn same<T: PartialEq + Debug>(actual: &T, expected: &T) -> Result<(),
 /// Time after which a wait that nothing ends is a deadlock: short, since some mutants are meant to hang.
 const DEADLOCK: Duration = Duration::from_secs(1);
 
+/// Processor time that a callback may take, in a loop of its own; ten times as long by the clock, where it calls something.
+const TIME_LIMIT: Duration = Duration::from_millis(500);
+
 /// `IRP_MJ_DEVICE_CONTROL`.
 const DEVICE_CONTROL: u8 = 0x0E;
 
@@ -62,7 +65,11 @@ impl Rig {
     pub(crate) fn new(image: &str) -> Self {
         let disk = tempfile::tempdir().expect("a folder for the volume");
         std::fs::create_dir_all(disk.path().join("Windows/System32/drivers")).expect("folders on the volume");
-        let machine = Machine::builder().volume("C:", disk.path()).build().expect("the machine starts");
+        let machine = Machine::builder()
+            .volume("C:", disk.path())
+            .driver_time_limit(Some(TIME_LIMIT))
+            .build()
+            .expect("the machine starts");
         machine.set_deadlock_time(DEADLOCK);
         let folder = c_driver_dir().expect("the C drivers are built");
         let inf = if image.starts_with("flt_") { "flt_mutant.inf" } else { "wdm_mutant.inf" };

@@ -1,9 +1,9 @@
 //! A program's raw addresses in a device's requests.
 
 use kernel_host::Rule;
-use kernel_host::process::{Placement, Process, Protection};
+use kernel_host::process::{Placement, Protection};
 
-use crate::family::Caught::While;
+use crate::family::Caught::{Returning, While};
 use crate::family::family;
 use crate::rig::{Broken, Rig, same};
 
@@ -11,6 +11,8 @@ use crate::rig::{Broken, Rig, same};
 const ECHO: u32 = 0x22_2003;
 const KEEP: u32 = 0x22_2007;
 const LOOK: u32 = 0x22_200B;
+/// The one after that, with `METHOD_BUFFERED`.
+const NAME: u32 = 0x22_200C;
 
 /// A program is answered; another one asks about the first one's memory.
 fn ask(rig: &Rig) -> Result<(), Broken> {
@@ -25,9 +27,11 @@ fn ask(rig: &Rig) -> Result<(), Broken> {
     let ended = device.control_at(ECHO, (8, 8), to)?;
     same(&ended.Status, &nt_types::NtStatus::ACCESS_VIOLATION)?;
     device.control_at(KEEP, from, (0, 0))?.Status.ok()?;
-    let second: std::sync::Arc<Process> = rig.program();
+    let _nothing = device.control(NAME, &device.handle().to_le_bytes(), 0)?;
+    let second = rig.program();
     let other = second.open_device(r"\Device\Mutant")?;
     other.control_at(LOOK, (0, 0), (0, 0))?.Status.ok()?;
+    first.terminate();
     Ok(())
 }
 
@@ -38,6 +42,8 @@ family! { user_memory, ask;
     probed_unguarded: While(Rule::UnguardedUserAccess, "ProbeForRead", "Echo");
     locked_unguarded: While(Rule::UnguardedUserAccess, "MmProbeAndLockPages", "LookAtLocked");
     locked_and_not_mapped: While(Rule::UnguardedUserAccess, "IRP_MJ_DEVICE_CONTROL", "LookAtLocked");
+    locked_until_the_process_ends: Returning(Rule::BadState, "process exit");
+    user_handle_as_a_kernel_handle: While(Rule::InvalidHandle, "ObReferenceObjectByHandle", "UseHandle");
     given_to_a_routine_unguarded: While(Rule::UnguardedUserAccess, "RtlCopyUnicodeString", "Echo");
     touched_from_another_process: While(Rule::UnhandledException, "IRP_MJ_DEVICE_CONTROL", "Look");
     touched_after_detaching: While(Rule::UnhandledException, "IRP_MJ_DEVICE_CONTROL", "Look");

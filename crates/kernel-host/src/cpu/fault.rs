@@ -33,6 +33,9 @@ pub(super) struct Fault {
     pub(super) address: u64,
 }
 
+/// In the place of a vector: the watchdog found driver code that runs for too long.
+pub(super) const NEVER_RETURNS: u64 = 256;
+
 /// Bits of a page fault's error code.
 const WRITE: u64 = 2;
 const INSTRUCTION_FETCH: u64 = 16;
@@ -84,6 +87,7 @@ pub(super) extern "sysv64" fn enter(fault: *mut Fault) -> ! {
             raise(fault, NtStatus::BREAKPOINT, &[])
         }
         vector::INVALID_OPCODE => raise(fault, NtStatus::ILLEGAL_INSTRUCTION, &[]),
+        NEVER_RETURNS => never_returns(fault),
         vector::SIMD => raise(fault, NtStatus::FLOAT_INVALID_OPERATION, &[]),
         other => stop(
             Rule::UnhandledException,
@@ -91,6 +95,16 @@ pub(super) extern "sysv64" fn enter(fault: *mut Fault) -> ! {
             &fault.context,
         ),
     }
+}
+
+/// A loop of the driver's own.
+fn never_returns(fault: &Fault) -> ! {
+    let time = crate::watchdog::is_overdue().unwrap_or_default();
+    let message = format!(
+        "the driver has run for {time:?} of processor time at {}, without calling anything or returning: a loop without an end",
+        super::place(fault.context.rip)
+    );
+    stop(Rule::NeverReturns, message, &fault.context)
 }
 
 /// Whether the fault is part of a read of `KUSER_SHARED_DATA`, and the driver can go on.

@@ -12,6 +12,7 @@ use crate::finding::Rule;
 use crate::nt::arena::PAGE;
 use crate::thread::Thread;
 
+pub(crate) mod backtrace;
 pub(crate) mod bridge;
 mod context;
 mod dispatch;

@@ -33,16 +33,19 @@ static PREVIOUS: OnceLock<[libc::sigaction; 5]> = OnceLock::new();
 
 /// Installs the handler, once per Linux process, and gives the calling Linux thread the stack that it runs on.
 pub(crate) fn install_handlers() {
-    PREVIOUS.get_or_init(|| SIGNALS.map(install));
+    PREVIOUS.get_or_init(|| {
+        install(crate::watchdog::SIGNAL, interrupt as *const () as usize);
+        SIGNALS.map(|signal| install(signal, handle as *const () as usize))
+    });
     super::signal_stack::ensure();
 }
 
-fn install(signal: c_int) -> libc::sigaction {
+fn install(signal: c_int, handler: usize) -> libc::sigaction {
     // SAFETY: all zero is a valid sigaction (default action, empty mask).
     let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
-    action.sa_sigaction = handle as *const () as usize;
-    // NODEFER: the copy below may itself fault, and is then told so.
-    action.sa_flags = libc::SA_SIGINFO | libc::SA_NODEFER | libc::SA_ONSTACK;
+    action.sa_sigaction = handler;
+    // NODEFER: the copy below may itself fault, and is then told so. RESTART: the watchdog's signal may hit a system call.
+    action.sa_flags = libc::SA_SIGINFO | libc::SA_NODEFER | libc::SA_ONSTACK | libc::SA_RESTART;
     let mut previous = action;
     // SAFETY: both structures are valid; the handler is an async-signal-safe function of the right type.
     let result = unsafe { libc::sigaction(signal, &raw const action, &raw mut previous) };
@@ -57,7 +60,7 @@ unsafe extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: 
     if is_served_page_fault(machine) {
         return;
     }
-    if is_hosts_touch_of_user_memory(machine) {
+    if signal == libc::SIGSEGV && is_hosts_touch_of_user_memory(machine) {
         return;
     }
     if let Some(recovery) = recovery(rip) {
@@ -73,6 +76,22 @@ unsafe extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: 
         Some(stack) => redirect(signal, machine, stack),
         // SAFETY: these are the arguments of this very call.
         None => unsafe { chain(signal, info, context) },
+    }
+}
+
+/// The watchdog's signal: if the thread is in driver code, and has been for too long, it goes on in [`fault::enter`], which
+/// stops the machine. In host code nothing happens; there will be another signal.
+unsafe extern "C" fn interrupt(signal: c_int, _info: *mut libc::siginfo_t, context: *mut c_void) {
+    // SAFETY: Linux passes a valid ucontext_t, ours for the duration of the handler.
+    let machine = unsafe { &mut (*context.cast::<libc::ucontext_t>()).uc_mcontext };
+    let rip = get(machine, libc::REG_RIP) as usize;
+    if !is_driver_address(rip) && !crate::nt::crt::is_leaf(rip) {
+        return;
+    }
+    // In driver code the thread is in the middle of nothing of the host's, so that ordinary code may run.
+    if let Some(stack) = Thread::driver_stack().filter(|_| crate::watchdog::is_overdue().is_some()) {
+        set_vector(machine, fault::NEVER_RETURNS);
+        redirect(signal, machine, stack);
     }
 }
 
@@ -133,6 +152,12 @@ fn redirect(signal: c_int, machine: &mut libc::mcontext_t, stack: StackBounds) {
 /// One register of the interrupted code.
 fn get(machine: &libc::mcontext_t, register: c_int) -> u64 {
     machine.gregs[register.cast_unsigned() as usize].cast_unsigned()
+}
+
+/// Makes a signal look like an exception with this vector.
+fn set_vector(machine: &mut libc::mcontext_t, vector: u64) {
+    set(machine, libc::REG_TRAPNO, vector as usize);
+    set(machine, libc::REG_ERR, 0);
 }
 
 /// Changes one register of the interrupted code.

@@ -48,6 +48,12 @@ pub(super) struct Frame {
     pub(super) handler: u64,
     /// Address of the handler's own data.
     pub(super) handler_data: u64,
+    /// Where the return address was; `None` when an interrupt's frame held the next RIP.
+    pub(super) return_slot: Option<u64>,
+    /// The function's frame register, when the stack below it is known by that alone.
+    pub(super) frame_register: Option<usize>,
+    /// Integer registers that were restored, by number, and from where.
+    pub(super) saved: Vec<(u8, u64)>,
 }
 
 /// `UNWIND_INFO` as read from the image.
@@ -90,7 +96,7 @@ impl UnwindInfo {
     }
 
     /// Undoes what the prologue did up to `offset`. `Some(true)` when a machine frame gave the next RIP.
-    fn undo(&self, context: &mut Context, offset: u32, base: u64) -> Option<bool> {
+    fn undo(&self, context: &mut Context, offset: u32, base: u64, saved: &mut Vec<(u8, u64)>) -> Option<bool> {
         let mut machine_frame = false;
         let mut index = 0;
         while let Some(&[at, operation]) = self.codes.get(index) {
@@ -104,7 +110,11 @@ impl UnwindInfo {
             // Instructions that have not run yet have nothing to undo; an epilogue code undoes nothing.
             if u32::from(at) <= offset && kind != UWOP_EPILOG {
                 machine_frame |= kind == UWOP_PUSH_MACHFRAME;
-                self.undo_one(context, kind, info, self.codes.get(index + 1..index + slots)?, base)?;
+                let extra = self.codes.get(index + 1..index + slots)?;
+                if let Some(from) = saved_at(context, kind, extra, base) {
+                    saved.push((info, from));
+                }
+                self.undo_one(context, kind, info, extra, base)?;
             }
             index += slots;
         }
@@ -152,8 +162,28 @@ impl UnwindInfo {
     }
 }
 
+/// Where the register is that an unwind code restores, if it is about an integer register.
+fn saved_at(context: &Context, kind: u8, extra: &[[u8; 2]], base: u64) -> Option<u64> {
+    let words = |index: usize| extra.get(index).map_or(0, |word| u64::from(u16::from_le_bytes(*word)));
+    match kind {
+        UWOP_PUSH_NONVOL => Some(context.rsp()),
+        UWOP_SAVE_NONVOL => Some(base.wrapping_add(words(0) * 8)),
+        UWOP_SAVE_NONVOL_FAR => Some(base.wrapping_add(words(0) | words(1) << 16)),
+        _ => None,
+    }
+}
+
 /// Makes `context` the caller's. `None` when RIP is in no driver, or the driver's data cannot be followed.
 pub(super) fn step(context: &mut Context) -> Option<Frame> {
+    step_from(context, false)
+}
+
+/// As [`step`], where RIP is the return address of a call: the frame is in its body, whatever the next instructions are.
+pub(super) fn step_from_call(context: &mut Context) -> Option<Frame> {
+    step_from(context, true)
+}
+
+fn step_from(context: &mut Context, is_call: bool) -> Option<Frame> {
     let control_pc = context.rip;
     let module = find(control_pc as usize).filter(|module| !module.is_unloaded())?;
     let base = module.base() as u64;
@@ -164,14 +194,18 @@ pub(super) fn step(context: &mut Context) -> Option<Frame> {
         flags: 0,
         handler: 0,
         handler_data: 0,
+        return_slot: None,
+        frame_register: None,
+        saved: Vec::new(),
         module: Arc::clone(&module),
     };
     let Some((function, entry)) = module.function_at((control_pc - base) as u32) else {
+        frame.return_slot = Some(context.rsp());
         return_from(context)?; // a leaf function changes neither stack nor non-volatile registers
         return Some(frame);
     };
     frame.function_entry = base + u64::from(entry);
-    unwind_function(context, &mut frame, base, function)?;
+    unwind_function(context, &mut frame, base, function, is_call)?;
     Some(frame)
 }
 
@@ -181,7 +215,13 @@ fn return_from(context: &mut Context) -> Option<()> {
     Some(())
 }
 
-fn unwind_function(context: &mut Context, frame: &mut Frame, base: u64, function: RuntimeFunction) -> Option<()> {
+fn unwind_function(
+    context: &mut Context,
+    frame: &mut Frame,
+    base: u64,
+    function: RuntimeFunction,
+    is_call: bool,
+) -> Option<()> {
     let mut function = function;
     let mut offset = (context.rip - base) as u32 - function.begin;
     for depth in 0..LONGEST_CHAIN {
@@ -190,7 +230,8 @@ fn unwind_function(context: &mut Context, frame: &mut Frame, base: u64, function
         let in_prologue = offset < u32::from(info.prologue);
         if depth == 0 {
             frame.establisher = frame_base;
-            if !in_prologue && epilogue::finish(context, base, function, info.frame_register) {
+            frame.frame_register = Some(info.frame_register).filter(|register| *register != 0);
+            if !in_prologue && !is_call && epilogue::finish(context, base, function, info.frame_register) {
                 return Some(());
             }
             if !in_prologue && info.flags & CHAINED == 0 && info.flags != 0 {
@@ -199,10 +240,11 @@ fn unwind_function(context: &mut Context, frame: &mut Frame, base: u64, function
                 frame.handler_data = info.tail + 4;
             }
         }
-        if info.undo(context, offset, frame_base)? {
+        if info.undo(context, offset, frame_base, &mut frame.saved)? {
             return Some(());
         }
         if info.flags & CHAINED == 0 {
+            frame.return_slot = Some(context.rsp());
             return return_from(context);
         }
         let word = |index: u64| Some(u32::from_le_bytes(try_read(info.tail + 4 * index)?));

@@ -18,6 +18,7 @@ use crate::fs::serve;
 use crate::leak::{Leak, LeakKind};
 use crate::machine::Driver;
 use crate::nt::raw::{Raw, field};
+use crate::origin::Origin;
 use crate::thread::Thread;
 
 exports! { pub(crate) EXPORTS in "fltmgr.sys":
@@ -35,7 +36,7 @@ exports! { pub(crate) EXPORTS in "fltmgr.sys":
 
 /// Callback data that drivers allocated and have not freed.
 #[derive(Debug, Default)]
-pub(crate) struct Allocated(Mutex<Vec<(Arc<Flight>, usize)>>);
+pub(crate) struct Allocated(Mutex<Vec<(Arc<Flight>, Origin)>>);
 
 impl Allocated {
     /// What `driver` has not freed.
@@ -43,16 +44,16 @@ impl Allocated {
         let mine = |flight: &Flight| {
             flight.allocated.as_ref().is_some_and(|(owner, _)| std::ptr::eq(Arc::as_ptr(owner), driver))
         };
-        let leak = |(flight, site): &(Arc<Flight>, usize)| Leak {
+        let leak = |(flight, site): &(Arc<Flight>, Origin)| Leak {
             kind: LeakKind::Execution,
             count: 1,
             bytes: 0,
-            detail: format!("FLT_CALLBACK_DATA at {:?}, allocated from {site:#x}", flight.data()),
+            detail: format!("FLT_CALLBACK_DATA at {:?}, allocated from {site}", flight.data()),
         };
         self.lock().iter().filter(|(flight, _)| mine(flight)).map(leak).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<(Arc<Flight>, usize)>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<(Arc<Flight>, Origin)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -104,7 +105,7 @@ fn allocate(call: &Call, instance: usize, file: Raw<FILE_OBJECT>, out: Raw<usize
     let flight = Flight::new(call.machine(), stack, &operation, call.thread(), owner);
     field!(flight.block(), FLT_IO_PARAMETER_BLOCK, TargetInstance).write(Raw::at(instance.address).pointer());
     out.write(flight.data().address());
-    call.machine().flt.allocated.lock().push((flight, call.site().return_address));
+    call.machine().flt.allocated.lock().push((flight, Origin::of(call.site())));
     NtStatus::SUCCESS
 }
 

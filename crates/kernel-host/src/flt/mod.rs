@@ -122,7 +122,7 @@ impl LeakSource for Flt {
         leaks.extend(self.allocated.leaks(driver));
         leaks.extend(self.descriptors.leaks(driver));
         let mine = |owner: &Arc<Driver>| std::ptr::eq(Arc::as_ptr(owner), driver);
-        for object in self.objects.all() {
+        for (object, origin) in self.objects.all() {
             let (kind, owned) = match &object {
                 FltObject::Filter(filter) => (LeakKind::Registration, mine(&filter.driver)),
                 FltObject::Instance(instance) => (LeakKind::Registration, mine(&instance.filter.driver)),
@@ -133,12 +133,13 @@ impl LeakSource for Flt {
                 FltObject::Volume(_) => (LeakKind::Reference, false),
             };
             if owned {
-                leaks.push(Leak { kind, count: 1, bytes: 0, detail: object.type_name().to_owned() });
+                let from = origin.map_or_else(String::new, |origin| format!(", from {origin}"));
+                leaks.push(Leak { kind, count: 1, bytes: 0, detail: format!("{}{from}", object.type_name()) });
             }
-            let held = object.rundown().map_or(0, |rundown| rundown.held_by(driver));
-            if held != 0 {
-                let detail = format!("{} rundown references", object.type_name());
-                leaks.push(Leak { kind: LeakKind::Reference, count: held as u64, bytes: 0, detail });
+            let held = object.rundown().map(|rundown| rundown.held_by(driver)).unwrap_or_default();
+            if !held.is_empty() {
+                let detail = format!("{} rundown references, taken {}", object.type_name(), held.join("\n    and "));
+                leaks.push(Leak { kind: LeakKind::Reference, count: held.len() as u64, bytes: 0, detail });
             }
         }
         leaks

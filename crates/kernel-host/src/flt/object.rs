@@ -19,6 +19,7 @@ use crate::ddi::{Call, CallSite};
 use crate::finding::Rule;
 use crate::machine::{Driver, Inner};
 use crate::nt::arena::Access;
+use crate::origin::Origin;
 
 /// How long a rundown sees no progress before its wait counts as endless.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -62,7 +63,7 @@ impl FltObject {
 
 /// Pointers that drivers hold.
 #[derive(Debug, Default)]
-pub(crate) struct ObjectTable(Mutex<HashMap<usize, FltObject>>);
+pub(crate) struct ObjectTable(Mutex<HashMap<usize, (FltObject, Option<Origin>)>>);
 
 impl ObjectTable {
     /// A new pointer, which stands for nothing yet.
@@ -72,12 +73,14 @@ impl ObjectTable {
 
     /// Lets a reserved pointer stand for `object`.
     pub(crate) fn insert(&self, address: usize, object: FltObject) {
-        self.lock().insert(address, object);
+        // Where the driver asked for it; what came about by itself has no such place.
+        let origin = Origin::current();
+        self.lock().insert(address, (object, origin));
     }
 
     /// The pointer stands for nothing any more; it is not used again soon.
     pub(crate) fn remove(&self, machine: &Inner, address: usize) -> Option<FltObject> {
-        let removed = self.lock().remove(&address);
+        let removed = self.lock().remove(&address).map(|(object, _)| object);
         if removed.is_some() {
             machine.nt.arena().release(address, 1);
         }
@@ -93,15 +96,15 @@ impl ObjectTable {
     }
 
     pub(crate) fn get(&self, address: usize) -> Option<FltObject> {
-        self.lock().get(&address).cloned()
+        self.lock().get(&address).map(|(object, _)| object.clone())
     }
 
     /// All objects, for reports.
-    pub(crate) fn all(&self) -> Vec<FltObject> {
+    pub(crate) fn all(&self) -> Vec<(FltObject, Option<Origin>)> {
         self.lock().values().cloned().collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<usize, FltObject>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<usize, (FltObject, Option<Origin>)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -158,7 +161,7 @@ struct RundownState {
 struct Hold {
     driver: Arc<Driver>,
     ddi: &'static str,
-    site: usize,
+    site: Origin,
 }
 
 impl Rundown {
@@ -171,7 +174,7 @@ impl Rundown {
         if self.is_ending() {
             return Err(NtStatus::FLT_DELETING_OBJECT);
         }
-        let hold = Hold { driver: Arc::clone(&site.driver), ddi: site.export.name, site: site.return_address };
+        let hold = Hold { driver: Arc::clone(&site.driver), ddi: site.export.name, site: Origin::of(site) };
         state.holds.push(hold);
         Ok(())
     }
@@ -235,13 +238,15 @@ impl Rundown {
         self.lock()
             .holds
             .iter()
-            .map(|hold| format!("by {} from {:#x} in {}", hold.ddi, hold.site, hold.driver.name))
+            .map(|hold| format!("by {} in {} from {}", hold.ddi, hold.driver.name, hold.site))
             .collect()
     }
 
-    /// Number of references that `driver` holds.
-    pub(crate) fn held_by(&self, driver: &Driver) -> usize {
-        self.lock().holds.iter().filter(|hold| std::ptr::eq(Arc::as_ptr(&hold.driver), driver)).count()
+    /// References that `driver` holds, one text each.
+    pub(crate) fn held_by(&self, driver: &Driver) -> Vec<String> {
+        let state = self.lock();
+        let mine = state.holds.iter().filter(|hold| std::ptr::eq(Arc::as_ptr(&hold.driver), driver));
+        mine.map(|hold| format!("by {} from {}", hold.ddi, hold.site)).collect()
     }
 
     /// Waits until all references and callbacks are gone.

@@ -154,7 +154,7 @@ impl ClientPort {
 
 /// Disconnects every connection of a filter that is about to go.
 pub(super) fn disconnect_all(thread: &Thread, filter: &Arc<Filter>) {
-    for object in thread.machine().flt.objects.all() {
+    for (object, _) in thread.machine().flt.objects.all() {
         if let FltObject::ClientPort(port) = object
             && Arc::ptr_eq(port.filter(), filter)
         {

@@ -31,7 +31,7 @@ pub use imports::ImportKind;
 use imports::{Bound, Resolver};
 use map::Mapping;
 use pe::{PeFacts, RuntimeFunction, Section};
-pub(crate) use registry::{find, is_driver_address};
+pub(crate) use registry::{find, generation, is_driver_address};
 pub use report::{ImageReport, ImportReport, SectionReport};
 use symbols::Symbols;
 

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Module;
@@ -19,6 +19,8 @@ struct Node {
 }
 
 static HEAD: AtomicPtr<Node> = AtomicPtr::new(null_mut());
+/// How many images have been made known so far.
+static GENERATION: AtomicU64 = AtomicU64::new(0);
 static MODULES: Mutex<BTreeMap<usize, Arc<Module>>> = Mutex::new(BTreeMap::new());
 
 fn modules() -> MutexGuard<'static, BTreeMap<usize, Arc<Module>>> {
@@ -39,6 +41,7 @@ fn nodes() -> impl Iterator<Item = &'static Node> {
 pub(super) fn add(module: Arc<Module>) {
     let mut modules = modules();
     let (start, end) = (module.base(), module.base() + module.size());
+    GENERATION.fetch_add(1, Ordering::Release);
     modules.insert(start, module);
     // Under the lock, so that two threads do not take the same free node.
     if let Some(free) = nodes().find(|node| node.end.load(Ordering::Relaxed) == 0) {
@@ -62,6 +65,11 @@ pub(super) fn remove(base: usize) {
     if let Some(node) = node {
         node.end.store(0, Ordering::Release);
     }
+}
+
+/// Changes whenever an image is loaded: what was noted of an address before may have been about another image.
+pub(crate) fn generation() -> u64 {
+    GENERATION.load(Ordering::Acquire)
 }
 
 /// Whether `address` is in a driver, loaded or unloaded. Takes no lock and touches no thread-local storage.

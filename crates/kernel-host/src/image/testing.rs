@@ -16,9 +16,13 @@ exports! { pub(crate) TABLE in "ntoskrnl.exe":
     KernelHostTestCallBack(max 2) = call_back;
 }
 
-/// Raises the status it is given, as `ExRaiseStatus` does.
+/// Raises the status it is given, as `ExRaiseStatus` does. The trace shows the driver's stack, found in both ways there are.
 extern "efiapi" fn raise(status: NtStatus) {
-    Call::enter().raise(status)
+    let call = Call::enter();
+    let mut frames = [0; 8];
+    let count = crate::cpu::backtrace::capture(&call.site().registers, &mut frames);
+    call.detail(format_args!("{:x?} {:x?}", frames.get(..count).unwrap_or_default(), call.site().return_addresses()));
+    call.raise(status)
 }
 
 /// Calls a routine of the driver, as exports do that exceptions do not pass.

@@ -21,7 +21,7 @@ impl Inner {
 ///
 /// Done here, for all sources at once: they note addresses while drivers run, and symbols are only read when there is
 /// something to report.
-fn name_addresses(text: &str) -> String {
+pub(crate) fn name_addresses(text: &str) -> String {
     let mut named = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("0x") {

@@ -81,7 +81,8 @@ fn load(call: &Call, name: &str, highest: i64, port: usize) -> Result<(usize, Op
     let nt = &call.machine().nt;
     let pages = pages_for(contents.len()).max(LEAST_PAGES);
     let site = call.site();
-    let owner = Owner { driver: Arc::clone(call.driver()), ddi: site.export.name, site: site.return_address };
+    let owner =
+        Owner { driver: Arc::clone(call.driver()), ddi: site.export.name, site: crate::origin::Origin::of(site) };
     // All bits set means no limit, and is the highest address when taken as unsigned. A frame counts when its last byte does.
     let frames_below = highest.cast_unsigned().saturating_add(1) / PAGE as u64;
     let taken = match frames_below.checked_sub(1) {

@@ -8,7 +8,7 @@
 //! Handles are addresses of reserved pages that nobody may touch: a driver that looks behind one faults, and a stale one is not
 //! given out again soon.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -18,6 +18,7 @@ use crate::leak::{Leak, LeakKind, LeakSource};
 use crate::machine::{Driver, Inner};
 use crate::nt::hive::Key;
 use crate::nt::unicode;
+use crate::origin::Origin;
 use crate::thread::Thread;
 
 pub(crate) mod adapter;
@@ -69,6 +70,8 @@ pub(crate) const VERSION: (u8, u8) = (6, 89);
 #[derive(Debug, Default)]
 pub(crate) struct Ndis {
     state: Mutex<State>,
+    /// Where drivers got handles from.
+    origins: Mutex<HashMap<usize, Origin>>,
     /// See [`Machine::pend_opens`](crate::Machine::pend_opens).
     pends_opens: AtomicBool,
     pends_closes: AtomicBool,
@@ -137,6 +140,10 @@ pub(crate) fn exports() -> impl Iterator<Item = &'static Export> {
 }
 
 impl Ndis {
+    fn origins(&self) -> MutexGuard<'_, HashMap<usize, Origin>> {
+        self.origins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -212,6 +219,10 @@ impl LeakSource for Ndis {
         let state = self.lock();
         let of_driver = |miniport: &Arc<Miniport>| std::ptr::eq(&raw const *miniport.driver, driver);
         let one = |kind, bytes, detail| Leak { kind, count: 1, bytes, detail };
+        let from = |handle: &usize| {
+            let origin = self.origins().get(handle).copied();
+            origin.map_or_else(String::new, |origin| format!(", from {origin}"))
+        };
         let mut leaks = Vec::new();
         for miniport in state.miniports.values().filter(|miniport| of_driver(miniport)) {
             leaks.push(one(LeakKind::Registration, 0, format!("NdisMRegisterMiniportDriver of {}", miniport.service)));
@@ -228,24 +239,32 @@ impl LeakSource for Ndis {
                 leaks.push(one(LeakKind::Handle, 0, format!("NdisOpenAdapterEx of adapter {}", binding.port.name)));
             }
         }
-        for timer in state.timers.values().filter(|timer| std::ptr::eq(Arc::as_ptr(&timer.driver), driver)) {
-            leaks.push(one(LeakKind::Execution, 0, format!("{timer} (NdisAllocateTimerObject)")));
+        for (handle, timer) in state.timers.iter().filter(|(_, timer)| std::ptr::eq(Arc::as_ptr(&timer.driver), driver))
+        {
+            let detail = format!("{timer} (NdisAllocateTimerObject){}", from(handle));
+            leaks.push(one(LeakKind::Execution, 0, detail));
         }
-        for item in state.work_items.values().filter(|item| std::ptr::eq(Arc::as_ptr(&item.driver), driver)) {
+        for (handle, item) in
+            state.work_items.iter().filter(|(_, item)| std::ptr::eq(Arc::as_ptr(&item.driver), driver))
+        {
             let queued = if item.is_queued { ", still queued" } else { "" };
-            leaks.push(one(LeakKind::Execution, 0, format!("NdisAllocateIoWorkItem{queued}")));
+            leaks.push(one(LeakKind::Execution, 0, format!("NdisAllocateIoWorkItem{queued}{}", from(handle))));
         }
-        for lock in state.rw_locks.values().filter(|lock| std::ptr::eq(Arc::as_ptr(&lock.driver), driver)) {
-            leaks.push(one(LeakKind::Handle, 0, format!("NdisAllocateRWLock{lock}")));
+        for (handle, lock) in state.rw_locks.iter().filter(|(_, lock)| std::ptr::eq(Arc::as_ptr(&lock.driver), driver))
+        {
+            leaks.push(one(LeakKind::Handle, 0, format!("NdisAllocateRWLock{lock}{}", from(handle))));
         }
         for memory in state.shared_memory.values().filter(|memory| std::ptr::eq(Arc::as_ptr(&memory.driver), driver)) {
             leaks.push(one(LeakKind::Mapping, memory.length as u64, "NdisMAllocateSharedMemory".to_owned()));
         }
-        for open in state.configurations.values().filter(|open| std::ptr::eq(&raw const *open.driver, driver)) {
-            leaks.push(one(LeakKind::Handle, 0, format!("NdisOpenConfigurationEx for {}", open.owner)));
+        for (handle, open) in
+            state.configurations.iter().filter(|(_, open)| std::ptr::eq(&raw const *open.driver, driver))
+        {
+            leaks.push(one(LeakKind::Handle, 0, format!("NdisOpenConfigurationEx for {}{}", open.owner, from(handle))));
         }
-        for file in state.files.values().filter(|file| std::ptr::eq(&raw const *file.driver, driver)) {
-            leaks.push(one(LeakKind::Handle, file.length as u64, format!("NdisOpenFile of {}", file.name)));
+        for (handle, file) in state.files.iter().filter(|(_, file)| std::ptr::eq(&raw const *file.driver, driver)) {
+            let detail = format!("NdisOpenFile of {}{}", file.name, from(handle));
+            leaks.push(one(LeakKind::Handle, file.length as u64, detail));
         }
         leaks
     }
@@ -253,11 +272,16 @@ impl LeakSource for Ndis {
 
 /// A new handle; 0 when the machine's address space is exhausted.
 fn new_handle(machine: &Inner) -> usize {
-    machine.nt.arena().take(1).unwrap_or(0)
+    let handle = machine.nt.arena().take(1).unwrap_or(0);
+    if let Some(origin) = Origin::current().filter(|_| handle != 0) {
+        machine.ndis.origins().insert(handle, origin);
+    }
+    handle
 }
 
 /// Ends a handle.
 fn end_handle(machine: &Inner, handle: usize) {
+    machine.ndis.origins().remove(&handle);
     machine.nt.arena().release(handle, 1);
 }
 

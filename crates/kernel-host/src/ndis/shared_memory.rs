@@ -45,7 +45,8 @@ extern "efiapi" fn allocate(handle: usize, length: u32, cached: u8, address_out:
     let nt = &call.machine().nt;
     let pages = pages_for(length as usize).max(1);
     let site = call.site();
-    let owner = Owner { driver: Arc::clone(call.driver()), ddi: site.export.name, site: site.return_address };
+    let owner =
+        Owner { driver: Arc::clone(call.driver()), ddi: site.export.name, site: crate::origin::Origin::of(site) };
     let runs = nt.physical().take(pages as u64, 1, u64::MAX / PAGE as u64, &owner);
     let frames: Vec<u64> = runs.iter().flat_map(|(first, count)| *first..first + count).collect();
     // A device sees one range of addresses: what is not contiguous is no shared memory.

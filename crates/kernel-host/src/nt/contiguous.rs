@@ -8,6 +8,7 @@ use super::mdl::{kernel_frame, kernel_page};
 use super::physical::Owner;
 use crate::ddi::{Call, exports};
 use crate::finding::Rule;
+use crate::origin::Origin;
 
 exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
     MmAllocateContiguousMemory(max 2, fails NULL) = allocate;
@@ -93,7 +94,7 @@ fn take(call: &Call, bytes: usize, (lowest, highest, boundary): (u64, u64, u64))
     }
     let nt = &call.machine().nt;
     let owner =
-        Owner { driver: Arc::clone(call.driver()), ddi: call.site().export.name, site: call.site().return_address };
+        Owner { driver: Arc::clone(call.driver()), ddi: call.site().export.name, site: Origin::of(call.site()) };
     let pages = pages_for(bytes);
     let limits = (lowest.div_ceil(page), (highest / page).min((u64::MAX >> 12) - 1));
     let first = nt.physical().take_contiguous(pages as u64, limits.0, limits.1, boundary / page, &owner);

@@ -16,6 +16,7 @@ use crate::ddi::{Call, exports};
 use crate::finding::Rule;
 use crate::leak::{Leak, LeakKind};
 use crate::machine::Driver;
+use crate::origin::Origin;
 
 exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
     ExAllocateTimer(max 2, fails NULL) = ex_allocate_timer;
@@ -36,10 +37,10 @@ const CONTEXT: usize = 136;
 
 /// Timers that are allocated, by address.
 #[derive(Debug, Default)]
-pub(crate) struct ExTimers(Mutex<HashMap<usize, (Arc<Driver>, usize)>>);
+pub(crate) struct ExTimers(Mutex<HashMap<usize, (Arc<Driver>, Origin)>>);
 
 impl ExTimers {
-    fn lock(&self) -> MutexGuard<'_, HashMap<usize, (Arc<Driver>, usize)>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<usize, (Arc<Driver>, Origin)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -47,11 +48,11 @@ impl ExTimers {
     pub(crate) fn leaks(&self, driver: &Driver) -> Vec<Leak> {
         let timers = self.lock();
         let mine = timers.iter().filter(|(_, (owner, _))| std::ptr::eq(Arc::as_ptr(owner), driver));
-        let leak = |(address, (_, site)): (&usize, &(Arc<Driver>, usize))| Leak {
+        let leak = |(address, (_, site)): (&usize, &(Arc<Driver>, Origin))| Leak {
             kind: LeakKind::Execution,
             count: 1,
             bytes: 0,
-            detail: format!("the timer {address:#x} was not deleted (allocated from {site:#x})"),
+            detail: format!("the timer {address:#x} was not deleted (allocated from {site})"),
         };
         mine.map(leak).collect()
     }
@@ -81,7 +82,7 @@ extern "efiapi" fn ex_allocate_timer(callback: usize, context: usize, attributes
     initialise_dpc(timer.field(DPC), expired as *const () as usize, page);
     timer.field::<usize>(CALLBACK).write(callback);
     timer.field::<usize>(CONTEXT).write(context);
-    let owner = (Arc::clone(call.driver()), call.site().return_address);
+    let owner = (Arc::clone(call.driver()), Origin::of(call.site()));
     call.machine().nt.ex_timers().lock().insert(page, owner);
     timer
 }

@@ -8,6 +8,7 @@ use nt_types::NtStatus;
 use super::ob::ObjectRef;
 use crate::ddi::CallSite;
 use crate::machine::Driver;
+use crate::origin::Origin;
 use crate::process::Process;
 
 /// Set in every kernel handle, as on Windows: user mode can neither use nor close one.
@@ -49,15 +50,15 @@ pub struct Opener {
     pub driver: Arc<Driver>,
     /// The DDI that returned the handle.
     pub ddi: &'static str,
-    /// Address in the driver.
-    pub site: usize,
+    /// Where the driver got it.
+    pub site: Origin,
 }
 
 impl Opener {
     /// The opener of a handle that the DDI call at `site` returns.
     #[must_use]
     pub fn of(site: &CallSite) -> Self {
-        Self { driver: Arc::clone(&site.driver), ddi: site.export.name, site: site.return_address }
+        Self { driver: Arc::clone(&site.driver), ddi: site.export.name, site: Origin::of(site) }
     }
 }
 
@@ -136,7 +137,7 @@ impl HandleTable {
             let object = &entry.object;
             let name = object.name().unwrap_or_default();
             let (ddi, site) = (opener.ddi, opener.site);
-            Some(format!("handle {index:#x} to {object:?} {name}, opened by {ddi} from {site:#x}"))
+            Some(format!("handle {index:#x} to {object:?} {name}, opened by {ddi} from {site}"))
         });
         lines.collect()
     }

@@ -18,6 +18,7 @@ use crate::ddi::{Call, Export, Target, exports};
 use crate::finding::Rule;
 use crate::leak::{Leak, LeakKind};
 use crate::machine::Driver;
+use crate::origin::Origin;
 
 exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
     ExInitializeNPagedLookasideList(max 2) = initialize_npaged;
@@ -93,7 +94,7 @@ struct List {
     /// Entries come from [`DEFAULT_ALLOCATE`], so that those not given back can be counted.
     is_default: bool,
     driver: Arc<Driver>,
-    site: usize,
+    site: Origin,
 }
 
 impl Lookaside {
@@ -109,7 +110,7 @@ impl Lookaside {
             kind: LeakKind::Registration,
             count: 1,
             bytes: 0,
-            detail: format!("the lookaside list {address:#x} was not deleted (initialised from {:#x})", list.site),
+            detail: format!("the lookaside list {address:#x} was not deleted (initialised from {})", list.site),
         };
         mine.map(leak).collect()
     }
@@ -207,7 +208,7 @@ fn initialize(
         size: size.max(16),
         is_default: allocate == 0,
         driver: Arc::clone(call.driver()),
-        site: call.site().return_address,
+        site: Origin::of(call.site()),
     };
     call.machine().nt.lookaside().lock().insert(list.address(), entry);
 }

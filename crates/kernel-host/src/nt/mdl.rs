@@ -17,6 +17,7 @@ use crate::ddi::{Call, exports};
 use crate::finding::Rule;
 use crate::leak::{Leak, LeakKind};
 use crate::machine::Driver;
+use crate::origin::Origin;
 use crate::process::Process;
 
 exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
@@ -66,7 +67,7 @@ struct Mapping {
     /// Whose memory the mapping is in, when it is not the kernel's.
     process: Option<Weak<Process>>,
     driver: Arc<Driver>,
-    site: usize,
+    site: Origin,
 }
 
 impl Mapping {
@@ -86,7 +87,7 @@ impl Mappings {
             kind: LeakKind::Mapping,
             count: 1,
             bytes: (mapping.pages * PAGE) as u64,
-            detail: format!("mapping of the MDL at {:#x}, made from {:#x}", mapping.list, mapping.site),
+            detail: format!("mapping of the MDL at {:#x}, made from {}", mapping.list, mapping.site),
         };
         mine.map(leak).chain(self.locked_by(driver)).collect()
     }
@@ -124,7 +125,7 @@ fn allocate_pages(call: &Call, low: i64, high: i64, skip: i64, bytes: usize, fla
     // Half of one page is none.
     let wanted = if call.falls_short() { required / 2 } else { required };
     let owner =
-        Owner { driver: Arc::clone(call.driver()), ddi: call.site().export.name, site: call.site().return_address };
+        Owner { driver: Arc::clone(call.driver()), ddi: call.site().export.name, site: Origin::of(call.site()) };
     let memory = call.machine().nt.physical();
     let frames = take_frames(call, (low, high, skip), wanted, &owner);
     let too_few = flags.contains(MmAllocateFlags::FULLY_REQUIRED) && (frames.len() as u64) < required;
@@ -243,7 +244,7 @@ fn map_into_kernel(call: &Call, list: Raw<MDL>, priority: MdlMapping) -> usize {
         list: list.address(),
         process: None,
         driver: Arc::clone(call.driver()),
-        site: call.site().return_address,
+        site: Origin::of(call.site()),
     };
     nt.mappings().lock().insert(address, mapping);
     let partial = if flags.contains(MdlFlags::PARTIAL) { MdlFlags::PARTIAL_HAS_BEEN_MAPPED } else { MdlFlags::empty() };

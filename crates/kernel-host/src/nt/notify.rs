@@ -14,6 +14,7 @@ use crate::ddi::{Call, exports};
 use crate::finding::Rule;
 use crate::leak::{Leak, LeakKind};
 use crate::machine::{Driver, Inner};
+use crate::origin::Origin;
 use crate::process::Process;
 use crate::thread::Thread;
 
@@ -69,6 +70,7 @@ struct Entry {
     kind: Kind,
     driver: Arc<Driver>,
     routine: usize,
+    site: Origin,
     /// Calls under way; removing waits for them.
     running: AtomicUsize,
 }
@@ -115,7 +117,12 @@ impl Notify {
             kind: LeakKind::Registration,
             count: 1,
             bytes: 0,
-            detail: format!("the {} {:#x} is still registered", entry.kind.callback(), entry.routine),
+            detail: format!(
+                "the {} {:#x} is still registered, from {}",
+                entry.kind.callback(),
+                entry.routine,
+                entry.site
+            ),
         };
         mine.map(leak).collect()
     }
@@ -160,8 +167,8 @@ fn add(call: &Call, kind: Kind, routine: usize) -> Result<(), NtStatus> {
     if entries.iter().filter(|entry| entry.kind == kind).count() >= LIMIT {
         return Err(if is_process(kind) { NtStatus::INVALID_PARAMETER } else { NtStatus::INSUFFICIENT_RESOURCES });
     }
-    let driver = Arc::clone(call.driver());
-    entries.push(Arc::new(Entry { kind, driver, routine, running: AtomicUsize::new(0) }));
+    let (driver, site) = (Arc::clone(call.driver()), Origin::of(call.site()));
+    entries.push(Arc::new(Entry { kind, driver, routine, site, running: AtomicUsize::new(0) }));
     Ok(())
 }
 

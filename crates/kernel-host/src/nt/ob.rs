@@ -5,7 +5,7 @@
 //! [`handles`](super::handles), names in [`namespace`](super::namespace).
 
 use std::any::Any;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicIsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -18,6 +18,7 @@ use super::parse::ParseRequest;
 use crate::ddi::Call;
 use crate::finding::Rule;
 use crate::machine::Driver;
+use crate::origin::Origin;
 use crate::process::Process;
 
 /// Alignment of bodies in bytes, the same as pool's.
@@ -125,7 +126,7 @@ impl ObjectManager {
         let site = call.site();
         let holder = state.holder(call.driver());
         holder.count += 1;
-        holder.last = (site.export.name, site.return_address);
+        holder.note(site.export.name, Origin::of(site));
         object.body()
     }
 
@@ -175,10 +176,8 @@ impl ObjectManager {
             for holder in &state.holders {
                 if holder.count > 0 && std::ptr::eq(Arc::as_ptr(&holder.driver), driver) {
                     let type_name = object.payload.type_name();
-                    let (body, count, (ddi, site)) = (object.body, holder.count, holder.last);
-                    lines.push(format!(
-                        "{count} reference(s) to {type_name} at {body:#x}, last by {ddi} from {site:#x}"
-                    ));
+                    let (body, count, last) = (object.body, holder.count, holder.places());
+                    lines.push(format!("{count} reference(s) to {type_name} at {body:#x}, last by {last}"));
                 }
             }
         }
@@ -229,15 +228,35 @@ struct ObjectState {
 struct Holder {
     driver: Arc<Driver>,
     count: isize,
-    /// The DDI that gave the last one, and the address in the driver.
-    last: (&'static str, usize),
+    /// Where it took references lately, the latest last: by which call, and from where. Which of them it has given back
+    /// nobody can tell.
+    taken: VecDeque<(&'static str, Origin)>,
+}
+
+/// Places where references were taken that a report shows.
+const MOST_PLACES: usize = 4;
+
+impl Holder {
+    fn note(&mut self, ddi: &'static str, origin: Origin) {
+        self.taken.retain(|known| *known != (ddi, origin));
+        if self.taken.len() == MOST_PLACES {
+            self.taken.pop_front();
+        }
+        self.taken.push_back((ddi, origin));
+    }
+
+    /// The places, the latest first.
+    fn places(&self) -> String {
+        let places = self.taken.iter().rev().map(|(ddi, origin)| format!("{ddi} from {origin}"));
+        places.collect::<Vec<_>>().join("\n    or by ")
+    }
 }
 
 impl ObjectState {
     fn holder(&mut self, driver: &Arc<Driver>) -> &mut Holder {
         let found = self.holders.iter().position(|holder| Arc::ptr_eq(&holder.driver, driver));
         let index = found.unwrap_or_else(|| {
-            self.holders.push(Holder { driver: Arc::clone(driver), count: 0, last: ("", 0) });
+            self.holders.push(Holder { driver: Arc::clone(driver), count: 0, taken: VecDeque::new() });
             self.holders.len() - 1
         });
         &mut self.holders[index]

@@ -202,6 +202,9 @@ fn by_handle(
 ) -> NtStatus {
     object.write(0);
     let wanted = type_of(call, object_type);
+    if mode == nt_types::KERNEL_MODE {
+        check_kernel_handle(call, handle);
+    }
     // Access is only checked for user mode: a kernel-mode caller gets what it asks for.
     let access = if mode == nt_types::USER_MODE { desired_access } else { 0 };
     match open_entry(call, handle, access, wanted, mode) {
@@ -211,6 +214,35 @@ fn by_handle(
             NtStatus::SUCCESS
         }
         Err(status) => status,
+    }
+}
+
+/// Stops for a handle that a driver must not use as its own: Driver Verifier's bug check 0xC4, 0xF6, and what comes of a
+/// handle that was closed.
+fn check_kernel_handle(call: &Call, handle: usize) {
+    let is_pseudo = handle.cast_signed() < 0 && handle.cast_signed() > -8;
+    if is_pseudo || handle == 0 {
+        return;
+    }
+    let process = current_process(call);
+    if is_kernel_handle(handle) {
+        let system = call.machine().nt.system_process(call.machine());
+        if system.handles().entry(handle).is_none() {
+            call.stop(
+                Rule::InvalidHandle,
+                format!("{handle:#x} is not open: it was closed, and its number may be anybody's next"),
+            );
+        }
+    } else if !process.is_system() && process.handles().entry(handle).is_some() {
+        call.stop(
+            Rule::InvalidHandle,
+            format!(
+                "{handle:#x} is a user-mode handle of {}, referenced with KernelMode: the program can close it, or put \
+                 another object behind it, and access is not checked. Pass the requester's mode, or open with \
+                 OBJ_KERNEL_HANDLE",
+                process.image_name()
+            ),
+        );
     }
 }
 
@@ -319,6 +351,7 @@ mod tests {
     use nt_types::{KERNEL_MODE, NtStatus, USER_MODE};
 
     use super::*;
+    use crate::conformance::conforms;
     use crate::ddi::testing::Bench;
     use crate::nt::handles::KERNEL_HANDLE_BIT;
     use crate::nt::ob::ObjectBody;
@@ -410,19 +443,56 @@ mod tests {
         let (object, _) = object(&bench);
         let process = bench.machine().process("p.exe").start().expect("room");
         let handle = process.handles().insert(&object, 1, None);
+        let system = bench.machine().inner().nt.system_process(bench.machine().inner());
+        let kernel = system.handles().insert(&object, 1, None);
         let mut found = 0_usize;
         bench
             .run(|| {
                 Call::enter().thread().set_process(Some(Arc::clone(&process)));
                 let out = Raw::of(&raw mut found);
                 let pointer = std::ptr::without_provenance_mut(handle);
-                let open = |mode| ob_reference_object_by_handle(pointer, 2, 0, mode, out, Raw::NULL);
-                assert_eq!(open(USER_MODE), NtStatus::ACCESS_DENIED);
-                assert_eq!(open(KERNEL_MODE), NtStatus::SUCCESS);
+                let open = |handle, mode| ob_reference_object_by_handle(handle, 2, 0, mode, out, Raw::NULL);
+                assert_eq!(open(pointer, USER_MODE), NtStatus::ACCESS_DENIED);
+                assert_eq!(open(std::ptr::without_provenance_mut(kernel), KERNEL_MODE), NtStatus::SUCCESS);
                 obf_dereference_object(object.body());
                 Call::enter().thread().set_process(None);
             })
             .unwrap();
+    }
+
+    #[test]
+    fn a_programs_handle_is_not_referenced_as_a_kernel_handle() {
+        conforms!(
+            "docs:debugger/bug-check-0xc4--driver-verifier-detected-violation.md",
+            "A driver that references a user-mode handle as kernel mode is stopped (0xF6)."
+        );
+        let bench = Bench::new();
+        let (object, _) = object(&bench);
+        let process = bench.machine().process("p.exe").start().expect("room");
+        let handle = std::ptr::without_provenance_mut(process.handles().insert(&object, 1, None));
+        let mut found = 0_usize;
+        let finding = bench.run(|| {
+            Call::enter().thread().set_process(Some(Arc::clone(&process)));
+            ob_reference_object_by_handle(handle, 1, 0, KERNEL_MODE, Raw::of(&raw mut found), Raw::NULL)
+        });
+        let finding = finding.unwrap_err().0;
+        assert_eq!(finding.rule, Rule::InvalidHandle);
+        assert!(finding.message.contains("user-mode handle of p.exe"), "{finding}");
+    }
+
+    #[test]
+    fn a_kernel_handle_that_was_closed_is_not_referenced() {
+        let bench = Bench::new();
+        let (object, _) = object(&bench);
+        let system = bench.machine().inner().nt.system_process(bench.machine().inner()).clone();
+        let handle = system.handles().insert(&object, 1, None);
+        system.close_handle(handle).expect("it is open");
+        let mut found = 0_usize;
+        let finding = bench.run(|| {
+            let out = Raw::of(&raw mut found);
+            ob_reference_object_by_handle(std::ptr::without_provenance_mut(handle), 1, 0, KERNEL_MODE, out, Raw::NULL)
+        });
+        assert_eq!(finding.unwrap_err().0.rule, Rule::InvalidHandle);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use nt_types::NtStatus;
 use super::arena::{Access, Arena, PAGE};
 use crate::leak::{Leak, LeakKind};
 use crate::machine::Driver;
+use crate::origin::Origin;
 
 /// First frame that is handed out: a PC's first MiB belongs to its firmware.
 const FIRST_FRAME: u64 = 0x100;
@@ -50,7 +51,7 @@ struct State {
 pub(crate) struct Owner {
     pub(crate) driver: Arc<Driver>,
     pub(crate) ddi: &'static str,
-    pub(crate) site: usize,
+    pub(crate) site: Origin,
 }
 
 impl Default for PhysicalMemory {
@@ -240,7 +241,7 @@ impl PhysicalMemory {
 
     /// Frames that `driver` has not freed.
     pub(crate) fn leaks(&self, driver: &Driver) -> Vec<Leak> {
-        let mut groups: BTreeMap<(&'static str, usize), u64> = BTreeMap::new();
+        let mut groups: BTreeMap<(&'static str, Origin), u64> = BTreeMap::new();
         for owner in self.lock().owners.values() {
             if std::ptr::eq(Arc::as_ptr(&owner.driver), driver) {
                 *groups.entry((owner.ddi, owner.site)).or_default() += 1;
@@ -250,7 +251,7 @@ impl PhysicalMemory {
             kind: LeakKind::Mapping,
             count,
             bytes: count * PAGE as u64,
-            detail: format!("physical pages, allocated by {ddi} from {site:#x}"),
+            detail: format!("physical pages, allocated by {ddi} from {site}"),
         };
         groups.into_iter().map(leak).collect()
     }
@@ -349,7 +350,7 @@ mod tests {
     use super::*;
 
     fn owner() -> Owner {
-        Owner { driver: Driver::without_image("test.sys"), ddi: "Test", site: 0 }
+        Owner { driver: Driver::without_image("test.sys"), ddi: "Test", site: Origin::default() }
     }
 
     fn frames(runs: &[Run]) -> Vec<u64> {

@@ -15,6 +15,7 @@ use crate::ddi::Call;
 use crate::finding::Rule;
 use crate::leak::{Leak, LeakKind};
 use crate::machine::{Driver, Inner};
+use crate::origin::Origin;
 
 /// Alignment of blocks below a page, in bytes.
 const ALIGNMENT: usize = 16;
@@ -77,7 +78,7 @@ struct Block {
     kind: PoolKind,
     driver: Arc<Driver>,
     ddi: &'static str,
-    site: usize,
+    site: Origin,
 }
 
 /// Who freed a block.
@@ -137,7 +138,7 @@ impl Pool {
             kind: request.kind,
             driver: Arc::clone(call.driver()),
             ddi: call.site().export.name,
-            site: call.site().return_address,
+            site: Origin::of(call.site()),
         };
         let address = run + offset;
         Raw::<u8>::at(address - offset.min(CHECKED_BEFORE)).fill(SLACK, offset.min(CHECKED_BEFORE));
@@ -219,7 +220,7 @@ impl Pool {
 
     /// What `driver` has not freed, one entry per tag and place.
     pub(crate) fn leaks(&self, driver: &Driver) -> Vec<Leak> {
-        let mut groups: BTreeMap<(u32, &'static str, usize), (u64, u64)> = BTreeMap::new();
+        let mut groups: BTreeMap<(u32, &'static str, Origin), (u64, u64)> = BTreeMap::new();
         for block in self.lock().blocks.values() {
             if std::ptr::eq(Arc::as_ptr(&block.driver), driver) {
                 let group = groups.entry((block.tag, block.ddi, block.site)).or_default();
@@ -230,7 +231,7 @@ impl Pool {
             kind: LeakKind::Pool,
             count,
             bytes,
-            detail: format!("tag {}, allocated by {ddi} from {site:#x}", Tag(tag)),
+            detail: format!("tag {}, allocated by {ddi} from {site}", Tag(tag)),
         };
         groups.into_iter().map(leak).collect()
     }
@@ -325,7 +326,9 @@ impl Block {
     }
 
     fn origin(&self) -> String {
-        format!("{} bytes, tag {}, allocated by {} from {:#x}", self.length, Tag(self.tag), self.ddi, self.site)
+        let Self { length, tag, ddi, site, .. } = self;
+        let text = format!("{length} bytes, tag {}, allocated by {ddi} from {site}", Tag(*tag));
+        crate::machine::name_addresses(&text)
     }
 }
 

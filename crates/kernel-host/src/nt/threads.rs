@@ -14,6 +14,7 @@ use crate::ddi::{Call, exports};
 use crate::finding::Rule;
 use crate::leak::{Leak, LeakKind};
 use crate::machine::{Driver, Inner};
+use crate::origin::Origin;
 use crate::process::{Process, SYSTEM_PROCESS_ID};
 use crate::thread::Thread;
 
@@ -38,6 +39,9 @@ const ETHREAD_LENGTH: usize = 0x800;
 /// Bytes of the part that the dispatcher header counts.
 const KTHREAD_BYTES: usize = 0x100;
 
+/// What a system thread begins with, as findings name it.
+pub(crate) const START_ROUTINE: &str = "KSTART_ROUTINE";
+
 thread_local! {
     /// Whether a driver started this Linux thread.
     static IS_SYSTEM_THREAD: Cell<bool> = const { Cell::new(false) };
@@ -52,6 +56,7 @@ struct Running {
     body: usize,
     driver: Arc<Driver>,
     routine: usize,
+    site: Origin,
 }
 
 impl Threads {
@@ -62,7 +67,10 @@ impl Threads {
             kind: LeakKind::Execution,
             count: 1,
             bytes: 0,
-            detail: format!("the system thread of {:#x} still runs (PsCreateSystemThread)", thread.routine),
+            detail: format!(
+                "the system thread of {:#x} still runs, started by PsCreateSystemThread from {}",
+                thread.routine, thread.site
+            ),
         };
         mine.map(leak).collect()
     }
@@ -266,7 +274,12 @@ extern "efiapi" fn ps_create_system_thread(
     };
     let flags = attributes.some().map_or(0, |attributes| field!(attributes, OBJECT_ATTRIBUTES, Attributes).read());
     let (machine, driver) = (Arc::clone(call.machine()), Arc::clone(call.driver()));
-    machine.nt.threads().add(Running { body: object.body(), driver: Arc::clone(&driver), routine });
+    machine.nt.threads().add(Running {
+        body: object.body(),
+        driver: Arc::clone(&driver),
+        routine,
+        site: Origin::of(call.site()),
+    });
     super::notify::thread_changes(call.thread(), SYSTEM_PROCESS_ID as usize, id as usize, true);
     let thread_object = object.clone();
     let spawned = std::thread::Builder::new()
@@ -305,7 +318,7 @@ fn run(machine: &Arc<Inner>, driver: &Arc<Driver>, object: &ObjectRef, id: u32, 
     Thread::enter_as(machine, Some((object.clone(), id)), |thread| {
         // A stop is recorded in the machine; this thread just ends.
         // SAFETY: the driver gave the routine and its context for this.
-        let _ = thread.enter_driver(driver, "KSTART_ROUTINE", 0, || unsafe { start(context) });
+        let _ = thread.enter_driver(driver, START_ROUTINE, 0, || unsafe { start(context) });
         super::notify::thread_changes(thread, SYSTEM_PROCESS_ID as usize, id as usize, false);
     });
     state(Raw::at(object.body())).store(1, Ordering::Release);

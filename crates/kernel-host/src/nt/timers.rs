@@ -17,6 +17,7 @@ use crate::ddi::{Call, exports};
 use crate::finding::Rule;
 use crate::leak::{Leak, LeakKind};
 use crate::machine::{Driver, Inner};
+use crate::origin::Origin;
 use crate::thread::Thread;
 
 exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
@@ -73,6 +74,7 @@ struct Timer {
     period: u64,
     dpc: usize,
     driver: Arc<Driver>,
+    site: Origin,
 }
 
 /// A DPC in the queue.
@@ -80,6 +82,7 @@ struct Timer {
 struct Dpc {
     address: usize,
     driver: Arc<Driver>,
+    site: Origin,
 }
 
 impl Timers {
@@ -93,9 +96,9 @@ impl Timers {
         let is_mine = |owner: &Arc<Driver>| std::ptr::eq(Arc::as_ptr(owner), driver);
         let leak = |detail: String| Leak { kind: LeakKind::Execution, count: 1, bytes: 0, detail };
         let timers = state.timers.iter().filter(|timer| is_mine(&timer.driver));
-        let timers = timers.map(|timer| leak(format!("timer {:#x} is set", timer.address)));
+        let timers = timers.map(|timer| leak(format!("timer {:#x} is set, from {}", timer.address, timer.site)));
         let dpcs = state.dpcs.iter().filter(|dpc| is_mine(&dpc.driver));
-        let dpcs = dpcs.map(|dpc| leak(format!("DPC {:#x} is queued", dpc.address)));
+        let dpcs = dpcs.map(|dpc| leak(format!("DPC {:#x} is queued, from {}", dpc.address, dpc.site)));
         timers.chain(dpcs).collect()
     }
 
@@ -188,10 +191,10 @@ impl State {
     }
 
     /// Queues a DPC; false when it is in the queue already.
-    fn queue(&mut self, address: usize, driver: &Arc<Driver>) -> bool {
+    fn queue(&mut self, address: usize, driver: &Arc<Driver>, site: Origin) -> bool {
         let is_new = self.dpcs.iter().all(|dpc| dpc.address != address);
         if is_new {
-            self.dpcs.push_back(Dpc { address, driver: Arc::clone(driver) });
+            self.dpcs.push_back(Dpc { address, driver: Arc::clone(driver), site });
         }
         is_new
     }
@@ -208,7 +211,7 @@ fn signal(machine: &Arc<Inner>, timer: &Timer) -> bool {
     });
     machine.nt.dispatcher().wake();
     if timer.dpc != 0 {
-        machine.nt.timers().lock().queue(timer.dpc, &timer.driver);
+        machine.nt.timers().lock().queue(timer.dpc, &timer.driver, timer.site);
     }
     signalled.is_ok()
 }
@@ -298,7 +301,8 @@ pub(crate) fn set_timer_for(call: &Call, timer: Raw<KTIMER>, due: i64, period: u
     let timers = call.machine().nt.timers();
     let mut state = timers.lock();
     let was_set = state.cancel(timer.address());
-    state.timers.push(Timer { address: timer.address(), due, period, dpc, driver: Arc::clone(call.driver()) });
+    let (address, driver) = (timer.address(), Arc::clone(call.driver()));
+    state.timers.push(Timer { address, due, period, dpc, driver, site: Origin::of(call.site()) });
     timers.start(call.machine(), &mut state);
     u8::from(was_set)
 }
@@ -376,7 +380,7 @@ extern "efiapi" fn ke_insert_queue_dpc(dpc: Raw<KDPC>, first: usize, second: usi
     field!(dpc, KDPC, DpcData).write(dpc.cast().pointer());
     let timers = call.machine().nt.timers();
     let mut state = timers.lock();
-    let is_new = state.queue(dpc.address(), call.driver());
+    let is_new = state.queue(dpc.address(), call.driver(), Origin::of(call.site()));
     timers.start(call.machine(), &mut state);
     u8::from(is_new)
 }

@@ -9,6 +9,7 @@ use crate::ddi::{Call, exports};
 use crate::finding::Rule;
 use crate::leak::{Leak, LeakKind};
 use crate::machine::{Driver, Inner};
+use crate::origin::Origin;
 use crate::thread::Thread;
 
 mod plain;
@@ -48,6 +49,7 @@ struct Item {
     /// `IoAllocateWorkItem`, or the driver's own memory.
     is_allocated: bool,
     is_queued: bool,
+    site: Origin,
 }
 
 /// One run of a queued item.
@@ -97,9 +99,10 @@ impl WorkItems {
             count: 1,
             bytes: 0,
             detail: format!(
-                "work item {address:#x}{}{}",
+                "work item {address:#x}{}{}, from {}",
                 if item.is_allocated { " (IoAllocateWorkItem)" } else { " (IoInitializeWorkItem)" },
-                if item.is_queued { ", still queued" } else { "" }
+                if item.is_queued { ", still queued" } else { "" },
+                item.site
             ),
         };
         mine.map(leak).chain(self.plain.leaks(driver)).collect()
@@ -112,7 +115,8 @@ extern "efiapi" fn io_allocate_work_item(object: usize) -> usize {
         call.stop(Rule::BadArgument, format!("{object:#x} is no device or driver object"));
     }
     let Some(address) = call.machine().nt.arena().take(1) else { return 0 };
-    let item = Item { object, driver: Arc::clone(call.driver()), is_allocated: true, is_queued: false };
+    let site = Origin::of(call.site());
+    let item = Item { object, driver: Arc::clone(call.driver()), is_allocated: true, is_queued: false, site };
     call.machine().nt.work_items().lock().insert(address, item);
     address
 }
@@ -142,7 +146,8 @@ extern "efiapi" fn io_initialize_work_item(object: usize, item: usize) {
     if call.machine().nt.objects().lookup(object).is_none() {
         call.stop(Rule::BadArgument, format!("{object:#x} is no device or driver object"));
     }
-    let new = Item { object, driver: Arc::clone(call.driver()), is_allocated: false, is_queued: false };
+    let site = Origin::of(call.site());
+    let new = Item { object, driver: Arc::clone(call.driver()), is_allocated: false, is_queued: false, site };
     let before = call.machine().nt.work_items().lock().insert(item, new);
     if before.is_some_and(|before| before.is_queued) {
         call.stop(Rule::BadState, format!("{item:#x} is queued, and is initialised again"));

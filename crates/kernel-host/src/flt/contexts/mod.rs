@@ -17,6 +17,7 @@ use crate::fs::stream::FileKey;
 use crate::leak::{Leak, LeakKind};
 use crate::machine::{Driver, Inner};
 use crate::nt::pool::Tag;
+use crate::origin::Origin;
 use crate::thread::Thread;
 
 mod allocate;
@@ -83,12 +84,12 @@ struct Context {
 #[derive(Clone, Copy, Debug)]
 struct Hold {
     ddi: &'static str,
-    site: usize,
+    site: Origin,
 }
 
 impl Hold {
     fn of(site: &CallSite) -> Self {
-        Self { ddi: site.export.name, site: site.return_address }
+        Self { ddi: site.export.name, site: Origin::of(site) }
     }
 }
 
@@ -103,7 +104,7 @@ impl Context {
 
     /// Type, size, tag and the references, for a report.
     fn describe(&self) -> String {
-        let holds: Vec<_> = self.holds.iter().map(|hold| format!("{} from {:#x}", hold.ddi, hold.site)).collect();
+        let holds: Vec<_> = self.holds.iter().map(|hold| format!("{} from {}", hold.ddi, hold.site)).collect();
         format!(
             "{} of {} bytes, tag {}, {} reference(s) not released: {}; allocated at {}",
             self.kind(),

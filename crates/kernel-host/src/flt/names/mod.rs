@@ -16,6 +16,7 @@ use crate::leak::{Leak, LeakKind};
 use crate::machine::{Driver, Inner};
 use crate::nt::arena::{Access, pages_for};
 use crate::nt::raw::{Raw, field};
+use crate::origin::Origin;
 
 mod destination;
 mod parse;
@@ -67,7 +68,7 @@ struct Name {
 struct NameInformation {
     driver: Arc<Driver>,
     ddi: &'static str,
-    site: usize,
+    site: Origin,
     references: usize,
     pages: usize,
     format: u32,
@@ -85,7 +86,7 @@ impl NameTable {
             count: name.references as u64,
             bytes: 0,
             detail: format!(
-                "FLT_FILE_NAME_INFORMATION of {}, by {} from {:#x}",
+                "FLT_FILE_NAME_INFORMATION of {}, by {} from {}",
                 String::from_utf16_lossy(&name.text),
                 name.ddi,
                 name.site
@@ -131,7 +132,7 @@ fn publish(call: &Call, name: Name, format: u32) -> Result<usize, NtStatus> {
     let entry = NameInformation {
         driver: Arc::clone(call.driver()),
         ddi: call.site().export.name,
-        site: call.site().return_address,
+        site: Origin::of(call.site()),
         references: 1,
         pages,
         format,

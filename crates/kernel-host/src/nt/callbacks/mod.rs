@@ -15,6 +15,7 @@ use crate::ddi::{Call, exports};
 use crate::finding::{Rule, Stopped};
 use crate::leak::{Leak, LeakKind};
 use crate::machine::{Driver, Inner, Machine};
+use crate::origin::Origin;
 use crate::thread::Thread;
 
 exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
@@ -44,6 +45,7 @@ struct Registration {
     driver: Arc<Driver>,
     routine: usize,
     context: usize,
+    site: Origin,
     /// Calls under way; unregistering waits for them.
     running: AtomicUsize,
 }
@@ -75,9 +77,10 @@ impl Callbacks {
             count: 1,
             bytes: 0,
             detail: format!(
-                "the routine {:#x} of the callback object {} (ExRegisterCallback without ExUnregisterCallback)",
+                "the routine {:#x} of the callback object {} (ExRegisterCallback without ExUnregisterCallback), registered from {}",
                 entry.routine,
-                entry.object.name().unwrap_or_default()
+                entry.object.name().unwrap_or_default(),
+                entry.site
             ),
         };
         mine.map(leak).collect()
@@ -178,8 +181,8 @@ pub(super) extern "efiapi" fn ex_register_callback(object: usize, routine: usize
         let taken = !body.allows_many && registrations.iter().any(|entry| entry.object.same(&object));
         if !taken {
             let driver = Arc::clone(call.driver());
-            let running = AtomicUsize::new(0);
-            registrations.push(Arc::new(Registration { handle, object, driver, routine, context, running }));
+            let (running, site) = (AtomicUsize::new(0), Origin::of(call.site()));
+            registrations.push(Arc::new(Registration { handle, object, driver, routine, context, site, running }));
         }
         taken
     };

@@ -15,6 +15,7 @@ use crate::ddi::{Call, exports};
 use crate::finding::Rule;
 use crate::leak::{Leak, LeakKind};
 use crate::machine::{Driver, Machine};
+use crate::origin::Origin;
 use crate::process::HIGHEST_USER_ADDRESS;
 
 mod metadata;
@@ -65,7 +66,7 @@ struct Provider {
     id: Guid,
     /// From its traits, once an event or `EtwSetInformation` told.
     name: Option<String>,
-    site: usize,
+    site: Origin,
 }
 
 /// One event that a driver wrote.
@@ -142,7 +143,7 @@ impl Etw {
             count: 1,
             bytes: 0,
             detail: format!(
-                "the ETW provider {} (EtwRegister from {:#x} without EtwUnregister)",
+                "the ETW provider {} (without EtwUnregister), registered from {}",
                 provider.shown(),
                 provider.site
             ),
@@ -184,7 +185,7 @@ extern "efiapi" fn etw_register(id: Raw<Guid>, callback: usize, context: usize, 
     }
     let guid = id.read();
     let number = NEXT_HANDLE.fetch_add(0x40, Ordering::Relaxed);
-    let site = call.site().return_address;
+    let site = Origin::of(call.site());
     let provider = Provider { driver: Arc::clone(call.driver()), id: guid, name: None, site };
     call.machine().nt.etw().lock().providers.insert(number, provider);
     handle.write(number);

@@ -16,6 +16,7 @@ use crate::leak::{Leak, LeakKind};
 use crate::machine::Driver;
 use crate::nt::irql::{enter_critical_region, leave_critical_region, normal_apcs_disabled};
 use crate::nt::raw::Raw;
+use crate::origin::Origin;
 
 exports! { pub(super) EXPORTS in "ntoskrnl.exe":
     ExInitializeResourceLite(max 2) = initialize;
@@ -72,7 +73,7 @@ struct Resource {
     exclusive_waiters: u32,
     shared_waiters: u32,
     driver: Arc<Driver>,
-    site: usize,
+    site: Origin,
 }
 
 impl Resources {
@@ -88,7 +89,7 @@ impl Resources {
             kind: LeakKind::Registration,
             count: 1,
             bytes: 0,
-            detail: format!("the ERESOURCE {address:#x} was not deleted (initialised from {:#x})", resource.site),
+            detail: format!("the ERESOURCE {address:#x} was not deleted (initialised from {})", resource.site),
         };
         mine.map(leak).collect()
     }
@@ -158,7 +159,7 @@ extern "efiapi" fn initialize(resource: Raw<u8>) -> NtStatus {
         exclusive_waiters: 0,
         shared_waiters: 0,
         driver: Arc::clone(call.driver()),
-        site: call.site().return_address,
+        site: Origin::of(call.site()),
     };
     call.machine().nt.resources().lock().insert(resource.address(), state);
     NtStatus::SUCCESS

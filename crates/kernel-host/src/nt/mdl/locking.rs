@@ -1,19 +1,21 @@
 //! `MmProbeAndLockPages` and its end.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use nt_types::{APC_LEVEL, KERNEL_MODE, KPROCESSOR_MODE, MDL, MdlFlags, NtStatus};
 
 use super::{Mappings, describe_kernel_pages, frame_slot, read_list, unmap};
 use crate::ddi::{Call, exports};
-use crate::finding::Rule;
+use crate::finding::{Finding, Rule};
 use crate::leak::{Leak, LeakKind};
-use crate::machine::Driver;
+use crate::machine::{Driver, Inner};
 use crate::nt::arena::PAGE;
 use crate::nt::current_process;
 use crate::nt::memory::read_kernel;
 use crate::nt::raw::{Raw, field};
-use crate::process::HIGHEST_USER_ADDRESS;
+use crate::origin::Origin;
+use crate::process::{HIGHEST_USER_ADDRESS, Process};
 
 exports! { pub(in crate::nt) EXPORTS in "ntoskrnl.exe":
     MmProbeAndLockPages(max 2, fails LOCKING) = mm_probe_and_lock_pages;
@@ -24,14 +26,19 @@ exports! { pub(in crate::nt) EXPORTS in "ntoskrnl.exe":
 const IO_READ_ACCESS: i32 = 0;
 const IO_MODIFY_ACCESS: i32 = 2;
 
+/// How long requests of a process that ends may take to unlock its pages.
+const LONGEST_UNLOCKING: Duration = Duration::from_secs(1);
+
 /// What a list has locked.
 #[derive(Debug)]
 pub(super) struct Locked {
     /// Pinned frames; none for kernel memory, which cannot go away unnoticed.
     pub(super) frames: Vec<u64>,
     pages: usize,
+    /// Whose user memory it is.
+    process: Option<Weak<Process>>,
     driver: Arc<Driver>,
-    site: usize,
+    site: Origin,
 }
 
 impl Mappings {
@@ -44,6 +51,35 @@ impl Mappings {
         body(&mut self.locked.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Who has pages of a process locked, and how that came about.
+    fn locked_in(&self, process: &Process) -> Option<(Arc<Driver>, String)> {
+        self.with_locked(|locked| {
+            let is_its =
+                |lock: &&Locked| lock.process.as_ref().is_some_and(|owner| std::ptr::eq(owner.as_ptr(), process));
+            let lock = locked.values().find(is_its)?;
+            Some((Arc::clone(&lock.driver), format!("{} page(s) are locked from {}", lock.pages, lock.site)))
+        })
+    }
+
+    /// A process must not end while a driver has its pages locked: bug check 0x76. Requests that were cancelled just now get
+    /// a moment to end.
+    pub(crate) fn process_ends(&self, machine: &Inner, process: &Process) {
+        let began = Instant::now();
+        while let Some((driver, pages)) = self.locked_in(process) {
+            if began.elapsed() < LONGEST_UNLOCKING {
+                std::thread::sleep(Duration::from_millis(5));
+                continue;
+            }
+            let message = format!(
+                "PROCESS_HAS_LOCKED_PAGES (0x76): {} ends, and of its memory {pages}\n      MmUnlockPages comes before the \
+                 request that the buffer came with is completed",
+                process.image_name()
+            );
+            let message = crate::machine::name_addresses(&message);
+            return machine.record(Finding::new(Rule::BadState, message, "process exit", &driver.name));
+        }
+    }
+
     /// Lists of `driver` whose pages are still locked.
     pub(super) fn locked_by(&self, driver: &Driver) -> Vec<Leak> {
         self.with_locked(|locked| {
@@ -52,7 +88,7 @@ impl Mappings {
                 kind: LeakKind::Mapping,
                 count: 1,
                 bytes: (lock.pages * PAGE) as u64,
-                detail: format!("pages locked by the MDL at {list:#x} (from {:#x})", lock.site),
+                detail: format!("pages locked by the MDL at {list:#x} (from {})", lock.site),
             };
             mine.map(leak).collect()
         })
@@ -83,7 +119,7 @@ fn lock(call: &Call, list: Raw<MDL>, mode: KPROCESSOR_MODE, operation: i32) -> R
     call.bytes(length as u64);
     let last = start.checked_add(length.max(1) - 1).ok_or(NtStatus::ACCESS_VIOLATION)?;
     let write = operation != IO_READ_ACCESS;
-    let mut frames = Vec::new();
+    let (mut frames, mut owner) = (Vec::new(), None);
     if start > HIGHEST_USER_ADDRESS {
         if mode != KERNEL_MODE {
             return Err(NtStatus::ACCESS_VIOLATION);
@@ -107,12 +143,14 @@ fn lock(call: &Call, list: Raw<MDL>, mode: KPROCESSOR_MODE, operation: i32) -> R
             frame_slot(list, index).write(*frame);
         }
         field!(list, MDL, Process).write(Raw::at(process.object()).pointer());
+        owner = Some(Arc::downgrade(&process));
     }
     let locked = Locked {
         pages: super::pages_of(&header),
         frames,
+        process: owner,
         driver: Arc::clone(call.driver()),
-        site: call.site().return_address,
+        site: Origin::of(call.site()),
     };
     call.machine().nt.mappings().with_locked(|all| all.insert(list.address(), locked));
     let mut flags = flags | MdlFlags::PAGES_LOCKED;

@@ -43,7 +43,7 @@ pub(super) fn map(call: &Call, list: Raw<MDL>, writable: bool) -> Result<usize, 
         list: list.address(),
         process: Some(Arc::downgrade(&process)),
         driver: Arc::clone(call.driver()),
-        site: call.site().return_address,
+        site: crate::origin::Origin::of(call.site()),
     };
     nt.mappings().lock().insert(address, mapping);
     Ok(address)

@@ -76,7 +76,7 @@ struct View {
     writes: bool,
     driver: Arc<Driver>,
     ddi: &'static str,
-    site: usize,
+    site: crate::origin::Origin,
 }
 
 impl View {
@@ -140,7 +140,7 @@ impl Sections {
             kind: LeakKind::Mapping,
             count: 1,
             bytes: (view.range.len() * PAGE) as u64,
-            detail: format!("view of a section at {:#x}, mapped by {} from {:#x}", view.address, view.ddi, view.site),
+            detail: format!("view of a section at {:#x}, mapped by {} from {}", view.address, view.ddi, view.site),
         };
         mine.map(leak).collect()
     }

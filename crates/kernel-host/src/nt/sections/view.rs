@@ -153,7 +153,7 @@ fn add(call: &Call, section: &Arc<Section>, address: usize, range: &Range<usize>
         writes,
         driver: Arc::clone(call.driver()),
         ddi: call.site().export.name,
-        site: call.site().return_address,
+        site: crate::origin::Origin::of(call.site()),
     };
     call.bytes((range.len() * PAGE) as u64);
     call.machine().nt.sections().lock().views.push(view);

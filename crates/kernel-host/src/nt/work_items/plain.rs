@@ -9,6 +9,7 @@ use crate::finding::Rule;
 use crate::leak::{Leak, LeakKind};
 use crate::machine::Driver;
 use crate::nt::raw::{Raw, field};
+use crate::origin::Origin;
 use crate::thread::Thread;
 
 exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
@@ -17,7 +18,7 @@ exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
 
 /// Items whose routines have not returned: address and driver.
 #[derive(Debug, Default)]
-pub(super) struct PlainItems(Mutex<Vec<(usize, Arc<Driver>)>>);
+pub(super) struct PlainItems(Mutex<Vec<(usize, Arc<Driver>, Origin)>>);
 
 /// `WORK_QUEUE_ITEM`.
 #[repr(C)]
@@ -32,23 +33,23 @@ impl PlainItems {
     /// Routines of `driver` that are still to run, or run.
     pub(super) fn leaks(&self, driver: &Driver) -> Vec<Leak> {
         let items = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mine = items.iter().filter(|(_, owner)| std::ptr::eq(Arc::as_ptr(owner), driver));
-        let leak = |(item, _): &(usize, Arc<Driver>)| Leak {
+        let mine = items.iter().filter(|(_, owner, _)| std::ptr::eq(Arc::as_ptr(owner), driver));
+        let leak = |(item, _, site): &(usize, Arc<Driver>, Origin)| Leak {
             kind: LeakKind::Execution,
             count: 1,
             bytes: 0,
-            detail: format!("work item {item:#x} is queued or runs (ExQueueWorkItem)"),
+            detail: format!("work item {item:#x} is queued or runs, queued by ExQueueWorkItem from {site}"),
         };
         mine.map(leak).collect()
     }
 
-    fn add(&self, item: usize, driver: &Arc<Driver>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((item, Arc::clone(driver)));
+    fn add(&self, item: usize, driver: &Arc<Driver>, site: Origin) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((item, Arc::clone(driver), site));
     }
 
     fn remove(&self, item: usize) {
         let mut items = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(index) = items.iter().position(|(other, _)| *other == item) {
+        if let Some(index) = items.iter().position(|(other, ..)| *other == item) {
             items.swap_remove(index);
         }
     }
@@ -69,7 +70,7 @@ pub(super) extern "efiapi" fn ex_queue_work_item(item: Raw<QueueItem>, _queue: i
     link.write(item.cast().pointer());
     let (machine, driver) = (Arc::clone(call.machine()), Arc::clone(call.driver()));
     let address = item.address();
-    machine.nt.work_items().plain.add(address, &driver);
+    machine.nt.work_items().plain.add(address, &driver, Origin::of(call.site()));
     std::thread::spawn(move || {
         // SAFETY: the address of the driver's WORKER_THREAD_ROUTINE.
         let routine = unsafe { std::mem::transmute::<usize, Routine>(content.routine) };
