@@ -39,4 +39,12 @@
 #define MdlMappingWithGuardPtes 0x20000000
 #endif
 
+/* ---- types of objects ---- */
+
+/* As wdm.h does for others: the name stands for the address of the exported variable. */
+#define PsProcessType ((POBJECT_TYPE *)&PsProcessType)
+#define CmKeyObjectType ((POBJECT_TYPE *)&CmKeyObjectType)
+#define SeTokenObjectType ((POBJECT_TYPE *)&SeTokenObjectType)
+#define TmTransactionObjectType ((POBJECT_TYPE *)&TmTransactionObjectType)
+
 #endif
