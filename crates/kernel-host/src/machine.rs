@@ -52,8 +52,8 @@ pub(crate) struct Config {
     pub(crate) user_memory_checks: UserMemoryChecks,
     /// A kernel debugger is attached, which goes on at breakpoints.
     pub(crate) debugger: bool,
-    /// How long driver code may run; the outer `None` leaves the default.
-    pub(crate) time_limit: Option<Option<Duration>>,
+    /// How long driver code may run.
+    pub(crate) time_limit: Limit,
 }
 
 /// Everything that makes up a machine, one field per subsystem; each subsystem's type lives in its own module.
@@ -65,7 +65,6 @@ pub struct Inner {
     pub(crate) faults: Faults,
     pub(crate) schedule: Schedule,
     pub(crate) user_memory_watch: Arc<Watch>,
-    pub(crate) time_limit: Limit,
     pub(crate) nt: nt::Nt,
     pub(crate) fs: fs::Fs,
     pub(crate) flt: flt::Flt,
@@ -117,8 +116,8 @@ impl MachineBuilder {
     /// How long driver code may burn processor time without returning or calling anything (a minute), and a tenth of how
     /// long a callback may take that does call something. `None` for ever; as it is while a debugger is attached.
     #[must_use]
-    pub fn driver_time_limit(mut self, limit: Option<Duration>) -> Self {
-        self.config.time_limit = Some(limit);
+    pub fn driver_time_limit(self, limit: Option<Duration>) -> Self {
+        self.config.time_limit.set(limit);
         self
     }
 
@@ -129,9 +128,6 @@ impl MachineBuilder {
         }
         let mut inner = Inner::default();
         inner.schedule = Schedule::of_environment();
-        if let Some(limit) = self.config.time_limit {
-            inner.time_limit.set(limit);
-        }
         inner.trace = Trace::new(!self.config.untraced);
         inner.user_memory_watch.set(UserMemoryChecks::of_environment().unwrap_or(self.config.user_memory_checks));
         inner.config = self.config;

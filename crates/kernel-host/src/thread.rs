@@ -13,6 +13,7 @@ use crate::nt::security::impersonation::Impersonation;
 use crate::process::{Process, exposure};
 use crate::watchdog;
 
+mod attaching;
 mod identity;
 mod lateness;
 mod levels;
@@ -254,13 +255,6 @@ impl Thread {
         std::mem::replace(&mut slot, process)
     }
 
-    /// The process that the thread belongs to, while it may be attached to another; `None` is the system process.
-    #[must_use]
-    pub fn own_process(&self) -> Option<Arc<Process>> {
-        let outermost = self.attached_from().first().cloned();
-        outermost.unwrap_or_else(|| self.process())
-    }
-
     /// For whom the thread acts; `None` for its own process.
     pub(crate) fn impersonation(&self) -> Option<Impersonation> {
         self.impersonation.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -271,37 +265,6 @@ impl Thread {
         let mut slot = self.impersonation.lock().unwrap_or_else(PoisonError::into_inner);
         self.client.store(client.as_ref().map_or(0, Impersonation::token_body), Ordering::Relaxed);
         std::mem::replace(&mut slot, client)
-    }
-
-    /// Attaches to a process (`None`: the system's). How many attaches there are now.
-    pub(crate) fn attach(&self, process: Option<Arc<Process>>) -> usize {
-        exposure::hide_opened();
-        if let Some(process) = process.as_ref().filter(|_| exposure::is_watched()) {
-            process.memory().hide();
-        }
-        let before = self.set_process(process);
-        let mut attached = self.attached_from();
-        attached.push(before);
-        self.attached.store(attached.len(), Ordering::Relaxed);
-        attached.len()
-    }
-
-    /// Undoes the attach that made `depth`; false when it is not the last one.
-    pub(crate) fn detach(&self, depth: usize) -> bool {
-        exposure::hide_opened();
-        let before = {
-            let mut attached = self.attached_from();
-            if attached.len() != depth {
-                return false;
-            }
-            self.attached.store(depth.saturating_sub(1), Ordering::Relaxed);
-            attached.pop()
-        };
-        before.map(|process| self.set_process(process)).is_some()
-    }
-
-    fn attached_from(&self) -> std::sync::MutexGuard<'_, Vec<Option<Arc<Process>>>> {
-        self.attached_from.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes the record left by the import gate that jumped here.
@@ -511,7 +474,7 @@ impl Thread {
             Some(body())
         } else {
             exposure::callback_begins(&self.machine.user_memory_watch, || self.process());
-            watchdog::callback_begins(&self.machine.time_limit);
+            watchdog::callback_begins(&self.machine.config.time_limit);
             let result = self.run_on_kernel_stack(body);
             watchdog::callback_ends();
             exposure::callback_ends();

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long driver code may run, in processor time, when nothing else is asked for.
-const DEFAULT_LIMIT: Duration = Duration::from_secs(60);
+const DEFAULT_LIMIT: Duration = Duration::from_mins(1);
 /// A callback that calls exports may take so many times the limit, by the clock.
 const PATIENCE: u32 = 10;
 /// How often the host looks.

@@ -49,7 +49,9 @@ impl Hasher for AddressHasher {
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.write_u64(self.0 ^ u64::from(*byte)));
+        for byte in bytes {
+            self.write_u64(self.0 ^ u64::from(*byte));
+        }
     }
 
     fn write_u64(&mut self, value: u64) {
@@ -103,8 +105,8 @@ impl Walk {
     fn learn(&self) -> Option<Recipe> {
         let mut context = Context::new();
         (context.rip, context.integer) = (self.rip, self.integer);
-        let Frame { saved, return_slot, frame_register, .. } = step_from_call(&mut context)?;
-        let anchor = frame_register.unwrap_or(RSP);
+        let Frame { saved, return_slot, anchor, .. } = step_from_call(&mut context)?;
+        let anchor = anchor.unwrap_or(RSP);
         let from_anchor =
             |address: u64| address.wrapping_sub(self.integer.get(anchor).copied().unwrap_or(0)).cast_signed();
         let mut recipe =

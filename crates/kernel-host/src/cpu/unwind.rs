@@ -51,7 +51,7 @@ pub(super) struct Frame {
     /// Where the return address was; `None` when an interrupt's frame held the next RIP.
     pub(super) return_slot: Option<u64>,
     /// The function's frame register, when the stack below it is known by that alone.
-    pub(super) frame_register: Option<usize>,
+    pub(super) anchor: Option<usize>,
     /// Integer registers that were restored, by number, and from where.
     pub(super) saved: Vec<(u8, u64)>,
 }
@@ -195,7 +195,7 @@ fn step_from(context: &mut Context, is_call: bool) -> Option<Frame> {
         handler: 0,
         handler_data: 0,
         return_slot: None,
-        frame_register: None,
+        anchor: None,
         saved: Vec::new(),
         module: Arc::clone(&module),
     };
@@ -230,7 +230,7 @@ fn unwind_function(
         let in_prologue = offset < u32::from(info.prologue);
         if depth == 0 {
             frame.establisher = frame_base;
-            frame.frame_register = Some(info.frame_register).filter(|register| *register != 0);
+            frame.anchor = Some(info.frame_register).filter(|register| *register != 0);
             if !in_prologue && !is_call && epilogue::finish(context, base, function, info.frame_register) {
                 return Some(());
             }

@@ -118,10 +118,10 @@ fn process_of(thread: &Thread) -> Arc<Process> {
 }
 
 fn name(process: &Process) -> String {
-    match process.is_system() {
-        true => "the system process".to_owned(),
-        false => format!("{} (process {})", process.image_name(), process.id()),
+    if process.is_system() {
+        return "the system process".to_owned();
     }
+    format!("{} (process {})", process.image_name(), process.id())
 }
 
 fn describe(who: &str, address: usize, write: bool, process: &Process) -> String {

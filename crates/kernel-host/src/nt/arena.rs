@@ -169,23 +169,11 @@ impl Arena {
             return (access == ready || self.protect(address, 1, access)).then_some(address);
         }
         let address = self.take(1)?;
-        let apart = mappings::take() && self.set_apart(address);
+        let apart = mappings::take() && set_apart(address);
         if apart {
             self.lock().warm.insert(address - self.base);
         }
         (access == Access::None || self.protect(address, 1, access)).then_some(address)
-    }
-
-    /// Gives a page a mapping of its own.
-    fn set_apart(&self, address: usize) -> bool {
-        let place = std::ptr::with_exposed_provenance_mut(address);
-        // Linux joins neighbours that are alike, and splits them again: what dumps leave out is not like its neighbours.
-        // SAFETY: the page is inside our reservation; the advice is only about core dumps.
-        let apart = unsafe { rustix::mm::madvise(place, PAGE, Advice::LinuxDontDump) }.is_ok();
-        if !apart {
-            mappings::give_back(1);
-        }
-        apart
     }
 
     /// Replaces pages of a run that is handed out by pages of `file`, with `access` (in the host's view always all of it).
@@ -284,9 +272,10 @@ impl Arena {
             state.placed.retain(|page| !others.contains(page));
             !others.is_empty()
         };
-        let hidden = match has_others {
-            true => self.show(address, twin.file, address as u64, pages, Access::None),
-            false => self.protect(address, pages, Access::None),
+        let hidden = if has_others {
+            self.show(address, twin.file, address as u64, pages, Access::None)
+        } else {
+            self.protect(address, pages, Access::None)
         };
         let place = std::ptr::with_exposed_provenance_mut(self.host(address));
         // SAFETY: the run is ours, and nobody looks at it any more; its pages become holes in the file.
@@ -315,6 +304,18 @@ impl Arena {
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Gives a page a mapping of its own.
+fn set_apart(address: usize) -> bool {
+    let place = std::ptr::with_exposed_provenance_mut(address);
+    // Linux joins neighbours that are alike, and splits them again: what dumps leave out is not like its neighbours.
+    // SAFETY: the page is inside the arena's reservation; the advice is only about core dumps.
+    let apart = unsafe { rustix::mm::madvise(place, PAGE, Advice::LinuxDontDump) }.is_ok();
+    if !apart {
+        mappings::give_back(1);
+    }
+    apart
 }
 
 impl State {

@@ -77,7 +77,9 @@ mod tests {
         for arena in &arenas {
             let pages: Vec<usize> =
                 (0..1000).map(|_| arena.allocate(1, Access::ReadWrite).expect("a mapping")).collect();
-            pages.iter().for_each(|page| arena.release(*page, 1));
+            for page in &pages {
+                arena.release(*page, 1);
+            }
             let low = pages.iter().min().copied().expect("pages");
             kept += mappings_in(low & !0xFFF, low + 4096 * PAGE);
         }

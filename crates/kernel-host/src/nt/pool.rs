@@ -97,9 +97,9 @@ enum Freed {
 #[derive(Debug)]
 enum BadFree {
     NoBlock(String),
-    WrongTag(Block),
-    PagedTooHigh(Block),
-    Overwritten(Block, &'static str),
+    WrongTag(Box<Block>),
+    PagedTooHigh(Box<Block>),
+    Overwritten(Box<Block>, &'static str),
 }
 
 impl Pool {
@@ -186,7 +186,7 @@ impl Pool {
             let block = match state.blocks.get(&address) {
                 None => Err(BadFree::NoBlock(state.explain(address))),
                 Some(block) => match block.overwritten_side(address) {
-                    Some(side) => Err(BadFree::Overwritten(block.clone(), side)),
+                    Some(side) => Err(BadFree::Overwritten(Box::new(block.clone()), side)),
                     None => Ok(block.clone()),
                 },
             };
@@ -203,13 +203,13 @@ impl Pool {
         let mut state = self.lock();
         let Some(block) = state.blocks.get(&address) else { return Err(BadFree::NoBlock(state.explain(address))) };
         if tag != 0 && block.tag != tag {
-            return Err(BadFree::WrongTag(block.clone()));
+            return Err(BadFree::WrongTag(Box::new(block.clone())));
         }
         if block.kind == PoolKind::Paged && call.thread().irql() > nt_types::APC_LEVEL {
-            return Err(BadFree::PagedTooHigh(block.clone()));
+            return Err(BadFree::PagedTooHigh(Box::new(block.clone())));
         }
         if let Some(side) = block.overwritten_side(address) {
-            return Err(BadFree::Overwritten(block.clone(), side));
+            return Err(BadFree::Overwritten(Box::new(block.clone()), side));
         }
         let block = block.clone();
         state.blocks.remove(&address);

@@ -62,6 +62,7 @@ impl Drop for Slice {
 /// Consumes a guard page: true when `address` is in a user page with `PAGE_GUARD`, which is now an ordinary page.
 ///
 /// For the fault handler, which then raises `STATUS_GUARD_PAGE_VIOLATION` in the driver instead of an access violation.
+#[must_use]
 pub fn guard_page_hit(address: usize) -> bool {
     owner_of(address).is_some_and(|regions| regions.consume_guard(address))
 }

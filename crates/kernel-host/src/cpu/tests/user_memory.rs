@@ -36,14 +36,14 @@ impl World {
         function::<Poke>(&self.image, "poke")(self.buffer.address(), b'X');
     }
 
-    fn run<R>(&self, process: &Arc<Process>, body: impl FnOnce() -> R) -> Result<R, Finding> {
+    fn run<R>(&self, process: &Arc<Process>, body: impl FnOnce() -> R) -> Result<R, Box<Finding>> {
         let result = self.bench.enter(|thread| {
             let before = thread.set_process(Some(Arc::clone(process)));
             let result = self.bench.run(body);
             thread.set_process(before);
             result
         });
-        result.map_err(|stopped| *stopped.0)
+        result.map_err(|stopped| stopped.0)
     }
 }
 
