@@ -81,10 +81,38 @@ static VOID StartTimer(void)
 #endif
 }
 
+/* A timer, or its DPC, in a block that is freed while it is set. */
+static VOID UsePoolTimer(void)
+{
+    LARGE_INTEGER never;
+    PKTIMER timer = ExAllocatePoolWithTag(NonPagedPoolNx, sizeof(KTIMER), TAG);
+    PKDPC dpc = ExAllocatePoolWithTag(NonPagedPoolNx, sizeof(KDPC), TAG);
+
+    if (timer != NULL && dpc != NULL) {
+        never.QuadPart = -10LL * 1000 * 1000 * 3600;
+        KeInitializeTimer(timer);
+        KeInitializeDpc(dpc, OnDpc, NULL);
+        KeSetTimer(timer, never, dpc);
+#ifdef MUTANT_TIMER_FREED_WHILE_SET
+        ExFreePoolWithTag(timer, TAG);
+#elif defined(MUTANT_DPC_FREED_WHILE_ITS_TIMER_IS_SET)
+        ExFreePoolWithTag(dpc, TAG);
+#endif
+        KeCancelTimer(timer);
+    }
+    if (timer != NULL) {
+        ExFreePoolWithTag(timer, TAG);
+    }
+    if (dpc != NULL) {
+        ExFreePoolWithTag(dpc, TAG);
+    }
+}
+
 static NTSTATUS Exercise(PIRP Irp, PIO_STACK_LOCATION Stack)
 {
     UNREFERENCED_PARAMETER(Stack);
     StartTimer();
+    UsePoolTimer();
     KeInsertQueueDpc(&Dpc, NULL, NULL);
     IoQueueWorkItem(WorkItem, OnWork, DelayedWorkQueue, NULL);
     KeWaitForSingleObject(&Worked, Executive, KernelMode, FALSE, NULL);

@@ -1,7 +1,8 @@
 //! What the processor and the kernel's trap handlers do on Windows: privileged instructions, faults, exception dispatch.
 //!
 //! `signal` catches, `fault` decides what a fault means, `dispatch` finds a handler in the driver by walking its frames with
-//! `unwind`, `seh` is the handler of C's `__try`.
+//! `unwind`, `seh` is the handler of C's `__try`. `user_access` judges touches of programs' memory; `backtrace` finds a driver's
+//! callers quickly, where nothing has to be unwound.
 
 use std::sync::Arc;
 

@@ -102,15 +102,20 @@ impl Timers {
         timers.chain(dpcs).collect()
     }
 
-    /// A set timer or queued DPC inside a range of memory that is about to be freed.
+    /// A set timer, its DPC or a queued DPC inside a range of memory that is about to be freed.
     pub(crate) fn active_in(&self, start: usize, length: usize) -> Option<String> {
         let state = self.lock();
         let inside = |address: usize| address.wrapping_sub(start) < length;
         let timer = state.timers.iter().find(|timer| inside(timer.address));
         let dpc = state.dpcs.iter().find(|dpc| inside(dpc.address));
+        let timers_dpc = state.timers.iter().find(|timer| inside(timer.dpc));
         timer
             .map(|timer| format!("the timer {:#x} in it is still set", timer.address))
             .or_else(|| dpc.map(|dpc| format!("the DPC {:#x} in it is still queued", dpc.address)))
+            .or_else(|| {
+                let set = |timer: &Timer| format!("the DPC {:#x} in it is that of a timer that is set", timer.dpc);
+                timers_dpc.map(set)
+            })
     }
 
     /// Starts the thread with the first use.

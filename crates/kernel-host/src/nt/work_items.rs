@@ -90,6 +90,14 @@ impl WorkItems {
         self.ended.notify_all();
     }
 
+    /// A queued item inside a range of memory that is about to be freed.
+    pub(crate) fn active_in(&self, start: usize, length: usize) -> Option<String> {
+        let inside = |address: usize| address.wrapping_sub(start) < length;
+        let queued = self.lock().iter().find(|(address, item)| item.is_queued && inside(**address)).map(|(at, _)| *at);
+        let queued = queued.or_else(|| self.plain.queued_in(inside));
+        queued.map(|address| format!("the work item {address:#x} in it is still queued"))
+    }
+
     /// Items that `driver` has not freed.
     pub(crate) fn leaks(&self, driver: &Driver) -> Vec<Leak> {
         let items = self.lock();

@@ -16,9 +16,18 @@ exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
     ExQueueWorkItem(max 2) = ex_queue_work_item;
 }
 
-/// Items whose routines have not returned: address and driver.
+/// Items whose routines have not returned.
 #[derive(Debug, Default)]
-pub(super) struct PlainItems(Mutex<Vec<(usize, Arc<Driver>, Origin)>>);
+pub(super) struct PlainItems(Mutex<Vec<PlainItem>>);
+
+#[derive(Debug)]
+struct PlainItem {
+    address: usize,
+    driver: Arc<Driver>,
+    site: Origin,
+    /// Its routine has not begun: that may free the item.
+    is_queued: bool,
+}
 
 /// `WORK_QUEUE_ITEM`.
 #[repr(C)]
@@ -33,23 +42,45 @@ impl PlainItems {
     /// Routines of `driver` that are still to run, or run.
     pub(super) fn leaks(&self, driver: &Driver) -> Vec<Leak> {
         let items = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mine = items.iter().filter(|(_, owner, _)| std::ptr::eq(Arc::as_ptr(owner), driver));
-        let leak = |(item, _, site): &(usize, Arc<Driver>, Origin)| Leak {
+        let mine = items.iter().filter(|item| std::ptr::eq(Arc::as_ptr(&item.driver), driver));
+        let leak = |item: &PlainItem| Leak {
             kind: LeakKind::Execution,
             count: 1,
             bytes: 0,
-            detail: format!("work item {item:#x} is queued or runs, queued by ExQueueWorkItem from {site}"),
+            detail: format!(
+                "work item {:#x} is queued or runs, queued by ExQueueWorkItem from {}",
+                item.address, item.site
+            ),
         };
         mine.map(leak).collect()
     }
 
-    fn add(&self, item: usize, driver: &Arc<Driver>, site: Origin) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((item, Arc::clone(driver), site));
+    /// An item in some memory that is still queued.
+    pub(super) fn queued_in(&self, inside: impl Fn(usize) -> bool) -> Option<usize> {
+        let items = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        items.iter().find(|item| item.is_queued && inside(item.address)).map(|item| item.address)
+    }
+
+    /// The routine of an item begins.
+    fn begin(&self, address: usize) {
+        let mut items = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(item) = items.iter_mut().find(|item| item.is_queued && item.address == address) {
+            item.is_queued = false;
+        }
+    }
+
+    fn add(&self, address: usize, driver: &Arc<Driver>, site: Origin) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(PlainItem {
+            address,
+            driver: Arc::clone(driver),
+            site,
+            is_queued: true,
+        });
     }
 
     fn remove(&self, item: usize) {
         let mut items = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(index) = items.iter().position(|(other, ..)| *other == item) {
+        if let Some(index) = items.iter().position(|other| other.address == item) {
             items.swap_remove(index);
         }
     }
@@ -76,6 +107,7 @@ pub(super) extern "efiapi" fn ex_queue_work_item(item: Raw<QueueItem>, _queue: i
         let routine = unsafe { std::mem::transmute::<usize, Routine>(content.routine) };
         Thread::enter(&machine, |thread| {
             let body = || {
+                machine.nt.work_items().plain.begin(address);
                 // Out of the queue: the routine may free the item, or queue it again.
                 field!(Raw::<QueueItem>::at(address), QueueItem, list.Flink).write(std::ptr::null_mut());
                 // SAFETY: the parameter is what the driver stored for its routine.
