@@ -409,6 +409,20 @@ statuses! {
     FLT_POST_OPERATION_CLEANUP = 0xC01C_0009;
     /// The filter manager found itself in a bad state.
     FLT_INTERNAL_ERROR = 0xC01C_000A;
+    /// The buffer was compressed, and holds nothing but zeros.
+    BUFFER_ALL_ZEROS = 0x0000_0117;
+    /// The thread does not own the mutant.
+    MUTANT_NOT_OWNED = 0xC000_0046;
+    /// The semaphore's count would go above its limit.
+    SEMAPHORE_LIMIT_EXCEEDED = 0xC000_0047;
+    /// A character that the code page does not have.
+    UNMAPPABLE_CHARACTER = 0xC000_0162;
+    /// Compressed data that is malformed, or does not fit.
+    BAD_COMPRESSION_BUFFER = 0xC000_0242;
+    /// The compression format is none that is supported.
+    UNSUPPORTED_COMPRESSION = 0xC000_025F;
+    /// Something that the file system does not do.
+    FILE_SYSTEM_LIMITATION = 0xC000_0427;
     /// The object is being torn down.
     FLT_DELETING_OBJECT = 0xC01C_000B;
     /// Memory that must come from non-paged pool.

@@ -16,7 +16,7 @@ use crate::thread::Thread;
 
 /// Exceptions may leave these exports: on Windows their frames hold nothing, and unwind like a driver's. They call
 /// their callbacks through [`call_out`], so that no host frame owns anything meanwhile.
-const TRANSPARENT: [&str; 18] = [
+const TRANSPARENT: [&str; 23] = [
     "ExAllocateFromLookasideListEx",
     "ExAllocateFromNPagedLookasideList",
     "ExAllocateFromPagedLookasideList",
@@ -24,10 +24,15 @@ const TRANSPARENT: [&str; 18] = [
     "IofCallDriver",
     "KeExpandKernelStackAndCallout",
     "KeExpandKernelStackAndCalloutEx",
+    "RtlDeleteElementGenericTable",
     "RtlDeleteElementGenericTableAvl",
+    "RtlInsertElementGenericTable",
     "RtlInsertElementGenericTableAvl",
+    "RtlInsertElementGenericTableFull",
     "RtlInsertElementGenericTableFullAvl",
+    "RtlLookupElementGenericTable",
     "RtlLookupElementGenericTableAvl",
+    "RtlLookupElementGenericTableFull",
     "RtlLookupElementGenericTableFullAvl",
     "RtlLookupFirstMatchingElementGenericTableAvl",
     "RtlQueryRegistryValues",

@@ -50,13 +50,13 @@ const CODE_PAGE_1252: [u16; 32] = [
     0x2018, 0x2019, 0x201C, 0x201D, 0x2022, 0x2013, 0x2014, 0x2DC, 0x2122, 0x161, 0x203A, 0x153, 0, 0x17E, 0x178,
 ];
 
-fn widen(byte: u8) -> u16 {
+pub(super) fn widen(byte: u8) -> u16 {
     let special = byte.checked_sub(0x80).and_then(|index| CODE_PAGE_1252.get(usize::from(index)));
     special.copied().filter(|unit| *unit != 0).unwrap_or(u16::from(byte))
 }
 
 /// The byte for a character; a question mark for what the code page lacks.
-fn narrow(unit: u16) -> u8 {
+pub(super) fn narrow(unit: u16) -> u8 {
     match (u8::try_from(unit), CODE_PAGE_1252.iter().position(|known| *known == unit && unit != 0)) {
         (_, Some(index)) => 0x80 + index as u8,
         (Ok(byte), None) => byte,

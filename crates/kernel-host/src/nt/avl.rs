@@ -5,9 +5,8 @@
 //! `TableContext`, which drivers read.
 
 use super::raw::Raw;
-use crate::cpu::bridge::call_out;
+use super::table_routines::{EMPTY_TREE, EQUAL, FOUND_NODE, INSERT_AS_LEFT, INSERT_AS_RIGHT, LESS_THAN, Routines};
 use crate::ddi::{Call, exports};
-use crate::finding::Rule;
 
 exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
     RtlInitializeGenericTableAvl(max 2) = initialize;
@@ -31,9 +30,6 @@ mod table {
     pub(super) const DEPTH: usize = 48;
     pub(super) const RESTART_KEY: usize = 56;
     pub(super) const COMPARE: usize = 72;
-    pub(super) const ALLOCATE: usize = 80;
-    pub(super) const FREE: usize = 88;
-    pub(super) const CONTEXT: usize = 96;
     pub(super) const LENGTH: usize = 104;
 }
 
@@ -45,16 +41,8 @@ const RIGHT: usize = 16;
 /// Height of the subtree, in the byte that Windows keeps a balance factor in, and which the header reserves.
 const HEIGHT: usize = 24;
 
-/// `RTL_GENERIC_COMPARE_RESULTS`.
-const LESS_THAN: i32 = 0;
-const GREATER_THAN: i32 = 1;
-const EQUAL: i32 = 2;
-
-/// `TABLE_SEARCH_RESULT`.
-const EMPTY_TREE: i32 = 0;
-const FOUND_NODE: i32 = 1;
-const INSERT_AS_LEFT: i32 = 2;
-const INSERT_AS_RIGHT: i32 = 3;
+/// The table's callbacks.
+const ROUTINES: Routines = Routines { compare: table::COMPARE };
 
 /// Links of an element, or of the table itself above the root; address 0 is none.
 #[derive(Clone, Copy, PartialEq)]
@@ -156,9 +144,7 @@ struct Table(Raw<u8>);
 
 impl Table {
     fn of(call: &Call, address: Raw<u8>) -> Self {
-        if address.is_null() || address.field::<usize>(table::COMPARE).read() == 0 {
-            call.stop(Rule::BadArgument, format!("{address:?} is no table that RtlInitializeGenericTableAvl made"));
-        }
+        ROUTINES.check(call, address, "RtlInitializeGenericTableAvl");
         Self(address)
     }
 
@@ -182,25 +168,18 @@ impl Table {
 
     /// Looks for an element that equals `buffer`: the node, or where it belongs.
     fn search(self, call: Call, buffer: usize) -> (Call, Node, i32) {
-        type Compare = unsafe extern "efiapi" fn(usize, usize, usize) -> i32;
         let mut call = call;
         let mut node = self.root();
         if node == Node::NONE {
             return (call, Node::NONE, EMPTY_TREE);
         }
         loop {
-            let routine = self.0.field::<usize>(table::COMPARE).read();
-            // SAFETY: the table's RTL_AVL_COMPARE_ROUTINE.
-            let routine = unsafe { std::mem::transmute::<usize, Compare>(routine) };
-            let (table, element) = (self.0.address(), node.data());
             let order;
-            // SAFETY: the arguments are those that the page of RtlInitializeGenericTableAvl promises.
-            (call, order) = call_out(call, "AvlCompareRoutine", || unsafe { routine(table, buffer, element) });
+            (call, order) = ROUTINES.compare(call, self.0, buffer, node.data());
             let (side, place) = match order {
-                LESS_THAN => (LEFT, INSERT_AS_LEFT),
-                GREATER_THAN => (RIGHT, INSERT_AS_RIGHT),
                 EQUAL => return (call, node, FOUND_NODE),
-                other => call.stop(Rule::BadArgument, format!("the compare routine returned {other}")),
+                LESS_THAN => (LEFT, INSERT_AS_LEFT),
+                _ => (RIGHT, INSERT_AS_RIGHT),
             };
             if node.link(side) == Node::NONE {
                 return (call, node, place);
@@ -211,13 +190,7 @@ impl Table {
 
     /// Adds a copy of `length` bytes at `buffer` where a search said; its data, or 0 when memory is short.
     fn add(self, call: Call, buffer: usize, length: u32, at: Node, place: i32) -> usize {
-        type Allocate = unsafe extern "efiapi" fn(usize, u32) -> usize;
-        let routine = self.0.field::<usize>(table::ALLOCATE).read();
-        // SAFETY: the table's RTL_AVL_ALLOCATE_ROUTINE.
-        let routine = unsafe { std::mem::transmute::<usize, Allocate>(routine) };
-        let (table, size) = (self.0.address(), length + LINKS as u32);
-        // SAFETY: the arguments are those that the page promises.
-        let (_call, memory) = call_out(call, "AvlAllocateRoutine", || unsafe { routine(table, size) });
+        let memory = ROUTINES.allocate(call, self.0, length + LINKS as u32);
         if memory == 0 {
             return 0;
         }
@@ -261,16 +234,10 @@ impl Table {
 
 extern "efiapi" fn initialize(address: Raw<u8>, compare: usize, allocate: usize, free: usize, context: usize) {
     let call = Call::enter();
-    if compare == 0 || allocate == 0 || free == 0 {
-        call.stop(Rule::BadArgument, "a table needs a compare, an allocate and a free routine");
-    }
     address.fill(0, table::LENGTH);
+    ROUTINES.store(&call, address, [compare, allocate, free], context);
     // The root's parent is the table; the table's own parent is itself.
     address.cast::<usize>().write(address.address());
-    address.field::<usize>(table::COMPARE).write(compare);
-    address.field::<usize>(table::ALLOCATE).write(allocate);
-    address.field::<usize>(table::FREE).write(free);
-    address.field::<usize>(table::CONTEXT).write(context);
 }
 
 fn insert_or_find(call: Call, table: Table, buffer: usize, length: u32, new: Raw<u8>, found: (Node, i32)) -> usize {
@@ -305,7 +272,6 @@ extern "efiapi" fn insert_full(
 }
 
 extern "efiapi" fn delete(address: Raw<u8>, buffer: usize) -> u8 {
-    type Free = unsafe extern "efiapi" fn(usize, usize);
     let call = Call::enter();
     let table = Table::of(&call, address);
     let (call, node, place) = table.search(call, buffer);
@@ -318,11 +284,7 @@ extern "efiapi" fn delete(address: Raw<u8>, buffer: usize) -> u8 {
     if restart.read() == node.0 {
         restart.write(0);
     }
-    let routine = address.field::<usize>(table::FREE).read();
-    // SAFETY: the table's RTL_AVL_FREE_ROUTINE.
-    let routine = unsafe { std::mem::transmute::<usize, Free>(routine) };
-    // SAFETY: the arguments are those that the page promises.
-    let _ = call_out(call, "AvlFreeRoutine", || unsafe { routine(address.address(), node.0) });
+    ROUTINES.free(call, address, node.0);
     1
 }
 

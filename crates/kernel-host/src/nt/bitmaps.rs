@@ -24,6 +24,8 @@ exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
     RtlFindFirstRunClear(max 31) = rtl_find_first_run_clear;
     RtlFindNextForwardRunClear(max 31) = rtl_find_next_forward_run_clear;
     RtlFindLongestRunClear(max 31) = rtl_find_longest_run_clear;
+    RtlFindClearRuns(max 31) = rtl_find_clear_runs;
+    RtlFindLastBackwardRunClear(max 31) = rtl_find_last_backward_run_clear;
     RtlFindMostSignificantBit(max 31) = rtl_find_most_significant_bit;
     RtlFindLeastSignificantBit(max 31) = rtl_find_least_significant_bit;
     RtlNumberOfSetBitsUlongPtr(max 31) = rtl_number_of_set_bits_ulong_ptr;
@@ -226,19 +228,45 @@ extern "efiapi" fn rtl_find_next_forward_run_clear(header: Raw<u32>, from: u32, 
     length
 }
 
+/// All clear runs from the start on: length and first bit of each.
+fn clear_runs(bits: Bits) -> impl Iterator<Item = (u32, u32)> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let (length, first) = next_clear(bits, at);
+        at = first + length;
+        (length > 0).then_some((length, first))
+    })
+}
+
 extern "efiapi" fn rtl_find_longest_run_clear(header: Raw<u32>, start: Raw<u32>) -> u32 {
     let _call = Call::enter();
-    let bits = Bits::of(header);
-    let (mut best, mut at) = ((0, 0), 0);
-    while at < bits.size {
-        let (length, first) = next_clear(bits, at);
-        if length > best.0 {
-            best = (length, first);
-        }
-        at = first + length.max(1);
+    // Of equally long ones the first.
+    let longest = clear_runs(Bits::of(header)).reduce(|best, run| if run.0 > best.0 { run } else { best });
+    let (length, first) = longest.unwrap_or_default();
+    start.write(first);
+    length
+}
+
+/// Stores `RTL_BITMAP_RUN`s: first bit and length.
+extern "efiapi" fn rtl_find_clear_runs(header: Raw<u32>, runs: Raw<[u32; 2]>, room: u32, longest: u8) -> u32 {
+    let _call = Call::enter();
+    let mut found: Vec<(u32, u32)> = clear_runs(Bits::of(header)).collect();
+    if longest != 0 {
+        found.sort_by_key(|(length, _)| std::cmp::Reverse(*length));
     }
-    start.write(best.1);
-    best.0
+    found.truncate(room as usize);
+    found.iter().enumerate().for_each(|(index, (length, first))| runs.index(index).write([*first, *length]));
+    found.len() as u32
+}
+
+extern "efiapi" fn rtl_find_last_backward_run_clear(header: Raw<u32>, from: u32, start: Raw<u32>) -> u32 {
+    let _call = Call::enter();
+    let bits = Bits::of(header);
+    let last = (0..bits.size.min(from.saturating_add(1))).rev().find(|bit| !bits.get(*bit));
+    let Some(last) = last else { return 0 };
+    let length = (0..=last).rev().take_while(|bit| !bits.get(*bit)).count() as u32;
+    start.write(last + 1 - length);
+    length
 }
 
 extern "efiapi" fn rtl_find_most_significant_bit(value: u64) -> i8 {
@@ -334,5 +362,37 @@ mod tests {
     #[test]
     fn a_bit_outside_of_the_map_is_found() {
         assert_eq!(with(70, |map| rtl_set_bits(map, 69, 2)).unwrap_err().0.rule, Rule::BadArgument);
+    }
+
+    #[test]
+    fn clear_runs_are_listed_in_order_or_by_length() {
+        conforms!(
+            "wdm/nf-wdm-rtlfindclearruns.md",
+            "The number of runs found is returned; with LocateLongestRuns the longest come first."
+        );
+        conforms!(
+            "wdm/nf-wdm-rtlfindlastbackwardrunclear.md",
+            "The clear run at or before FromIndex is found, 0 returned when there is none."
+        );
+        Bench::new()
+            .run(|| {
+                // Clear: bits 1 and 2, bit 4, bits 6 to 8.
+                let mut words = [0b10_0010_1001_u32, 0];
+                let mut map = [0_u64; 2];
+                let header = Raw::<u64>::of((&raw mut map).cast()).cast::<u32>();
+                rtl_initialize_bit_map(header, Raw::of(&raw mut words).address(), 10);
+                let mut runs = [[0_u32; 2]; 4];
+                let out = Raw::<[u32; 2]>::of((&raw mut runs).cast());
+                assert_eq!(rtl_find_clear_runs(header, out, 2, 0), 2);
+                assert_eq!(out.read_slice(2), [[1, 2], [4, 1]]);
+                assert_eq!(rtl_find_clear_runs(header, out, 4, 1), 3);
+                assert_eq!(out.read_slice(3), [[6, 3], [1, 2], [4, 1]]);
+                let mut start = 99;
+                let start = Raw::of(&raw mut start);
+                let before = |from| (rtl_find_last_backward_run_clear(header, from, start), start.read());
+                assert_eq!([before(9), before(5), before(2), before(1)], [(3, 6), (1, 4), (2, 1), (1, 1)]);
+                assert_eq!(before(0).0, 0);
+            })
+            .unwrap();
     }
 }

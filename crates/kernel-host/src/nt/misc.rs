@@ -15,6 +15,9 @@ exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
     RtlRandom(max 1) = rtl_random_ex;
     ExUuidCreate(max 0) = ex_uuid_create;
     RtlCompareMemoryUlong(max 31) = rtl_compare_memory_ulong;
+    RtlCopyLuid(max 1) = rtl_copy_luid;
+    RtlEqualLuid(max 31) = rtl_equal_luid;
+    RtlCopyLuidAndAttributesArray(max 1) = rtl_copy_luid_and_attributes_array;
     KeGetCurrentProcessorNumberEx(max 31) = ke_get_current_processor_number_ex;
     KeQueryActiveProcessorCount(max 31) = ke_query_active_processor_count;
 }
@@ -86,6 +89,23 @@ extern "efiapi" fn rtl_compare_memory_ulong(memory: Raw<u32>, length: usize, pat
     4 * (0..length / 4).take_while(|index| memory.index(*index).read() == pattern).count()
 }
 
+/// A `LUID` is two 32-bit halves.
+extern "efiapi" fn rtl_copy_luid(target: Raw<[u32; 2]>, source: Raw<[u32; 2]>) {
+    let _call = Call::enter();
+    target.write(source.read());
+}
+
+extern "efiapi" fn rtl_equal_luid(left: Raw<[u32; 2]>, right: Raw<[u32; 2]>) -> u8 {
+    let _call = Call::enter();
+    u8::from(left.read() == right.read())
+}
+
+/// A `LUID_AND_ATTRIBUTES` is a `LUID` and a word.
+extern "efiapi" fn rtl_copy_luid_and_attributes_array(count: u32, source: Raw<[u32; 3]>, target: Raw<[u32; 3]>) {
+    let _call = Call::enter();
+    source.read_slice(count as usize).into_iter().enumerate().for_each(|(at, entry)| target.index(at).write(entry));
+}
+
 extern "efiapi" fn ke_get_current_processor_number_ex(number: Raw<u32>) -> u32 {
     let _call = Call::enter();
     // The simulated computer has one processor group with one processor, number 0.
@@ -125,6 +145,7 @@ mod tests {
 
     #[test]
     fn random_numbers_move_their_seed_and_stay_in_range() {
+        conforms!("ntifs/nf-ntifs-rtlrandomex.md", "The number is from 0 to MAXLONG-1, and the seed is changed.");
         Bench::new()
             .run(|| {
                 let mut seed = 1;
@@ -132,6 +153,20 @@ mod tests {
                 let numbers: Vec<u32> = (0..100).map(|_| rtl_random_ex(raw)).collect();
                 assert!(numbers.iter().all(|number| *number < 0x7FFF_FFFF));
                 assert_ne!(numbers[0], numbers[1]);
+            })
+            .unwrap();
+    }
+
+    #[test]
+    fn a_luid_is_copied_whole_and_compared_by_both_halves() {
+        conforms!("ntifs/nf-ntifs-rtlcopyluid.md", "The source identifier is copied into the caller's buffer.");
+        Bench::new()
+            .run(|| {
+                let (mut one, mut other) = ([1_u32, 2], [1_u32, 3]);
+                let (one, other) = (Raw::of(&raw mut one), Raw::of(&raw mut other));
+                assert_eq!(rtl_equal_luid(one, other), 0);
+                rtl_copy_luid(other, one);
+                assert_eq!((other.read(), rtl_equal_luid(one, other)), ([1, 2], 1));
             })
             .unwrap();
     }

@@ -20,15 +20,20 @@ mod avl;
 mod bitmaps;
 mod c_strings;
 pub(crate) mod callbacks;
+mod compression;
 mod contiguous;
 mod convert;
 pub(crate) mod crt;
 pub(crate) mod debug;
 pub(crate) mod dispatcher;
+mod dos_errors;
 pub(crate) mod etw;
 pub(crate) mod events;
 mod ex_timers;
 mod formatted;
+mod fsrtl_names;
+mod fsrtl_status;
+mod generic_tables;
 pub(crate) mod handles;
 pub mod hive;
 pub(crate) mod hive_file;
@@ -37,6 +42,7 @@ pub(crate) mod irql;
 pub(crate) mod locks;
 mod lookaside;
 mod mappings;
+mod mcb;
 pub(crate) mod mdl;
 mod memory;
 pub(crate) mod misc;
@@ -48,11 +54,13 @@ pub(crate) mod ob_events;
 mod ob_exports;
 mod ob_named;
 mod ob_query;
+mod oem;
 pub(crate) mod paging;
 pub(crate) mod parse;
 pub(crate) mod physical;
 pub(crate) mod pool;
 mod pool_exports;
+mod prefixes;
 mod probe;
 mod process_handles;
 pub(crate) mod processes;
@@ -64,9 +72,12 @@ mod routines;
 mod run_once;
 pub(crate) mod sections;
 pub(crate) mod security;
+mod short_names;
 mod slist;
 mod sorting;
+mod splay;
 mod strings;
+mod table_routines;
 pub(crate) mod threads;
 pub(crate) mod time;
 mod time_fields;
@@ -392,6 +403,16 @@ pub(crate) fn exports() -> impl Iterator<Item = &'static Export> {
         contiguous::EXPORTS,
         version::EXPORTS,
         avl::EXPORTS,
+        compression::EXPORTS,
+        dos_errors::EXPORTS,
+        fsrtl_names::EXPORTS,
+        fsrtl_status::EXPORTS,
+        generic_tables::EXPORTS,
+        mcb::EXPORTS,
+        oem::EXPORTS,
+        prefixes::EXPORTS,
+        short_names::EXPORTS,
+        splay::EXPORTS,
         ex_timers::EXPORTS,
         processors::EXPORTS,
         run_once::EXPORTS,

@@ -15,6 +15,10 @@ exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
     ExAllocatePoolWithQuotaTag(max 2, fails POOL) = ex_allocate_pool_with_quota_tag;
     ExAllocatePoolWithQuota(max 2, fails POOL) = ex_allocate_pool_with_quota;
     ExAllocatePool(max 2, fails POOL) = ex_allocate_pool;
+    FsRtlAllocatePool(max 2, fails POOL) = fs_rtl_allocate_pool;
+    FsRtlAllocatePoolWithTag(max 2, fails POOL) = fs_rtl_allocate_pool_with_tag;
+    FsRtlAllocatePoolWithQuota(max 2, fails POOL) = fs_rtl_allocate_pool;
+    FsRtlAllocatePoolWithQuotaTag(max 2, fails POOL) = fs_rtl_allocate_pool_with_tag;
     ExFreePool(max 2) = ex_free_pool;
     ExFreePoolWithTag(max 2) = ex_free_pool_with_tag;
     ExFreePool2(max 2) = ex_free_pool2;
@@ -167,6 +171,15 @@ extern "efiapi" fn ex_allocate_pool_with_quota(pool_type: i32, length: usize) ->
 fn allocate_with_quota(call: Call, pool_type: i32, length: usize, tag: u32) -> usize {
     let raise = if pool_type & OldPool::QUOTA_FAIL_INSTEAD_OF_RAISE == 0 { OldPool::RAISE } else { 0 };
     allocate_from_type(call, pool_type | raise, length, tag)
+}
+
+/// The pages: these raise `STATUS_INSUFFICIENT_RESOURCES` instead of returning NULL.
+extern "efiapi" fn fs_rtl_allocate_pool(pool_type: i32, length: usize) -> usize {
+    allocate_from_type(Call::enter(), pool_type | OldPool::RAISE, length, NO_TAG)
+}
+
+extern "efiapi" fn fs_rtl_allocate_pool_with_tag(pool_type: i32, length: usize, tag: u32) -> usize {
+    allocate_from_type(Call::enter(), pool_type | OldPool::RAISE, length, tag)
 }
 
 /// Allocates as `ExAllocatePoolWithTag` does.

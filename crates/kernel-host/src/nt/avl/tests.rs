@@ -2,44 +2,11 @@
 
 use super::*;
 use crate::conformance::conforms;
-use crate::ddi::testing::Bench;
-use crate::nt::pool_exports::allocate_from_type;
+use crate::nt::table_routines::testing::{self, allocate, allocate_nothing};
 use std::collections::BTreeSet;
 
-const TAG: u32 = u32::from_le_bytes(*b"Tabl");
-
-extern "efiapi" fn compare(_table: usize, left: Raw<u64>, right: Raw<u64>) -> i32 {
-    match left.read().cmp(&right.read()) {
-        std::cmp::Ordering::Less => LESS_THAN,
-        std::cmp::Ordering::Greater => GREATER_THAN,
-        std::cmp::Ordering::Equal => EQUAL,
-    }
-}
-
-extern "efiapi" fn allocate(_table: usize, bytes: u32) -> usize {
-    allocate_from_type(Call::enter(), 512, bytes as usize, TAG)
-}
-
-extern "efiapi" fn allocate_nothing(_table: usize, _bytes: u32) -> usize {
-    0
-}
-
-extern "efiapi" fn free(_table: usize, memory: usize) {
-    let call = Call::enter();
-    call.machine().nt.pool().free(&call, memory, TAG);
-}
-
 fn with_table(allocate: usize, body: impl FnOnce(Raw<u8>)) {
-    let mut memory = [0_u64; 16];
-    let address = Raw::<u8>::of((&raw mut memory).cast());
-    let bench = Bench::new();
-    bench
-        .run(|| {
-            initialize(address, compare as *const () as usize, allocate, free as *const () as usize, 7);
-            body(address);
-        })
-        .unwrap();
-    assert_eq!(bench.machine().inner().nt.pool().usage(), (0, 0), "all elements were freed");
+    testing::with_table(initialize, allocate, body);
 }
 
 fn add(table: Raw<u8>, value: u64) -> (usize, bool) {

@@ -149,6 +149,7 @@ fn a_free_of_a_pointer_into_a_block_is_found() {
 
 #[test]
 fn a_byte_written_behind_a_block_is_found_at_the_free() {
+    conforms!("docs:devtest/special-pool.md", "A write behind an allocation is found.");
     let rule = broken(|| {
         let block = ex_allocate_pool2(NON_PAGED, 10, TAG);
         Raw::<u8>::at(block + 10).write(0);
@@ -159,6 +160,7 @@ fn a_byte_written_behind_a_block_is_found_at_the_free() {
 
 #[test]
 fn a_byte_written_before_a_block_is_found_at_the_free() {
+    conforms!("docs:devtest/special-pool.md", "A write before an allocation is found when it is freed.");
     let rule = broken(|| {
         let block = ex_allocate_pool2(NON_PAGED, 16, TAG);
         Raw::<u8>::at(block - 1).write(0);
@@ -169,6 +171,7 @@ fn a_byte_written_before_a_block_is_found_at_the_free() {
 
 #[test]
 fn what_is_not_freed_is_reported_by_tag_with_its_bytes() {
+    conforms!("docs:devtest/pool-tracking.md", "What a driver has not freed is found when it is unloaded.");
     let bench = Bench::new();
     bench
         .run(|| {
@@ -246,4 +249,28 @@ fn a_zeroing_wrapper_gets_zeroed_memory() {
 #[test]
 fn a_pool_type_that_does_not_exist_is_found() {
     assert_eq!(broken(|| _ = ex_allocate_pool_with_tag(0x4000, 8, TAG)), Rule::BadArgument);
+}
+
+#[test]
+fn pool_for_file_systems_is_poisoned_and_has_a_tag() {
+    conforms!("ntifs/nf-ntifs-fsrtlallocatepoolwithtag.md", "The memory is not initialised.");
+    conforms!("ntifs/nf-ntifs-fsrtlallocatepoolwithtag.md", "A length or a tag of zero is not allowed.");
+    works(|| {
+        let block = fs_rtl_allocate_pool_with_tag(1, 8, TAG);
+        assert_eq!(Raw::<u64>::at(block).read(), 0xCDCD_CDCD_CDCD_CDCD);
+        ex_free_pool_with_tag(block, TAG);
+        ex_free_pool(fs_rtl_allocate_pool(512, 8));
+    });
+    assert_eq!(broken(|| _ = fs_rtl_allocate_pool_with_tag(1, 0, TAG)), Rule::BadArgument);
+    assert_eq!(broken(|| _ = fs_rtl_allocate_pool_with_tag(1, 8, 0)), Rule::BadArgument);
+}
+
+#[test]
+fn pool_for_file_systems_is_paged_only_below_dispatch_level() {
+    conforms!("ntifs/nf-ntifs-fsrtlallocatepoolwithtag.md", "At DISPATCH_LEVEL the pool has to be nonpaged.");
+    let rule = broken(|| {
+        Thread::current().set_irql(2);
+        fs_rtl_allocate_pool_with_tag(1, 8, TAG);
+    });
+    assert_eq!(rule, Rule::IrqlTooHigh);
 }
