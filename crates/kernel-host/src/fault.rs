@@ -20,7 +20,9 @@ mod sweep;
 mod trial;
 
 pub use failure::Failure;
-pub(crate) use failure::{BUSY, IO, NDIS_FAILURE, NDIS_FILE, NDIS_RESOURCES, NULL, RESOURCES, RETURNS_NDIS_FAILURE};
+pub(crate) use failure::{
+    BUSY, IO, NDIS_FAILURE, NDIS_FILE, NDIS_RESOURCES, NULL, QUOTA, QUOTA_STATUS, RESOURCES, RETURNS_NDIS_FAILURE,
+};
 pub(crate) use failure::{LOCKING, MAPPING, NO_MEMORY, PAGES, POOL, READ, REQUEST, SEND, WAIT_MULTIPLE, WAIT_SINGLE};
 pub use site::{Site, SiteId};
 pub use sweep::{Broken, Sweep, SweepReport};

@@ -59,6 +59,10 @@ pub(crate) const MAPPING: &[Failure] = &[Failure::NullUnless(5)];
 pub(crate) const LOCKING: &[Failure] = &[Failure::Short("STATUS_WORKING_SET_QUOTA raised")];
 /// `MmAllocatePagesForMdl` and `Ex`: no pages, or fewer than asked for.
 pub(crate) const PAGES: &[Failure] = &[Failure::Null, Failure::Short("half of the pages")];
+/// `PsChargePoolQuota`: an exception.
+pub(crate) const QUOTA: &[Failure] = &[Failure::Short("STATUS_QUOTA_EXCEEDED raised")];
+/// A charge that returns what it lacks.
+pub(crate) const QUOTA_STATUS: &[Failure] = &[Failure::Status(NtStatus::QUOTA_EXCEEDED)];
 /// `IofCallDriver`: the driver below completes the request without having done anything.
 pub(crate) const REQUEST: &[Failure] = &[Failure::Short("completed with STATUS_INSUFFICIENT_RESOURCES")];
 /// A call of NDIS that returns what it lacks.

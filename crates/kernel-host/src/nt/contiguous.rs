@@ -30,6 +30,11 @@ impl Contiguous {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Pages of the block at an address.
+    pub(super) fn pages_at(&self, address: usize) -> Option<usize> {
+        self.lock().get(&address).map(|(_, pages)| *pages)
+    }
+
     /// The frame of an address in a block.
     fn frame(&self, address: usize) -> Option<u64> {
         let page = address & !(PAGE - 1);
@@ -84,7 +89,8 @@ extern "efiapi" fn allocate_node(
     take(&Call::enter(), bytes, (lowest, highest, boundary))
 }
 
-fn take(call: &Call, bytes: usize, (lowest, highest, boundary): (u64, u64, u64)) -> usize {
+/// Allocates frames between two physical addresses, which do not cross a boundary, if one is given; 0 when there are none.
+pub(super) fn take(call: &Call, bytes: usize, (lowest, highest, boundary): (u64, u64, u64)) -> usize {
     if bytes == 0 {
         call.stop(Rule::BadArgument, "contiguous memory of 0 bytes");
     }
@@ -117,7 +123,8 @@ extern "efiapi" fn free_specify_cache(address: usize, _bytes: usize, _cache: i32
     give_back(&Call::enter(), address);
 }
 
-fn give_back(call: &Call, address: usize) {
+/// Frees what [`take`] gave; stops on anything else.
+pub(super) fn give_back(call: &Call, address: usize) {
     let nt = &call.machine().nt;
     let removed = nt.contiguous().lock().remove(&address);
     let Some((first, pages)) = removed else {

@@ -130,13 +130,16 @@ fn print_behind(call: &Call, prefix: String, format: Raw<u8>, arguments: Raw<u64
     0
 }
 
-extern "efiapi" fn ke_bug_check_ex(code: u32, first: usize, second: usize, third: usize, fourth: usize) {
+pub(super) extern "efiapi" fn ke_bug_check_ex(code: u32, first: usize, second: usize, third: usize, fourth: usize) {
     let call = Call::enter();
+    super::bug_check::call_back(&call, code);
     call.stop(Rule::BugCheck, format!("bug check {code:#x} ({first:#x}, {second:#x}, {third:#x}, {fourth:#x})"));
 }
 
 extern "efiapi" fn ke_bug_check(code: u32) {
-    Call::enter().stop(Rule::BugCheck, format!("bug check {code:#x}"));
+    let call = Call::enter();
+    super::bug_check::call_back(&call, code);
+    call.stop(Rule::BugCheck, format!("bug check {code:#x}"));
 }
 
 /// What `ASSERT` of a checked build calls: a finding, where Windows breaks into the debugger.
@@ -462,6 +465,7 @@ mod tests {
 
     #[test]
     fn messages_are_logged_with_their_driver() {
+        conforms!("wdm/nf-wdm-dbgprint.md", "The message goes to the debugger, formatted as by printf.");
         let bench = Bench::new();
         let mut arguments = [5_u64];
         let format = Raw::at(c"n=%d\n".as_ptr().expose_provenance());
@@ -483,6 +487,7 @@ mod tests {
 
     #[test]
     fn a_bug_check_stops_the_machine_with_its_code() {
+        conforms!("wdm/nf-wdm-kebugcheckex.md", "The system stops, and tells the code and its parameters.");
         let finding = Bench::new().run(|| ke_bug_check_ex(0xC4, 1, 2, 3, 4)).unwrap_err().0;
         assert_eq!(finding.rule, Rule::BugCheck);
         assert!(finding.message.contains("0xc4"), "{}", finding.message);

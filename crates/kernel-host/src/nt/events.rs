@@ -6,7 +6,7 @@ use nt_types::{DISPATCHER_HEADER, NtStatus};
 
 use super::dispatcher::{Kind, initialise, state};
 use super::raw::Raw;
-use super::wait::release_mutant;
+use super::wait::{release_mutant, wait_for};
 use crate::ddi::{Call, exports};
 use crate::finding::Rule;
 
@@ -20,6 +20,9 @@ exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
     KeInitializeMutex(max 31) = ke_initialize_mutex;
     KeReleaseMutex(max 2) = ke_release_mutex;
     KeReadStateMutex(max 2) = ke_read_state;
+    KeInitializeMutant(max 2) = ke_initialize_mutant;
+    KeReleaseMutant(max 2) = ke_release_mutant;
+    KeReadStateMutant(max 2) = ke_read_state;
     KeInitializeSemaphore(max 0) = ke_initialize_semaphore;
     KeReleaseSemaphore(max 2) = ke_release_semaphore;
     KeReadStateSemaphore(max 31) = ke_read_state;
@@ -116,6 +119,34 @@ extern "efiapi" fn ke_release_mutex(mutex: Raw<DISPATCHER_HEADER>, _wait: u8) ->
     release_mutant(&call, mutex)
 }
 
+/// Reserved by its page: a mutex that may be owned from the start (general knowledge).
+extern "efiapi" fn ke_initialize_mutant(mutant: Raw<DISPATCHER_HEADER>, owned: u8) {
+    let call = Call::enter();
+    mutant.cast::<u8>().fill(0, MUTANT_LENGTH);
+    initialise(mutant, Kind::Mutant, MUTANT_LENGTH, 1);
+    if owned != 0 {
+        let mut zero = 0;
+        // It is free, so that the wait is over at once.
+        let _ = wait_for(&call, mutant, Raw::of(&raw mut zero));
+    }
+}
+
+/// Reserved by its page, as above. An abandoned one is free whoever owned it, and however often.
+extern "efiapi" fn ke_release_mutant(mutant: Raw<DISPATCHER_HEADER>, _increment: i32, abandoned: u8, _wait: u8) -> i32 {
+    let call = Call::enter();
+    if Kind::of(&call, mutant) != Kind::Mutant {
+        call.stop(Rule::BadArgument, format!("{mutant:?} is no mutant"));
+    }
+    if abandoned == 0 {
+        return release_mutant(&call, mutant);
+    }
+    let before = state(mutant).load(Ordering::Acquire);
+    while state(mutant).load(Ordering::Acquire) < 1 {
+        release_mutant(&call, mutant);
+    }
+    before
+}
+
 extern "efiapi" fn ke_initialize_semaphore(semaphore: Raw<DISPATCHER_HEADER>, count: i32, limit: i32) {
     let call = Call::enter();
     if limit <= 0 || !(0..=limit).contains(&count) {
@@ -157,7 +188,6 @@ mod tests {
     use super::*;
     use crate::conformance::conforms;
     use crate::ddi::testing::Bench;
-    use crate::nt::wait::wait_for;
     use crate::thread::Thread;
     use std::time::{Duration, Instant};
 
@@ -238,6 +268,7 @@ mod tests {
 
     #[test]
     fn a_wait_ends_when_another_thread_sets_the_event() {
+        conforms!("wdm/nf-wdm-kesetevent.md", "A thread that waits for the event is released.");
         let bench = Bench::new();
         let mut object: Object = [0; 8];
         let event: Raw<DISPATCHER_HEADER> = Raw::of(&raw mut object).cast();
@@ -344,6 +375,35 @@ mod tests {
         let rule = broken(|semaphore| {
             ke_initialize_semaphore(semaphore, 1, 1);
             ke_release_semaphore(semaphore, 0, 1, 0);
+        });
+        assert_eq!(rule, Rule::BadArgument);
+    }
+
+    #[test]
+    fn a_mutant_may_be_owned_from_the_start() {
+        works(|mutant| {
+            ke_initialize_mutant(mutant, 1);
+            assert_eq!(ke_read_state(mutant), 0);
+            assert_eq!(wait(mutant, 0), NtStatus::SUCCESS);
+            assert_eq!([ke_release_mutant(mutant, 0, 0, 0), ke_release_mutant(mutant, 0, 0, 0)], [-1, 0]);
+            assert_eq!(ke_read_state(mutant), 1);
+            ke_initialize_mutant(mutant, 1);
+            assert_eq!(wait(mutant, 0), NtStatus::SUCCESS);
+            assert_eq!(ke_release_mutant(mutant, 0, 1, 0), -1);
+            assert_eq!(ke_read_state(mutant), 1);
+        });
+        let rule = broken(|mutant| {
+            ke_initialize_mutant(mutant, 0);
+            ke_release_mutant(mutant, 0, 0, 0);
+        });
+        assert_eq!(rule, Rule::BadState);
+    }
+
+    #[test]
+    fn a_queue_is_not_waited_for_like_an_event() {
+        let rule = broken(|queue| {
+            initialise(queue, Kind::Queue, 64, 0);
+            let _ = wait(queue, 0);
         });
         assert_eq!(rule, Rule::BadArgument);
     }

@@ -18,6 +18,7 @@ mod ansi;
 pub(crate) mod arena;
 mod avl;
 mod bitmaps;
+mod bug_check;
 mod c_strings;
 pub(crate) mod callbacks;
 mod compression;
@@ -25,6 +26,8 @@ mod contiguous;
 mod convert;
 pub(crate) mod crt;
 pub(crate) mod debug;
+mod device_memory;
+mod device_queues;
 pub(crate) mod dispatcher;
 mod dos_errors;
 pub(crate) mod etw;
@@ -64,8 +67,13 @@ mod prefixes;
 mod probe;
 mod process_handles;
 pub(crate) mod processes;
+mod processor_events;
 mod processors;
+mod queue_lock;
+mod queues;
+mod quota;
 pub(crate) mod raw;
+pub(crate) mod registered;
 mod registry;
 mod registry_information;
 mod routines;
@@ -130,6 +138,8 @@ pub(crate) struct Nt {
     ob_callbacks: ob_callbacks::ObCallbacks,
     etw: etw::Etw,
     dispatcher: dispatcher::Dispatcher,
+    registered: registered::Registered,
+    quotas: quota::Quotas,
     processes: Mutex<BTreeMap<u64, (Arc<Process>, ObjectRef)>>,
     system: OnceLock<Arc<Process>>,
     ids: AtomicU64,
@@ -162,6 +172,8 @@ impl Default for Nt {
             ob_callbacks: ob_callbacks::ObCallbacks::default(),
             etw: etw::Etw::default(),
             dispatcher: dispatcher::Dispatcher::default(),
+            registered: registered::Registered::default(),
+            quotas: quota::Quotas::default(),
             arena,
             hive: hive::Hive::default(),
             processes: Mutex::default(),
@@ -282,6 +294,16 @@ impl Nt {
         &self.ob_callbacks
     }
 
+    /// What drivers registered and have to take back.
+    pub(crate) fn registered(&self) -> &registered::Registered {
+        &self.registered
+    }
+
+    /// Pool that was charged to processes.
+    fn quotas(&self) -> &quota::Quotas {
+        &self.quotas
+    }
+
     /// Event providers, and what they wrote.
     fn etw(&self) -> &etw::Etw {
         &self.etw
@@ -361,6 +383,7 @@ impl LeakSource for Nt {
         leaks.extend(self.notify.leaks(driver));
         leaks.extend(self.ob_callbacks.leaks(driver));
         leaks.extend(self.etw.leaks(driver));
+        leaks.extend(self.registered.leaks(driver));
         leaks.extend(self.resources.leaks(driver));
         leaks.extend(self.lookaside.leaks(driver));
         leaks.extend(self.ex_timers.leaks(driver));
@@ -403,7 +426,10 @@ pub(crate) fn exports() -> impl Iterator<Item = &'static Export> {
         contiguous::EXPORTS,
         version::EXPORTS,
         avl::EXPORTS,
+        bug_check::EXPORTS,
         compression::EXPORTS,
+        device_memory::EXPORTS,
+        device_queues::EXPORTS,
         dos_errors::EXPORTS,
         fsrtl_names::EXPORTS,
         fsrtl_status::EXPORTS,
@@ -411,6 +437,9 @@ pub(crate) fn exports() -> impl Iterator<Item = &'static Export> {
         mcb::EXPORTS,
         oem::EXPORTS,
         prefixes::EXPORTS,
+        processor_events::EXPORTS,
+        queues::EXPORTS,
+        quota::EXPORTS,
         short_names::EXPORTS,
         splay::EXPORTS,
         ex_timers::EXPORTS,

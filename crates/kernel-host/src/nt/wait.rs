@@ -32,7 +32,7 @@ const MUTANT_OWNER: usize = 40;
 
 /// How long a wait may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Limit {
+pub(super) enum Limit {
     None,
     /// Only look.
     Zero,
@@ -41,7 +41,7 @@ enum Limit {
 
 impl Limit {
     /// The meaning of a `PLARGE_INTEGER Timeout`: NULL for ever, negative relative, positive a system time.
-    fn of(timeout: Raw<i64>) -> Self {
+    pub(super) fn of(timeout: Raw<i64>) -> Self {
         let Some(timeout) = timeout.some() else { return Self::None };
         let value = timeout.read();
         let relative = if value > 0 { value.saturating_sub(system_time()) } else { value.saturating_neg() };
@@ -55,7 +55,7 @@ impl Limit {
         }
     }
 
-    fn deadline(self) -> Option<Instant> {
+    pub(super) fn deadline(self) -> Option<Instant> {
         match self {
             Self::None => None,
             Self::Zero => Some(Instant::now()),
@@ -65,7 +65,7 @@ impl Limit {
 }
 
 /// The pages' rule: at `DISPATCH_LEVEL` a thread may look, but not wait.
-fn check_irql(call: &Call, limit: Limit) {
+pub(super) fn check_irql(call: &Call, limit: Limit) {
     let irql = call.thread().irql();
     if irql > APC_LEVEL && limit != Limit::Zero {
         call.stop(Rule::IrqlTooHigh, format!("a wait with a time-out other than zero at IRQL {irql}"));
@@ -86,7 +86,7 @@ extern "efiapi" fn ke_wait_for_single_object(
 }
 
 /// The pages' rule: the stack of a thread that waits in `UserMode` can be paged out, and what lies on it cannot be waited for.
-fn check_mode(call: &Call, mode: i8, object: Raw<DISPATCHER_HEADER>) {
+pub(super) fn check_mode(call: &Call, mode: i8, object: Raw<DISPATCHER_HEADER>) {
     let is_on_stack = || Thread::driver_stack().is_some_and(|stack| stack.has_room_below(object.address()));
     if mode != nt_types::KERNEL_MODE && is_on_stack() {
         call.stop(Rule::BadArgument, format!("{object:?} lies on the stack, and the wait is made with UserMode"));
@@ -177,7 +177,7 @@ fn give_back(object: Raw<DISPATCHER_HEADER>, kind: Kind) {
         Kind::Semaphore | Kind::Mutant => {
             state(object).fetch_add(1, Ordering::Release);
         }
-        Kind::NotificationEvent | Kind::Process | Kind::Thread | Kind::NotificationTimer => {}
+        Kind::NotificationEvent | Kind::Process | Kind::Thread | Kind::NotificationTimer | Kind::Queue => {}
     }
 }
 
@@ -193,6 +193,9 @@ fn try_take(call: &Call, object: Raw<DISPATCHER_HEADER>, kind: Kind) -> bool {
         }
         Kind::Semaphore => {
             state.fetch_update(Ordering::AcqRel, Ordering::Acquire, |value| (value > 0).then(|| value - 1)).is_ok()
+        }
+        Kind::Queue => {
+            call.stop(Rule::BadArgument, format!("{object:?} is a queue: KeRemoveQueue waits for its entries"))
         }
         Kind::Mutant => {
             let owner = object.field::<usize>(MUTANT_OWNER);
