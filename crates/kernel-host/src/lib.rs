@@ -64,6 +64,7 @@ pub use ndis::status::StatusIndication;
 pub use nt::etw::{Event, EventField, EventValue};
 pub use nt::hive as registry;
 pub use nt::hive_file::RegistryFileError;
+pub use nt::io::error_log::SystemLogEntry;
 pub use nt::io::kernel_client::{KernelDevice, KernelRequest};
 pub use nt::io::program::{PendingRequest, ProgramDevice, RequestOutcome};
 pub use nt::ob_events::ProgramEvent;

@@ -139,5 +139,7 @@ bitflags::bitflags! {
         const FILE_OPEN_CANCELLED = 0x0020_0000;
         /// The volume itself is open.
         const VOLUME_OPEN = 0x0040_0000;
+        /// Opened for a client on the network.
+        const REMOTE_ORIGIN = 0x0100_0000;
     }
 }

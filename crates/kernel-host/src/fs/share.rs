@@ -44,6 +44,7 @@ impl ShareMode {
 }
 
 /// `SHARE_ACCESS`: the sum over the opens of one stream.
+#[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ShareAccess {
     open: u32,

@@ -12,6 +12,7 @@ use crate::image::Image;
 use crate::image::imports::Resolver;
 use crate::leak::{LeakKind, LeakReport};
 use crate::nt::io::driver_object::{DriverObject, ImageRange};
+use crate::nt::io::extension;
 use crate::nt::paging::Pageable;
 use crate::nt::raw::Raw;
 use crate::thread::Thread;
@@ -155,9 +156,11 @@ fn start(inner: &Arc<Inner>, driver: &Arc<Driver>) -> Result<(), DriverError> {
     driver.set_entry_time(started.elapsed());
     if status.is_success() {
         driver.with_object(DriverObject::entry_returned);
+        as_system(inner, |thread| extension::reinitialize(thread, driver))?;
         image.discard_initialisation();
         return Ok(());
     }
+    extension::check_none(inner, driver);
     // Pool that it leaves behind now is leaked for good: Windows does not call DriverUnload after a failed start.
     let report = inner.leaks_of(driver);
     if let Some(finding) = leak_finding(driver, &report, "DriverEntry") {
@@ -247,6 +250,7 @@ fn forget(inner: &Inner, driver: &Arc<Driver>) {
         image.unload();
     }
     if let Some(object) = driver.take_object() {
+        extension::free_all(inner, object.address());
         object.remove(inner);
     }
     inner.nt.objects().forget_driver(driver);

@@ -10,10 +10,17 @@ use crate::machine::Driver;
 pub(crate) mod attach;
 pub(crate) mod build;
 pub(crate) mod cancel;
+pub(crate) mod checks;
+pub(crate) mod create_file;
 pub(crate) mod csq;
 pub(crate) mod device;
 pub(crate) mod driver_object;
+pub(crate) mod error_log;
+pub(crate) mod extension;
 pub(crate) mod file;
+pub(crate) mod file_facts;
+pub(crate) mod file_systems;
+pub(crate) mod forward;
 pub(crate) mod irp;
 pub(crate) mod kernel_client;
 pub(crate) mod open;
@@ -21,7 +28,10 @@ pub(crate) mod pending;
 pub(crate) mod program;
 pub(crate) mod remove_lock;
 pub(crate) mod request;
+pub(crate) mod share_access;
 pub(crate) mod shutdown;
+pub(crate) mod stack_limits;
+pub(crate) mod start_io;
 pub(crate) mod timer;
 pub(crate) mod transfer;
 pub(crate) mod zw_file;
@@ -46,6 +56,15 @@ struct State {
     timers: HashMap<usize, timer::IoTimer>,
     /// Devices whose drivers want to hear of the shutdown, in the order of registration.
     shutdown: Vec<shutdown::Registration>,
+    /// Context areas of driver objects.
+    extensions: Vec<extension::Extension>,
+    /// Routines that run when their driver's initialisation is over.
+    reinitialize: Vec<extension::Reinitialization>,
+    /// Error log entries that drivers fill, and what they wrote.
+    error_packets: Vec<error_log::Packet>,
+    system_log: Vec<error_log::SystemLogEntry>,
+    /// How devices serve one request at a time, by device.
+    start_io: HashMap<usize, start_io::StartIo>,
 }
 
 #[derive(Debug)]
@@ -90,7 +109,8 @@ impl Io {
             let device = registration.device;
             leak(LeakKind::Registration, format!("the shutdown notification of device {device:#x} is still registered"))
         });
-        devices.chain(links).chain(irps).chain(timers).chain(shutdown).collect()
+        let packets = state.error_packets.iter().filter_map(|packet| packet.leak(driver));
+        devices.chain(links).chain(irps).chain(timers).chain(shutdown).chain(packets).collect()
     }
 }
 

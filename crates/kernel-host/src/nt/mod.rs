@@ -63,6 +63,7 @@ pub(crate) mod parse;
 pub(crate) mod physical;
 pub(crate) mod pool;
 mod pool_exports;
+mod power;
 mod prefixes;
 mod probe;
 mod process_handles;
@@ -139,6 +140,7 @@ pub(crate) struct Nt {
     etw: etw::Etw,
     dispatcher: dispatcher::Dispatcher,
     registered: registered::Registered,
+    power: power::Power,
     quotas: quota::Quotas,
     processes: Mutex<BTreeMap<u64, (Arc<Process>, ObjectRef)>>,
     system: OnceLock<Arc<Process>>,
@@ -173,6 +175,7 @@ impl Default for Nt {
             etw: etw::Etw::default(),
             dispatcher: dispatcher::Dispatcher::default(),
             registered: registered::Registered::default(),
+            power: power::Power::default(),
             quotas: quota::Quotas::default(),
             arena,
             hive: hive::Hive::default(),
@@ -299,6 +302,11 @@ impl Nt {
         &self.registered
     }
 
+    /// Power settings and states.
+    fn power(&self) -> &power::Power {
+        &self.power
+    }
+
     /// Pool that was charged to processes.
     fn quotas(&self) -> &quota::Quotas {
         &self.quotas
@@ -408,8 +416,18 @@ pub(crate) fn exports() -> impl Iterator<Item = &'static Export> {
         io::attach::EXPORTS,
         io::build::EXPORTS,
         io::cancel::EXPORTS,
+        io::create_file::EXPORTS,
         io::csq::EXPORTS,
+        io::checks::EXPORTS,
         io::device::EXPORTS,
+        io::error_log::EXPORTS,
+        io::share_access::EXPORTS,
+        io::extension::EXPORTS,
+        io::file_facts::EXPORTS,
+        io::file_systems::EXPORTS,
+        io::forward::EXPORTS,
+        io::stack_limits::EXPORTS,
+        io::start_io::EXPORTS,
         io::irp::EXPORTS,
         io::open::EXPORTS,
         io::remove_lock::EXPORTS,
@@ -436,6 +454,7 @@ pub(crate) fn exports() -> impl Iterator<Item = &'static Export> {
         generic_tables::EXPORTS,
         mcb::EXPORTS,
         oem::EXPORTS,
+        power::EXPORTS,
         prefixes::EXPORTS,
         processor_events::EXPORTS,
         queues::EXPORTS,

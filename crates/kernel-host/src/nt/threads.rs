@@ -192,7 +192,7 @@ extern "efiapi" fn ps_lookup_thread_by_thread_id(id: u64, thread: Raw<usize>) ->
     NtStatus::SUCCESS
 }
 
-extern "efiapi" fn ps_is_system_thread(thread: usize) -> u8 {
+pub(crate) extern "efiapi" fn ps_is_system_thread(thread: usize) -> u8 {
     let call = Call::enter();
     u8::from(owner_at(&call, thread).is_system())
 }
@@ -329,6 +329,7 @@ fn run(machine: &Arc<Inner>, driver: &Arc<Driver>, object: &ObjectRef, id: u32, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conformance::conforms;
     use crate::ddi::testing::Bench;
     use crate::nt::wait::wait_for;
 
@@ -345,6 +346,10 @@ mod tests {
 
     #[test]
     fn a_system_thread_can_end_itself_and_others_cannot() {
+        conforms!(
+            "wdm/nf-wdm-psterminatesystemthread.md",
+            "The routine does not return to a system thread, and returns an error to any other."
+        );
         let bench = Bench::new();
         let (mut handle, mut seen) = (0_usize, 0_u64);
         let (out, context) = (Raw::of(&raw mut handle), Raw::of(&raw mut seen));
@@ -366,6 +371,10 @@ mod tests {
 
     #[test]
     fn a_system_thread_runs_in_the_system_process_and_its_object_is_signalled_at_the_end() {
+        conforms!(
+            "wdm/nf-wdm-pscreatesystemthread.md",
+            "Without a process handle the thread belongs to the system process; its handle is to be closed."
+        );
         let bench = Bench::new();
         let (mut handle, mut seen) = (0_usize, 0_u64);
         let (out, context) = (Raw::of(&raw mut handle), Raw::of(&raw mut seen));

@@ -11,6 +11,7 @@ use super::{Device, Io, file};
 use crate::ddi::{Call, exports};
 use crate::finding::Rule;
 use crate::machine::{Driver, Inner};
+use crate::nt::device_queues::DeviceQueue;
 use crate::nt::ob::{ObjectBody, ObjectRef};
 use crate::nt::parse::ParseRequest;
 use crate::nt::raw::{Raw, field};
@@ -167,6 +168,7 @@ fn fill(body: usize, extension_length: u32, device_type: u32, characteristics: u
     field!(device, DEVICE_OBJECT, Characteristics).write(characteristics);
     field!(device, DEVICE_OBJECT, DeviceType).write(device_type);
     field!(device, DEVICE_OBJECT, StackSize).write(1);
+    DeviceQueue::initialise(field!(device, DEVICE_OBJECT, DeviceQueue).cast());
     if extension_length > 0 {
         let extension = device.field::<std::ffi::c_void>(size_of::<DEVICE_OBJECT>());
         field!(device, DEVICE_OBJECT, DeviceExtension).write(extension.pointer());
@@ -201,6 +203,7 @@ pub(crate) fn delete(call: &Call, device: Raw<DEVICE_OBJECT>) {
 fn check_registrations(call: &Call, device: Raw<DEVICE_OBJECT>) {
     let left = {
         let mut state = call.machine().nt.io().lock();
+        state.start_io.remove(&device.address());
         let timer = state.timers.remove(&device.address()).is_some_and(|timer| timer.is_running());
         let shutdown = state.shutdown.iter().any(|registration| registration.device == device.address());
         (timer, shutdown)

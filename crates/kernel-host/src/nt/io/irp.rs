@@ -50,6 +50,8 @@ pub(super) enum Kind {
     /// `IoBuildDeviceIoControlRequest` and `IoBuildSynchronousFsdRequest`: the I/O manager copies the output, sets the
     /// event and frees it.
     Synchronous { driver: Arc<Driver>, buffered_output: Option<usize> },
+    /// `IoMakeAssociatedIrp`: the I/O manager frees it, and completes its master after the last one.
+    Associated { driver: Arc<Driver>, master: usize },
     /// The host itself, which waits for the outcome; for a process whose data it carries, if it carries any.
     Host { waiter: Arc<Waiter>, process_id: u64, transfer: Option<Arc<Transfer>> },
 }
@@ -122,7 +124,9 @@ impl Request {
     /// The driver that has to see to the request's end.
     pub(super) fn owner(&self) -> Option<&Arc<Driver>> {
         match &self.kind {
-            Kind::Allocated(driver) | Kind::Synchronous { driver, .. } => Some(driver),
+            Kind::Allocated(driver) | Kind::Synchronous { driver, .. } | Kind::Associated { driver, .. } => {
+                Some(driver)
+            }
             Kind::Initialised(_) | Kind::Host { .. } => None,
         }
     }
@@ -140,6 +144,7 @@ impl Request {
             Kind::Allocated(_) => "from IoAllocateIrp or IoBuildAsynchronousFsdRequest (without IoFreeIrp)",
             Kind::Initialised(_) => "from IoInitializeIrp",
             Kind::Synchronous { .. } => "from IoBuildDeviceIoControlRequest or IoBuildSynchronousFsdRequest",
+            Kind::Associated { .. } => "from IoMakeAssociatedIrp",
             Kind::Host { .. } => "from the I/O manager",
         }
     }
@@ -301,7 +306,7 @@ extern "efiapi" fn io_get_requestor_process_id(irp: Raw<IRP>) -> u32 {
     requestor(&call, irp) as u32
 }
 
-fn requestor(call: &Call, irp: Raw<IRP>) -> u64 {
+pub(super) fn requestor(call: &Call, irp: Raw<IRP>) -> u64 {
     match find(call.machine(), irp).map(|request| request.kind) {
         Some(Kind::Host { process_id, .. }) => process_id,
         Some(_) => crate::process::SYSTEM_PROCESS_ID,

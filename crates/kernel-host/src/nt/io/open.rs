@@ -75,7 +75,7 @@ pub(super) extern "efiapi" fn zw_create_file(
     let call = Call::enter();
     let allocation_size = allocation_size.some().map(Raw::read);
     let file = FileOpen { file_attributes, share_access, disposition, options, allocation_size };
-    create_file(&call, handle, desired_access, attributes, status_block, file)
+    create_file(&call, handle, desired_access, attributes, status_block, file, false)
 }
 
 extern "efiapi" fn zw_open_file(
@@ -88,18 +88,20 @@ extern "efiapi" fn zw_open_file(
 ) -> NtStatus {
     let call = Call::enter();
     let file = FileOpen { share_access, options, disposition: nt_types::FILE_OPEN, ..FileOpen::default() };
-    create_file(&call, handle, desired_access, attributes, status_block, file)
+    create_file(&call, handle, desired_access, attributes, status_block, file, false)
 }
 
-fn create_file(
+/// Opens or creates a file for a driver, and gives a handle to it; with access checked as for a program if `force` says so.
+pub(super) fn create_file(
     call: &Call,
     handle: Raw<usize>,
     desired_access: u32,
     attributes: Raw<OBJECT_ATTRIBUTES>,
     status_block: Raw<IO_STATUS_BLOCK>,
     file: FileOpen,
+    force: bool,
 ) -> NtStatus {
-    let opened = open_by_attributes(call, attributes, desired_access, file);
+    let opened = open_checked(call, attributes, desired_access, file, force);
     let attributes = attributes.read();
     match opened {
         Ok(object) => {
@@ -125,12 +127,23 @@ pub(super) fn open_by_attributes(
     desired_access: u32,
     file: FileOpen,
 ) -> Result<ObjectRef, NtStatus> {
+    open_checked(call, attributes, desired_access, file, false)
+}
+
+/// As [`open_by_attributes`], with access checked also where only `force` says so.
+fn open_checked(
+    call: &Call,
+    attributes: Raw<OBJECT_ATTRIBUTES>,
+    desired_access: u32,
+    file: FileOpen,
+    force: bool,
+) -> Result<ObjectRef, NtStatus> {
     if attributes.is_null() {
         call.stop(Rule::BadArgument, "ObjectAttributes is NULL");
     }
     let attributes = attributes.read();
     let process = current_process(call);
-    let check = attributes.Attributes & ObjectFlags::FORCE_ACCESS_CHECK.bits() != 0;
+    let check = force || attributes.Attributes & ObjectFlags::FORCE_ACCESS_CHECK.bits() != 0;
     full_path(call, &attributes).and_then(|path| {
         call.detail(path.as_str());
         let request = ParseRequest {

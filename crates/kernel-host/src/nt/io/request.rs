@@ -8,6 +8,7 @@ use nt_types::{
 };
 
 use super::device::DeviceBody;
+use super::forward;
 use super::irp::{self, Kind, Waiter};
 use super::pending::Dispatched;
 use crate::cpu::bridge::call_out_keeping;
@@ -62,7 +63,7 @@ pub(super) fn name_of(major: u8) -> &'static str {
     MAJOR_NAMES.get(usize::from(major)).unwrap_or(&"unknown major function")
 }
 
-pub(super) extern "efiapi" fn iof_call_driver(device: Raw<DEVICE_OBJECT>, irp: Raw<IRP>) -> NtStatus {
+pub(in crate::nt) extern "efiapi" fn iof_call_driver(device: Raw<DEVICE_OBJECT>, irp: Raw<IRP>) -> NtStatus {
     let call = Call::enter();
     if irp::find(call.machine(), irp).is_none() {
         call.stop(Rule::BadArgument, format!("{irp:?} is no IRP, or one that is complete"));
@@ -100,7 +101,7 @@ pub(super) extern "efiapi" fn iof_call_driver(device: Raw<DEVICE_OBJECT>, irp: R
 }
 
 /// Completes the request in the name of the driver below, which does nothing else for it.
-fn refuse(thread: &Thread, device: Raw<DEVICE_OBJECT>, irp: Raw<IRP>, status: NtStatus) -> NtStatus {
+pub(super) fn refuse(thread: &Thread, device: Raw<DEVICE_OBJECT>, irp: Raw<IRP>, status: NtStatus) -> NtStatus {
     enter_location(device, irp);
     field!(irp, IRP, IoStatus.Status).write(status);
     complete(thread, irp);
@@ -147,7 +148,7 @@ fn prepare(thread: &Thread, driver: &Arc<Driver>, device: Raw<DEVICE_OBJECT>, ir
 }
 
 /// Enters the dispatch routine for the next stack location, for the host.
-fn dispatch(
+pub(super) fn dispatch(
     thread: &Thread,
     driver: &Arc<Driver>,
     device: Raw<DEVICE_OBJECT>,
@@ -316,6 +317,10 @@ fn finish(thread: &Thread, irp: Raw<IRP>) {
                 state(event.cast()).store(1, std::sync::atomic::Ordering::Release);
                 machine.nt.dispatcher().wake();
             }
+        }
+        Some(Kind::Associated { master, .. }) => {
+            end(thread, irp);
+            forward::associated_ended(thread, master);
         }
         Some(Kind::Allocated(_) | Kind::Initialised(_)) => {
             let message = "an IRP from IoAllocateIrp came back to the I/O manager: its completion routine has to \

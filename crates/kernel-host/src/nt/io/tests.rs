@@ -14,6 +14,7 @@ use super::driver_object::{DriverObject, ImageRange};
 use super::irp::{io_allocate_irp, io_free_irp, next_location};
 use super::open::io_get_device_object_pointer;
 use super::request::{iof_call_driver, iof_complete_request, routine_slot};
+use crate::conformance::conforms;
 use crate::ddi::testing::Bench;
 use crate::finding::Rule;
 use crate::nt::events::ke_initialize_event;
@@ -21,12 +22,12 @@ use crate::nt::ob_exports::obf_dereference_object;
 use crate::nt::raw::{Raw, field};
 
 mod cancelling;
-mod programs;
-mod stacks;
+pub(in crate::nt::io) mod programs;
+pub(in crate::nt::io) mod stacks;
 mod unloading;
 mod zw_files;
 
-const DEVICE_NAME: &str = "\\Device\\Test";
+pub(in crate::nt::io) const DEVICE_NAME: &str = "\\Device\\Test";
 /// Control codes whose methods are `METHOD_BUFFERED` and `METHOD_NEITHER`.
 const BUFFERED: u32 = 0x0022_2000;
 const NEITHER: u32 = 0x0022_2003;
@@ -36,7 +37,7 @@ thread_local! {
     static SEEN: RefCell<Vec<(u8, i8)>> = const { RefCell::new(Vec::new()) };
 }
 
-fn seen() -> Vec<u8> {
+pub(in crate::nt::io) fn seen() -> Vec<u8> {
     SEEN.with_borrow_mut(std::mem::take).into_iter().map(|(major, _)| major).collect()
 }
 
@@ -66,19 +67,24 @@ extern "efiapi" fn forget(_device: *mut DEVICE_OBJECT, _irp: *mut IRP) -> NtStat
     NtStatus::SUCCESS
 }
 
-struct World {
-    bench: Bench,
-    driver: DriverObject,
-    device: usize,
+pub(in crate::nt::io) struct World {
+    pub(in crate::nt::io) bench: Bench,
+    pub(in crate::nt::io) driver: DriverObject,
+    pub(in crate::nt::io) device: usize,
 }
 
-fn string<R>(text: &str, body: impl FnOnce(Raw<UNICODE_STRING>) -> R) -> R {
+pub(in crate::nt::io) fn string<R>(text: &str, body: impl FnOnce(Raw<UNICODE_STRING>) -> R) -> R {
     let units: Vec<u16> = text.encode_utf16().collect();
     let mut string = UNICODE_STRING::from_utf16(&units).expect("short");
     body(Raw::of(&raw mut string))
 }
 
-fn create_device(driver: &DriverObject, name: &str, extension: u32, exclusive: u8) -> (NtStatus, usize) {
+pub(in crate::nt::io) fn create_device(
+    driver: &DriverObject,
+    name: &str,
+    extension: u32,
+    exclusive: u8,
+) -> (NtStatus, usize) {
     let mut device = 0;
     let out = Raw::of(&raw mut device);
     let status =
@@ -88,7 +94,7 @@ fn create_device(driver: &DriverObject, name: &str, extension: u32, exclusive: u
 
 impl World {
     /// A driver with one device that serves, ready to be opened.
-    fn new() -> Self {
+    pub(in crate::nt::io) fn new() -> Self {
         let world = Self::initialising(0);
         world.driver.entry_returned();
         world
@@ -108,16 +114,16 @@ impl World {
     }
 
     /// Runs driver code; a broken rule fails the test.
-    fn run<R>(&self, body: impl FnOnce() -> R) -> R {
+    pub(in crate::nt::io) fn run<R>(&self, body: impl FnOnce() -> R) -> R {
         self.bench.run(body).expect("no rule is broken")
     }
 
-    fn broken(&self, body: impl FnOnce()) -> Rule {
+    pub(in crate::nt::io) fn broken(&self, body: impl FnOnce()) -> Rule {
         self.bench.run(body).expect_err("a rule is broken").0.rule
     }
 
     /// Opens the device as a driver does: status, file object.
-    fn connect(&self, name: &str) -> (NtStatus, usize) {
+    pub(in crate::nt::io) fn connect(&self, name: &str) -> (NtStatus, usize) {
         let (mut file, mut device) = (0, 0);
         let outs = (Raw::of(&raw mut file), Raw::of(&raw mut device));
         let status = self.run(|| string(name, |name| io_get_device_object_pointer(name, 1, outs.0, outs.1)));
@@ -142,7 +148,7 @@ impl World {
         (status, outcome.read(), buffer.read(), field!(event, DISPATCHER_HEADER, SignalState).read())
     }
 
-    fn leaks(&self) -> Vec<String> {
+    pub(in crate::nt::io) fn leaks(&self) -> Vec<String> {
         let leaks = self.bench.machine().inner().nt.io().leaks(self.bench.driver());
         leaks.into_iter().map(|leak| leak.detail).collect()
     }
@@ -150,6 +156,7 @@ impl World {
 
 #[test]
 fn a_device_object_has_its_extension_zeroed_behind_it_and_is_in_the_drivers_chain() {
+    conforms!("wdm/nf-wdm-iocreatedevice.md", "The device extension is zeroed.");
     let world = World::new();
     let device = Raw::<DEVICE_OBJECT>::at(world.device);
     let extension = field!(device, DEVICE_OBJECT, DeviceExtension).read().addr();
@@ -162,6 +169,7 @@ fn a_device_object_has_its_extension_zeroed_behind_it_and_is_in_the_drivers_chai
 
 #[test]
 fn a_second_device_of_the_same_name_collides() {
+    conforms!("wdm/nf-wdm-iocreatedevice.md", "STATUS_OBJECT_NAME_COLLISION is returned for a name that is in use.");
     let world = World::new();
     let (status, device) = world.run(|| create_device(&world.driver, "\\device\\TEST", 0, 0));
     assert_eq!((status, device), (NtStatus::OBJECT_NAME_COLLISION, 0));
@@ -177,6 +185,10 @@ fn a_device_that_is_being_initialised_cannot_be_opened() {
 
 #[test]
 fn a_kernel_open_is_create_and_cleanup_and_the_last_reference_is_close() {
+    conforms!(
+        "wdm/nf-wdm-iogetdeviceobjectpointer.md",
+        "The device goes with the reference to the file object that is returned beside it."
+    );
     let world = World::new();
     let (status, file) = world.connect(DEVICE_NAME);
     assert_eq!((status, seen()), (NtStatus::SUCCESS, vec![IRP_MJ_CREATE, IRP_MJ_CLEANUP]));
@@ -194,6 +206,8 @@ fn opens_of_missing_names_say_what_is_missing() {
 
 #[test]
 fn a_program_reaches_the_device_through_a_symbolic_link_and_the_driver_can_refuse_it() {
+    conforms!("wdm/nf-wdm-iocreatesymboliclink.md", "The link makes the device reachable by a name that programs see.");
+    conforms!("wdm/nf-wdm-iodeletesymboliclink.md", "The name leads nowhere after its link was deleted.");
     let world = World::new();
     let link = |body: fn(Raw<UNICODE_STRING>, Raw<UNICODE_STRING>) -> NtStatus| {
         world.run(|| string("\\DosDevices\\TestLink", |link| string(DEVICE_NAME, |target| body(link, target))))
@@ -209,6 +223,7 @@ fn a_program_reaches_the_device_through_a_symbolic_link_and_the_driver_can_refus
 
 #[test]
 fn an_exclusive_device_is_opened_once() {
+    conforms!("wdm/nf-wdm-iocreatedevice.md", "An exclusive device has one open at a time.");
     let world = World::initialising(1);
     world.driver.entry_returned();
     let (_, file) = world.connect(DEVICE_NAME);
@@ -219,6 +234,10 @@ fn an_exclusive_device_is_opened_once() {
 
 #[test]
 fn a_buffered_control_request_comes_back_with_output_status_and_event() {
+    conforms!(
+        "wdm/nf-wdm-iobuilddeviceiocontrolrequest.md",
+        "The event is signalled when the lower driver has completed the request, whose output is copied back."
+    );
     let (status, outcome, output, event) = World::new().control(BUFFERED, 21);
     assert_eq!(status, NtStatus::SUCCESS);
     assert_eq!((outcome.Status, outcome.Information, output, event), (NtStatus::SUCCESS, 4, 42, 1));
@@ -241,6 +260,7 @@ fn an_irp_completed_twice_is_found() {
         iof_complete_request(Raw::of(irp), 0);
         status
     }
+    conforms!("docs:kernel/additional-errors-in-handling-irps.md", "A request must not be completed twice.");
     let world = World::new();
     routine_slot(Raw::at(world.driver.address()), IRP_MJ_CREATE).write(Some(twice));
     let rule = world.broken(|| {
@@ -253,6 +273,10 @@ fn an_irp_completed_twice_is_found() {
 
 #[test]
 fn a_routine_that_neither_completes_nor_pends_is_found() {
+    conforms!(
+        "wdm/nf-wdm-iomarkirppending.md",
+        "A dispatch routine completes the request, passes it on, or marks it pending."
+    );
     let world = World::new();
     routine_slot(Raw::at(world.driver.address()), IRP_MJ_CREATE).write(Some(forget));
     let program = world.bench.machine().process("p.exe").start().expect("room");
@@ -269,6 +293,7 @@ fn completing_with_pending_is_found() {
         iof_complete_request(Raw::of(irp), 0);
         NtStatus::PENDING
     }
+    conforms!("docs:devtest/i-o-verification.md", "A request is not completed with an invalid status.");
     let world = World::new();
     routine_slot(Raw::at(world.driver.address()), IRP_MJ_CREATE).write(Some(pending));
     let program = world.bench.machine().process("p.exe").start().expect("room");
@@ -282,6 +307,7 @@ fn a_completion_routine_takes_its_own_irp_back() {
         Raw::<u32>::at(context.addr()).write(1);
         NtStatus::from_bits(0xC000_0016)
     }
+    conforms!("wdm/nf-wdm-iofreeirp.md", "A request of one's own is freed from its completion routine.");
     let world = World::new();
     let (mut called, mut data) = (0_u32, 4_u32);
     let (called, data) = (Raw::of(&raw mut called), Raw::of(&raw mut data));
@@ -301,6 +327,7 @@ fn a_completion_routine_takes_its_own_irp_back() {
 
 #[test]
 fn an_own_irp_that_goes_back_to_the_io_manager_is_found() {
+    conforms!("wdm/nf-wdm-iocompleterequest.md", "The maker of a request needs a completion routine that releases it.");
     let world = World::new();
     let mut data = 4_u32;
     let data = Raw::of(&raw mut data);
@@ -326,6 +353,7 @@ fn an_irp_without_a_stack_location_left_is_found() {
 
 #[test]
 fn irps_are_freed_once_and_by_their_owner() {
+    conforms!("wdm/nf-wdm-iofreeirp.md", "Only a request that the caller allocated is freed, and once.");
     let world = World::new();
     let rule = world.broken(|| {
         let irp = Raw::at(io_allocate_irp(1, 0));
@@ -347,6 +375,7 @@ fn a_device_deleted_twice_is_found_and_one_left_behind_is_reported() {
 
 #[test]
 fn a_deleted_device_lives_until_its_files_are_closed() {
+    conforms!("wdm/nf-wdm-iodeletedevice.md", "A device with references left is deleted when they are released.");
     let world = World::new();
     let (_, file) = world.connect(DEVICE_NAME);
     world.run(|| io_delete_device(Raw::at(world.device)));

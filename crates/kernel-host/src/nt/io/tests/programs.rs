@@ -28,17 +28,17 @@ thread_local! {
     static BUFFERS: Cell<[usize; 3]> = const { Cell::new([0; 3]) };
 }
 
-pub(super) fn location_of(irp: Raw<IRP>) -> Raw<IO_STACK_LOCATION> {
+pub(in crate::nt::io) fn location_of(irp: Raw<IRP>) -> Raw<IO_STACK_LOCATION> {
     Raw::of(field!(irp, IRP, CurrentStackLocation).read())
 }
 
-pub(super) fn complete(irp: Raw<IRP>, status: NtStatus, information: usize) -> NtStatus {
+pub(in crate::nt::io) fn complete(irp: Raw<IRP>, status: NtStatus, information: usize) -> NtStatus {
     field!(irp, IRP, IoStatus).write(IO_STATUS_BLOCK::new(status, information));
     iof_complete_request(irp, 0);
     status
 }
 
-pub(super) fn mark_pending(irp: Raw<IRP>) {
+pub(in crate::nt::io) fn mark_pending(irp: Raw<IRP>) {
     let control = field!(location_of(irp), IO_STACK_LOCATION, Control);
     control.write(control.read() | 1);
 }
@@ -103,11 +103,11 @@ extern "efiapi" fn let_in(_: *mut DEVICE_OBJECT, irp: *mut IRP) -> NtStatus {
     complete(irp, NtStatus::SUCCESS, 0)
 }
 
-pub(super) type Routine = extern "efiapi" fn(*mut DEVICE_OBJECT, *mut IRP) -> NtStatus;
+pub(in crate::nt::io) type Routine = extern "efiapi" fn(*mut DEVICE_OBJECT, *mut IRP) -> NtStatus;
 
 impl World {
     /// A device that lets programs in, with `routine` for `major`.
-    pub(super) fn serving(major: u8, routine: Routine) -> Self {
+    pub(in crate::nt::io) fn serving(major: u8, routine: Routine) -> Self {
         let world = Self::new();
         for opening in [IRP_MJ_CREATE, IRP_MJ_CLEANUP, IRP_MJ_CLOSE] {
             routine_slot(Raw::at(world.driver.address()), opening).write(Some(let_in));
@@ -116,16 +116,16 @@ impl World {
         world
     }
 
-    pub(super) fn program(&self) -> Arc<Process> {
+    pub(in crate::nt::io) fn program(&self) -> Arc<Process> {
         self.bench.machine().process("p.exe").start().expect("room")
     }
 
-    pub(super) fn set_flags(&self, flags: u32) {
+    pub(in crate::nt::io) fn set_flags(&self, flags: u32) {
         let slot = field!(Raw::<DEVICE_OBJECT>::at(self.device), DEVICE_OBJECT, Flags);
         slot.write(slot.read() | flags);
     }
 
-    pub(super) fn finding(&self) -> crate::Finding {
+    pub(in crate::nt::io) fn finding(&self) -> crate::Finding {
         self.bench.machine().finding().expect("the machine stopped")
     }
 }

@@ -14,12 +14,12 @@ const FUNCTION: u32 = 0x0022_0000 | 0x800 << 2;
 
 thread_local! {
     /// The device below, to which the filter sends.
-    static BELOW: Cell<usize> = const { Cell::new(0) };
-    static KEPT: Cell<usize> = const { Cell::new(0) };
+    pub(in crate::nt::io) static BELOW: Cell<usize> = const { Cell::new(0) };
+    pub(in crate::nt::io) static KEPT: Cell<usize> = const { Cell::new(0) };
 }
 
 /// A filter's device on top of the world's.
-fn filtered(lower: programs::Routine, upper: programs::Routine) -> World {
+pub(in crate::nt::io) fn filtered(lower: programs::Routine, upper: programs::Routine) -> World {
     let world = World::serving(IRP_MJ_DEVICE_CONTROL, lower);
     let driver = crate::machine::Driver::without_image("upper.sys");
     let image = ImageRange { base: 0x20_0000, size: 0x1000, entry: 0x20_0000 };
@@ -62,18 +62,18 @@ extern "efiapi" fn pass_down(_: *mut DEVICE_OBJECT, irp: *mut IRP) -> NtStatus {
     iof_call_driver(Raw::at(BELOW.get()), Raw::of(irp))
 }
 
-extern "efiapi" fn done(_: *mut DEVICE_OBJECT, irp: *mut IRP) -> NtStatus {
+pub(in crate::nt::io) extern "efiapi" fn done(_: *mut DEVICE_OBJECT, irp: *mut IRP) -> NtStatus {
     complete(Raw::of(irp), NtStatus::SUCCESS, 0)
 }
 
-extern "efiapi" fn keep(_: *mut DEVICE_OBJECT, irp: *mut IRP) -> NtStatus {
+pub(in crate::nt::io) extern "efiapi" fn keep(_: *mut DEVICE_OBJECT, irp: *mut IRP) -> NtStatus {
     mark_pending(Raw::of(irp));
     KEPT.set(irp.addr());
     NtStatus::PENDING
 }
 
 /// Sends a control request of a program's: what the dispatch routine returned, and the final status once kept ones are done.
-fn control(world: &World) -> Option<(NtStatus, NtStatus)> {
+pub(in crate::nt::io) fn control(world: &World) -> Option<(NtStatus, NtStatus)> {
     let program = world.program();
     let device = program.open_device(DEVICE_NAME).unwrap();
     let request = device.start_control(FUNCTION, b"", 0).ok()?;
@@ -109,6 +109,10 @@ fn requests_enter_at_the_top_of_the_stack_and_pass_down() {
 
 #[test]
 fn a_skipped_location_serves_both_drivers() {
+    conforms!(
+        "wdm/nf-wdm-ioskipcurrentirpstacklocation.md",
+        "The next driver gets the same stack location as the one that skipped."
+    );
     let world = filtered(keep, skip);
     assert_eq!(control(&world), Some((NtStatus::PENDING, NtStatus::CANCELLED)));
 }
@@ -152,6 +156,10 @@ fn a_completion_routine_that_forgets_pending_is_found() {
         copy_down(Raw::of(irp), Some(completed));
         iof_call_driver(Raw::at(BELOW.get()), Raw::of(irp))
     }
+    conforms!(
+        "wdm/nf-wdm-iomarkirppending.md",
+        "A completion routine must not drop the mark of a request that was pended below."
+    );
     let world = filtered(keep, down);
     assert_eq!(control(&world), None);
     let finding = world.finding();
