@@ -387,6 +387,7 @@ mod tests {
 
     #[test]
     fn an_object_lives_until_its_last_reference_is_dropped() {
+        conforms!("wdm/nf-wdm-obdereferenceobject.md", "An object is deleted when its reference count reaches zero.");
         let bench = Bench::new();
         let (object, probe) = object(&bench);
         let body = object.body();
@@ -399,6 +400,7 @@ mod tests {
 
     #[test]
     fn a_reference_that_the_driver_does_not_hold_cannot_be_dropped() {
+        conforms!("wdm/nf-wdm-obdereferenceobject.md", "A reference is dropped by whoever took it.");
         let bench = Bench::new();
         let (object, _) = object(&bench);
         let stopped = bench.run(|| obf_dereference_object(object.body())).unwrap_err();
@@ -417,6 +419,7 @@ mod tests {
 
     #[test]
     fn kernel_handles_have_the_high_bit_and_are_refused_from_user_mode() {
+        conforms!("wdm/nf-wdm-zwclose.md", "A kernel handle is of use only where the previous mode is KernelMode.");
         let bench = Bench::new();
         let (object, _) = object(&bench);
         let mut found = 0;
@@ -439,6 +442,10 @@ mod tests {
 
     #[test]
     fn a_handle_without_the_right_is_refused_in_user_mode_and_served_in_kernel_mode() {
+        conforms!(
+            "wdm/nf-wdm-obreferenceobjectbyhandle.md",
+            "In UserMode the wanted access is compared with what the handle grants: STATUS_ACCESS_DENIED."
+        );
         let bench = Bench::new();
         let (object, _) = object(&bench);
         let process = bench.machine().process("p.exe").start().expect("room");
@@ -497,6 +504,10 @@ mod tests {
 
     #[test]
     fn a_handle_to_an_object_of_another_type_is_a_mismatch() {
+        conforms!(
+            "wdm/nf-wdm-obreferenceobjectbyhandle.md",
+            "STATUS_OBJECT_TYPE_MISMATCH is returned for an object of another type."
+        );
         let bench = Bench::new();
         let (object, _) = object(&bench);
         let mut found = 0_usize;
@@ -531,6 +542,7 @@ mod tests {
 
     #[test]
     fn closing_an_unknown_handle_of_a_program_is_a_status() {
+        conforms!("wdm/nf-wdm-zwclose.md", "STATUS_INVALID_HANDLE is returned for what is no handle.");
         let bench = Bench::new();
         let process = bench.machine().process("p.exe").start().expect("room");
         let status = bench.run(|| {
@@ -545,6 +557,10 @@ mod tests {
 
     #[test]
     fn cleanup_comes_with_the_last_handle_and_delete_with_the_last_reference() {
+        conforms!(
+            "wdm/nf-wdm-zwclose.md",
+            "The object is deleted when all handles are closed and no references remain."
+        );
         let bench = Bench::new();
         let (object, probe) = object(&bench);
         let process = bench.machine().process("p.exe").start().expect("room");
@@ -560,6 +576,7 @@ mod tests {
 
     #[test]
     fn what_a_driver_does_not_give_back_is_reported_with_the_ddi() {
+        conforms!("wdm/nf-wdm-zwclose.md", "A driver closes every handle that it opens.");
         let bench = Bench::new();
         let (object, _) = object(&bench);
         let machine = bench.machine().inner();

@@ -75,10 +75,12 @@ extern "efiapi" fn ke_query_time_increment() -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conformance::conforms;
     use crate::ddi::testing::Bench;
 
     #[test]
     fn clocks_do_not_go_back_and_count_100_nanoseconds() {
+        conforms!("wdm/nf-wdm-kequeryinterrupttime.md", "The time is counted in units of 100 ns, and is not set back.");
         Bench::new()
             .run(|| {
                 let mut frequency = 0;
@@ -93,6 +95,7 @@ mod tests {
 
     #[test]
     fn the_system_time_counts_from_1601() {
+        conforms!("wdm/nf-wdm-kequerysystemtimeprecise.md", "System time counts 100 ns since January 1, 1601.");
         let years = system_time() / 10_000_000 / 31_556_952;
         assert!((420..600).contains(&years), "{years}");
     }

@@ -271,6 +271,10 @@ mod tests {
 
     #[test]
     fn a_work_item_runs_at_passive_level_with_its_device() {
+        conforms!(
+            "wdm/nf-wdm-ioqueueworkitem.md",
+            "The routine gets the device object and the context that were given."
+        );
         let bench = Bench::new();
         let device = device(&bench);
         let mut seen = 0_u64;
@@ -318,6 +322,7 @@ mod tests {
 
     #[test]
     fn a_work_item_is_freed_once() {
+        conforms!("wdm/nf-wdm-iofreeworkitem.md", "Only an item that IoAllocateWorkItem made is freed.");
         let bench = Bench::new();
         let device = device(&bench);
         let stopped = bench.run(|| {
@@ -330,6 +335,7 @@ mod tests {
 
     #[test]
     fn a_work_item_needs_an_object() {
+        conforms!("wdm/nf-wdm-ioallocateworkitem.md", "The item belongs to a driver or device object of the caller.");
         let stopped = Bench::new().run(|| io_allocate_work_item(0x1000));
         assert_eq!(stopped.unwrap_err().0.rule, Rule::BadArgument);
     }

@@ -297,6 +297,10 @@ mod tests {
 
     #[test]
     fn three_locks_in_a_circle_are_a_potential_deadlock_and_a_new_lock_starts_anew() {
+        conforms!(
+            "docs:devtest/deadlock-detection.md",
+            "Locks that are taken in an order that can deadlock are found, also over several locks."
+        );
         let pair = |first: Raw<usize>, second: Raw<usize>| {
             let irql = acquire_raise_to_dpc(first);
             acquire_at_dpc_level(second);

@@ -448,6 +448,7 @@ fn an_advanced_list_starts_later_and_gives_up_the_pages_it_passed() {
 
 #[test]
 fn pages_that_stay_locked_are_reported() {
+    conforms!("docs:devtest/pool-tracking.md", "Pages that a driver leaves locked are found.");
     let bench = Bench::new();
     let process = bench.machine().process("p.exe").start().expect("room");
     let buffer = process.buffer(&[7; 64]).expect("room");

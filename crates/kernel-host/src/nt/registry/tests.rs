@@ -1,6 +1,7 @@
 //! One test per documented rule of the registry calls.
 
 use super::*;
+use crate::conformance::conforms;
 use crate::ddi::testing::Bench;
 use nt_types::{KEY_READ, REG_DWORD};
 
@@ -75,6 +76,7 @@ fn query(handle: HANDLE, name: &str, class: i32, buffer: &mut [u8]) -> (NtStatus
 
 #[test]
 fn a_key_that_is_not_there_is_not_found() {
+    conforms!("wdm/nf-wdm-zwopenkey.md", "A key that is not there is not opened, and an error returned.");
     Bench::new()
         .run(|| {
             assert_eq!(open_path(r"\Registry\Machine\None"), Err(NtStatus::OBJECT_NAME_NOT_FOUND));
@@ -85,6 +87,10 @@ fn a_key_that_is_not_there_is_not_found() {
 
 #[test]
 fn a_buffer_without_room_for_the_fixed_part_is_too_small_and_the_needed_length_is_told() {
+    conforms!(
+        "wdm/nf-wdm-zwqueryvaluekey.md",
+        "STATUS_BUFFER_TOO_SMALL is returned, with the length that is needed, when nothing was written."
+    );
     with_open_key(|handle| {
         let mut buffer = [0xAA; 11];
         assert_eq!(query(handle, "Number", 2, &mut buffer), (NtStatus::BUFFER_TOO_SMALL, 16));
@@ -94,6 +100,10 @@ fn a_buffer_without_room_for_the_fixed_part_is_too_small_and_the_needed_length_i
 
 #[test]
 fn a_buffer_without_room_for_all_data_gets_what_fits_and_an_overflow() {
+    conforms!(
+        "wdm/nf-wdm-zwqueryvaluekey.md",
+        "STATUS_BUFFER_OVERFLOW is returned, with the length that is needed, when a part was written."
+    );
     with_open_key(|handle| {
         let mut buffer = [0xAA; 14];
         assert_eq!(query(handle, "Number", 2, &mut buffer), (NtStatus::BUFFER_OVERFLOW, 16));
@@ -121,6 +131,10 @@ fn every_class_of_value_information_has_its_layout() {
 
 #[test]
 fn values_that_are_set_can_be_enumerated_and_deleted() {
+    conforms!(
+        "wdm/nf-wdm-zwenumeratevaluekey.md",
+        "Values are got by their index; STATUS_NO_MORE_ENTRIES is returned behind the last."
+    );
     with_open_key(|handle| {
         let mut name = text("Added");
         let mut data = *b"bytes";
@@ -138,6 +152,7 @@ fn values_that_are_set_can_be_enumerated_and_deleted() {
 
 #[test]
 fn a_key_is_created_below_an_open_one_and_its_disposition_told() {
+    conforms!("wdm/nf-wdm-zwcreatekey.md", "Disposition says whether the key was created or was there.");
     with_open_key(|root| {
         let create = |name: &str| {
             let mut name = text(name);
