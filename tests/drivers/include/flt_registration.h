@@ -1,0 +1,217 @@
+/*
+ * What a minifilter registers: contexts, operations, callbacks. Included by fltKernel.h.
+ */
+#ifndef FWBROKER_TESTS_FLT_REGISTRATION_H
+#define FWBROKER_TESTS_FLT_REGISTRATION_H
+
+/* ---- callbacks of operations ---- */
+
+typedef enum _FLT_PREOP_CALLBACK_STATUS {
+    FLT_PREOP_SUCCESS_WITH_CALLBACK,
+    FLT_PREOP_SUCCESS_NO_CALLBACK,
+    FLT_PREOP_PENDING,
+    FLT_PREOP_DISALLOW_FASTIO,
+    FLT_PREOP_COMPLETE,
+    FLT_PREOP_SYNCHRONIZE,
+    FLT_PREOP_DISALLOW_FSFILTER_IO
+} FLT_PREOP_CALLBACK_STATUS, *PFLT_PREOP_CALLBACK_STATUS;
+
+typedef enum _FLT_POSTOP_CALLBACK_STATUS {
+    FLT_POSTOP_FINISHED_PROCESSING,
+    FLT_POSTOP_MORE_PROCESSING_REQUIRED,
+    FLT_POSTOP_DISALLOW_FSFILTER_IO
+} FLT_POSTOP_CALLBACK_STATUS, *PFLT_POSTOP_CALLBACK_STATUS;
+
+typedef ULONG FLT_POST_OPERATION_FLAGS;
+#define FLTFL_POST_OPERATION_DRAINING 0x00000001
+
+typedef FLT_PREOP_CALLBACK_STATUS(FLTAPI *PFLT_PRE_OPERATION_CALLBACK)(PFLT_CALLBACK_DATA Data,
+                                                                        PCFLT_RELATED_OBJECTS FltObjects,
+                                                                        PVOID *CompletionContext);
+typedef FLT_POSTOP_CALLBACK_STATUS(FLTAPI *PFLT_POST_OPERATION_CALLBACK)(PFLT_CALLBACK_DATA Data,
+                                                                          PCFLT_RELATED_OBJECTS FltObjects,
+                                                                          PVOID CompletionContext,
+                                                                          FLT_POST_OPERATION_FLAGS Flags);
+
+typedef ULONG FLT_OPERATION_REGISTRATION_FLAGS;
+#define FLTFL_OPERATION_REGISTRATION_SKIP_PAGING_IO 0x00000001
+#define FLTFL_OPERATION_REGISTRATION_SKIP_CACHED_IO 0x00000002
+#define FLTFL_OPERATION_REGISTRATION_SKIP_NON_DASD_IO 0x00000004
+#define FLTFL_OPERATION_REGISTRATION_SKIP_NON_CACHED_NON_PAGING_IO 0x00000008
+
+typedef struct _FLT_OPERATION_REGISTRATION {
+    UCHAR MajorFunction;
+    FLT_OPERATION_REGISTRATION_FLAGS Flags;
+    PFLT_PRE_OPERATION_CALLBACK PreOperation;
+    PFLT_POST_OPERATION_CALLBACK PostOperation;
+    PVOID Reserved1;
+} FLT_OPERATION_REGISTRATION, *PFLT_OPERATION_REGISTRATION;
+
+FLT_ASSERT_LAYOUT(sizeof(FLT_OPERATION_REGISTRATION) == 32);
+
+/* ---- contexts ---- */
+
+typedef USHORT FLT_CONTEXT_TYPE;
+#define FLT_VOLUME_CONTEXT 0x0001
+#define FLT_INSTANCE_CONTEXT 0x0002
+#define FLT_FILE_CONTEXT 0x0004
+#define FLT_STREAM_CONTEXT 0x0008
+#define FLT_STREAMHANDLE_CONTEXT 0x0010
+#define FLT_TRANSACTION_CONTEXT 0x0020
+#define FLT_SECTION_CONTEXT 0x0040
+#define FLT_CONTEXT_END 0xffff
+#define FLT_ALL_CONTEXTS \
+    (FLT_VOLUME_CONTEXT | FLT_INSTANCE_CONTEXT | FLT_FILE_CONTEXT | FLT_STREAM_CONTEXT | FLT_STREAMHANDLE_CONTEXT | \
+     FLT_TRANSACTION_CONTEXT | FLT_SECTION_CONTEXT)
+
+typedef USHORT FLT_CONTEXT_REGISTRATION_FLAGS;
+#define FLTFL_CONTEXT_REGISTRATION_NO_EXACT_SIZE_MATCH 0x0001
+#define FLT_VARIABLE_SIZED_CONTEXTS ((SIZE_T)-1)
+
+typedef VOID(FLTAPI *PFLT_CONTEXT_CLEANUP_CALLBACK)(PFLT_CONTEXT Context, FLT_CONTEXT_TYPE ContextType);
+typedef PVOID(FLTAPI *PFLT_CONTEXT_ALLOCATE_CALLBACK)(POOL_TYPE PoolType, SIZE_T Size, FLT_CONTEXT_TYPE ContextType);
+typedef VOID(FLTAPI *PFLT_CONTEXT_FREE_CALLBACK)(PVOID Pool, FLT_CONTEXT_TYPE ContextType);
+
+typedef struct _FLT_CONTEXT_REGISTRATION {
+    FLT_CONTEXT_TYPE ContextType;
+    FLT_CONTEXT_REGISTRATION_FLAGS Flags;
+    PFLT_CONTEXT_CLEANUP_CALLBACK ContextCleanupCallback;
+    SIZE_T Size;
+    ULONG PoolTag;
+    PFLT_CONTEXT_ALLOCATE_CALLBACK ContextAllocateCallback;
+    PFLT_CONTEXT_FREE_CALLBACK ContextFreeCallback;
+    PVOID Reserved1;
+} FLT_CONTEXT_REGISTRATION, *PFLT_CONTEXT_REGISTRATION;
+typedef CONST FLT_CONTEXT_REGISTRATION *PCFLT_CONTEXT_REGISTRATION;
+
+FLT_ASSERT_LAYOUT(sizeof(FLT_CONTEXT_REGISTRATION) == 56);
+FLT_ASSERT_LAYOUT(FIELD_OFFSET(FLT_CONTEXT_REGISTRATION, PoolTag) == 24);
+
+/* All contexts of one operation: FltGetContexts. */
+typedef struct _FLT_RELATED_CONTEXTS {
+    PFLT_CONTEXT VolumeContext;
+    PFLT_CONTEXT InstanceContext;
+    PFLT_CONTEXT FileContext;
+    PFLT_CONTEXT StreamContext;
+    PFLT_CONTEXT StreamHandleContext;
+    PFLT_CONTEXT TransactionContext;
+} FLT_RELATED_CONTEXTS, *PFLT_RELATED_CONTEXTS;
+
+typedef struct _FLT_RELATED_CONTEXTS_EX {
+    PFLT_CONTEXT VolumeContext;
+    PFLT_CONTEXT InstanceContext;
+    PFLT_CONTEXT FileContext;
+    PFLT_CONTEXT StreamContext;
+    PFLT_CONTEXT StreamHandleContext;
+    PFLT_CONTEXT TransactionContext;
+    PFLT_CONTEXT SectionContext;
+} FLT_RELATED_CONTEXTS_EX, *PFLT_RELATED_CONTEXTS_EX;
+
+/* ---- names that providers make ---- */
+
+typedef struct _FLT_NAME_CONTROL {
+    UNICODE_STRING Name;
+} FLT_NAME_CONTROL, *PFLT_NAME_CONTROL;
+
+typedef ULONG FLT_FILE_NAME_OPTIONS;
+typedef ULONG FLT_NORMALIZE_NAME_FLAGS;
+#define FLTFL_NORMALIZE_NAME_CASE_SENSITIVE 0x01
+#define FLTFL_NORMALIZE_NAME_DESTINATION_FILE_NAME 0x02
+
+typedef NTSTATUS(FLTAPI *PFLT_GENERATE_FILE_NAME)(PFLT_INSTANCE Instance, PFILE_OBJECT FileObject,
+                                                  PFLT_CALLBACK_DATA CallbackData, FLT_FILE_NAME_OPTIONS NameOptions,
+                                                  PBOOLEAN CacheFileNameInformation, PFLT_NAME_CONTROL FileName);
+typedef NTSTATUS(FLTAPI *PFLT_NORMALIZE_NAME_COMPONENT)(PFLT_INSTANCE Instance, PCUNICODE_STRING ParentDirectory,
+                                                        USHORT VolumeNameLength, PCUNICODE_STRING Component,
+                                                        PFILE_NAMES_INFORMATION ExpandComponentName,
+                                                        ULONG ExpandComponentNameLength, FLT_NORMALIZE_NAME_FLAGS Flags,
+                                                        PVOID *NormalizationContext);
+typedef NTSTATUS(FLTAPI *PFLT_NORMALIZE_NAME_COMPONENT_EX)(PFLT_INSTANCE Instance, PFILE_OBJECT FileObject,
+                                                           PCUNICODE_STRING ParentDirectory, USHORT VolumeNameLength,
+                                                           PCUNICODE_STRING Component,
+                                                           PFILE_NAMES_INFORMATION ExpandComponentName,
+                                                           ULONG ExpandComponentNameLength,
+                                                           FLT_NORMALIZE_NAME_FLAGS Flags, PVOID *NormalizationContext);
+typedef VOID(FLTAPI *PFLT_NORMALIZE_CONTEXT_CLEANUP)(PVOID *NormalizationContext);
+
+/* ---- the filter, its instances, transactions, sections ---- */
+
+typedef ULONG FLT_FILTER_UNLOAD_FLAGS;
+#define FLTFL_FILTER_UNLOAD_MANDATORY 0x00000001
+typedef NTSTATUS(FLTAPI *PFLT_FILTER_UNLOAD_CALLBACK)(FLT_FILTER_UNLOAD_FLAGS Flags);
+
+typedef ULONG FLT_INSTANCE_SETUP_FLAGS;
+#define FLTFL_INSTANCE_SETUP_AUTOMATIC_ATTACHMENT 0x00000001
+#define FLTFL_INSTANCE_SETUP_MANUAL_ATTACHMENT 0x00000002
+#define FLTFL_INSTANCE_SETUP_NEWLY_MOUNTED_VOLUME 0x00000004
+#define FLTFL_INSTANCE_SETUP_DETACHED_VOLUME 0x00000008
+typedef NTSTATUS(FLTAPI *PFLT_INSTANCE_SETUP_CALLBACK)(PCFLT_RELATED_OBJECTS FltObjects, FLT_INSTANCE_SETUP_FLAGS Flags,
+                                                       DEVICE_TYPE VolumeDeviceType,
+                                                       FLT_FILESYSTEM_TYPE VolumeFilesystemType);
+
+typedef ULONG FLT_INSTANCE_QUERY_TEARDOWN_FLAGS;
+typedef NTSTATUS(FLTAPI *PFLT_INSTANCE_QUERY_TEARDOWN_CALLBACK)(PCFLT_RELATED_OBJECTS FltObjects,
+                                                                FLT_INSTANCE_QUERY_TEARDOWN_FLAGS Flags);
+
+typedef ULONG FLT_INSTANCE_TEARDOWN_FLAGS;
+#define FLTFL_INSTANCE_TEARDOWN_MANUAL 0x00000001
+#define FLTFL_INSTANCE_TEARDOWN_FILTER_UNLOAD 0x00000002
+#define FLTFL_INSTANCE_TEARDOWN_MANDATORY_FILTER_UNLOAD 0x00000004
+#define FLTFL_INSTANCE_TEARDOWN_VOLUME_DISMOUNT 0x00000008
+#define FLTFL_INSTANCE_TEARDOWN_INTERNAL_ERROR 0x00000010
+typedef VOID(FLTAPI *PFLT_INSTANCE_TEARDOWN_CALLBACK)(PCFLT_RELATED_OBJECTS FltObjects, FLT_INSTANCE_TEARDOWN_FLAGS Reason);
+
+#define FLT_MAX_TRANSACTION_NOTIFICATIONS                                                                             \
+    (TRANSACTION_NOTIFY_PREPREPARE | TRANSACTION_NOTIFY_PREPARE | TRANSACTION_NOTIFY_COMMIT |                        \
+     TRANSACTION_NOTIFY_ROLLBACK | TRANSACTION_NOTIFY_COMMIT_FINALIZE)
+typedef NTSTATUS(FLTAPI *PFLT_TRANSACTION_NOTIFICATION_CALLBACK)(PCFLT_RELATED_OBJECTS FltObjects,
+                                                                 PFLT_CONTEXT TransactionContext,
+                                                                 ULONG NotificationMask);
+typedef NTSTATUS(FLTAPI *PFLT_SECTION_CONFLICT_NOTIFICATION_CALLBACK)(PFLT_INSTANCE Instance, PFLT_CONTEXT SectionContext,
+                                                                      PFLT_CALLBACK_DATA Data);
+
+typedef ULONG FLT_REGISTRATION_FLAGS;
+#define FLTFL_REGISTRATION_DO_NOT_SUPPORT_SERVICE_STOP 0x00000001
+#define FLTFL_REGISTRATION_SUPPORT_NPFS_MSFS 0x00000002
+#define FLTFL_REGISTRATION_SUPPORT_DAX_VOLUME 0x00000004
+#define FLTFL_REGISTRATION_SUPPORT_WCOS 0x00000008
+
+#define FLT_REGISTRATION_VERSION_0200 0x0200
+#define FLT_REGISTRATION_VERSION_0201 0x0201
+#define FLT_REGISTRATION_VERSION_0202 0x0202
+#define FLT_REGISTRATION_VERSION_0203 0x0203
+#define FLT_REGISTRATION_VERSION FLT_REGISTRATION_VERSION_0203
+
+typedef struct _FLT_REGISTRATION {
+    USHORT Size;
+    USHORT Version;
+    FLT_REGISTRATION_FLAGS Flags;
+    CONST FLT_CONTEXT_REGISTRATION *ContextRegistration;
+    CONST FLT_OPERATION_REGISTRATION *OperationRegistration;
+    PFLT_FILTER_UNLOAD_CALLBACK FilterUnloadCallback;
+    PFLT_INSTANCE_SETUP_CALLBACK InstanceSetupCallback;
+    PFLT_INSTANCE_QUERY_TEARDOWN_CALLBACK InstanceQueryTeardownCallback;
+    PFLT_INSTANCE_TEARDOWN_CALLBACK InstanceTeardownStartCallback;
+    PFLT_INSTANCE_TEARDOWN_CALLBACK InstanceTeardownCompleteCallback;
+    PFLT_GENERATE_FILE_NAME GenerateFileNameCallback;
+    PFLT_NORMALIZE_NAME_COMPONENT NormalizeNameComponentCallback;
+    PFLT_NORMALIZE_CONTEXT_CLEANUP NormalizeContextCleanupCallback;
+    PFLT_TRANSACTION_NOTIFICATION_CALLBACK TransactionNotificationCallback;
+    PFLT_NORMALIZE_NAME_COMPONENT_EX NormalizeNameComponentExCallback;
+    PFLT_SECTION_CONFLICT_NOTIFICATION_CALLBACK SectionNotificationCallback;
+} FLT_REGISTRATION, *PFLT_REGISTRATION;
+
+FLT_ASSERT_LAYOUT(sizeof(FLT_REGISTRATION) == 112);
+FLT_ASSERT_LAYOUT(FIELD_OFFSET(FLT_REGISTRATION, SectionNotificationCallback) == 104);
+
+FLT_IMPORT NTSTATUS FLTAPI FltRegisterFilter(PDRIVER_OBJECT Driver, CONST FLT_REGISTRATION *Registration,
+                                             PFLT_FILTER *RetFilter);
+FLT_IMPORT NTSTATUS FLTAPI FltStartFiltering(PFLT_FILTER Filter);
+FLT_IMPORT VOID FLTAPI FltUnregisterFilter(PFLT_FILTER Filter);
+FLT_IMPORT NTSTATUS FLTAPI FltLoadFilter(PCUNICODE_STRING FilterName);
+FLT_IMPORT NTSTATUS FLTAPI FltUnloadFilter(PCUNICODE_STRING FilterName);
+FLT_IMPORT PVOID FLTAPI FltGetRoutineAddress(PCSTR FltMgrRoutineName);
+FLT_IMPORT NTSTATUS FLTAPI FltObjectReference(PVOID FltObject);
+FLT_IMPORT VOID FLTAPI FltObjectDereference(PVOID FltObject);
+
+#endif
