@@ -83,7 +83,7 @@ extern "efiapi" fn flt_lock_user_buffer(data: Raw<FLT_CALLBACK_DATA>) -> NtStatu
     let mut locked = LockedBuffer::new(address, system, length);
     slot.write(locked.list().address());
     flight.locked.lock().unwrap_or_else(PoisonError::into_inner).push(locked);
-    if flight.is_in(Stage::Pre) {
+    if flight.is_on_its_way_down() {
         // The page: so that the list is freed with the operation.
         let flags = flight.flags();
         flags.write(flags.read() | FltCallbackDataFlags::DIRTY.bits());

@@ -7,6 +7,7 @@ use nt_types::{BOOLEAN, NtStatus};
 
 use super::flight::Flight;
 use super::operation::Kind;
+use super::queue::Queued;
 use crate::ddi::{Call, exports};
 use crate::finding::Rule;
 use crate::machine::Driver;
@@ -27,10 +28,13 @@ pub(crate) struct Cancellation {
     routine: Option<Routine>,
 }
 
+/// Who is told.
 #[derive(Clone, Debug)]
-struct Routine {
-    driver: Arc<Driver>,
-    callback: unsafe extern "efiapi" fn(*mut FLT_CALLBACK_DATA),
+enum Routine {
+    /// FltSetCancelCompletion.
+    Callback { driver: Arc<Driver>, callback: unsafe extern "efiapi" fn(*mut FLT_CALLBACK_DATA) },
+    /// The operation is in a queue of callback data.
+    Queue(Queued),
 }
 
 impl Flight {
@@ -43,16 +47,45 @@ impl Flight {
             }
             cancellation.routine.take()
         };
-        let Some(Routine { driver, callback }) = routine else {
-            return crate::fs::serve::cancel(thread.machine(), self);
-        };
         let data = self.data().pointer();
+        let (driver, callback) = match routine {
+            Some(Routine::Callback { driver, callback }) => (driver, callback),
+            Some(Routine::Queue(queued)) => {
+                queued.cancelled(thread, self.data());
+                return true;
+            }
+            None => return crate::fs::serve::cancel(thread.machine(), self),
+        };
         // A stop reaches whoever drives the machine.
         let _stopped = thread.call_driver(&driver, "CanceledCallback", thread.irql(), || {
             // SAFETY: the driver passed the function with this signature, and the operation lives.
             unsafe { callback(data) }
         });
         true
+    }
+
+    /// Puts the operation under a queue's care: `None` when it has a cancel routine, else whether it was cancelled before.
+    pub(super) fn watch(&self, queued: Queued) -> Option<bool> {
+        let mut cancellation = self.cancellation.lock().unwrap_or_else(PoisonError::into_inner);
+        if cancellation.routine.is_some() {
+            return None;
+        }
+        if !cancellation.requested {
+            cancellation.routine = Some(Routine::Queue(queued));
+        }
+        Some(cancellation.requested)
+    }
+
+    /// Takes the operation out of the care of the queue at `queue`; `None` when it is not, or is being cancelled right now.
+    pub(super) fn unwatch(&self, queue: usize) -> Option<Queued> {
+        let mut cancellation = self.cancellation.lock().unwrap_or_else(PoisonError::into_inner);
+        match cancellation.routine.take() {
+            Some(Routine::Queue(queued)) if queued.queue() == queue => Some(queued),
+            other => {
+                cancellation.routine = other;
+                None
+            }
+        }
     }
 
     /// Whether somebody asked for the end.
@@ -91,7 +124,7 @@ extern "efiapi" fn flt_set_cancel_completion(
         drop(cancellation);
         call.stop(Rule::BadState, "the operation has a cancel routine already");
     }
-    cancellation.routine = Some(Routine { driver: Arc::clone(call.driver()), callback });
+    cancellation.routine = Some(Routine::Callback { driver: Arc::clone(call.driver()), callback });
     NtStatus::SUCCESS
 }
 
@@ -101,6 +134,10 @@ extern "efiapi" fn flt_clear_cancel_completion(data: Raw<FLT_CALLBACK_DATA>) -> 
     if flight.kind != Kind::Irp {
         call.stop(Rule::BadArgument, "only IRP-based operations have a cancel routine");
     }
-    let removed = flight.cancellation.lock().unwrap_or_else(PoisonError::into_inner).routine.take();
-    if removed.is_some() { NtStatus::SUCCESS } else { NtStatus::CANCELLED }
+    let mut cancellation = flight.cancellation.lock().unwrap_or_else(PoisonError::into_inner);
+    let removed = matches!(cancellation.routine, Some(Routine::Callback { .. }));
+    if removed {
+        cancellation.routine = None;
+    }
+    if removed { NtStatus::SUCCESS } else { NtStatus::CANCELLED }
 }

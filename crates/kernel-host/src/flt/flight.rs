@@ -310,6 +310,11 @@ impl Flight {
         self.stage.store(Stage::Between as u8, Ordering::Relaxed);
     }
 
+    /// Whether a filter has the operation on its way down: its pre-operation callback runs, or has pended it.
+    pub(super) fn is_on_its_way_down(&self) -> bool {
+        self.is_in(Stage::Pre) || matches!(self.state().parked, Some((_, Place::Pre(_))))
+    }
+
     /// Whether a callback of that stage runs now.
     pub(super) fn is_in(&self, stage: Stage) -> bool {
         self.stage.load(Ordering::Relaxed) == stage as u8

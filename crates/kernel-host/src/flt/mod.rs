@@ -44,6 +44,7 @@ mod pended;
 pub(crate) mod port;
 pub(crate) mod program;
 mod query_io;
+mod queue;
 mod registration;
 mod requestor;
 mod security;
@@ -198,6 +199,7 @@ pub(crate) fn exports() -> impl Iterator<Item = &'static Export> {
         pended::EXPORTS,
         port::EXPORTS,
         query_io::EXPORTS,
+        queue::EXPORTS,
         requestor::EXPORTS,
         security::EXPORTS,
         service::EXPORTS,

@@ -26,6 +26,7 @@ pub(crate) mod kernel_client;
 pub(crate) mod open;
 pub(crate) mod pending;
 pub(crate) mod program;
+pub(crate) mod queue_routines;
 pub(crate) mod remove_lock;
 pub(crate) mod request;
 pub(crate) mod share_access;

@@ -19,6 +19,7 @@ mod own;
 mod parameters;
 mod pended;
 mod posts;
+mod queues;
 mod sections;
 
 pub(super) const BOOT: &str = r"\??\C:\boot.rom";

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use nt_types::{DEVICE_OBJECT, IO_STACK_LOCATION, IRP, NtStatus, SL_PENDING_RETURNED};
 
 use super::cancel::{release_in_kernel, swap_routine};
+use super::queue_routines::{Names, QueueRoutines, Table};
 use super::request::target;
 use crate::ddi::{Call, exports};
 use crate::finding::Rule;
 use crate::machine::Driver;
 use crate::nt::raw::{Raw, field};
-use crate::thread::{Exit, Thread};
+use crate::thread::Thread;
 
 exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
     IoCsqInitialize(max 31) = io_csq_initialize;
@@ -56,82 +57,28 @@ pub(super) struct Context {
 /// Which of the four `DriverContext` slots belongs to the queue.
 const SLOT: usize = 3;
 
-/// Calls a queue's routines in the name of its driver. The lock routines change the IRQL for what follows.
-struct Routines<'a> {
-    thread: &'a Thread,
-    driver: Arc<Driver>,
-    csq: Raw<Csq>,
-    table: Csq,
-}
+/// What the queue's routines are called in findings and traces.
+const NAMES: Names = Names {
+    insert: "IO_CSQ_INSERT_IRP_EX",
+    remove: "IO_CSQ_REMOVE_IRP",
+    peek_next: "IO_CSQ_PEEK_NEXT_IRP",
+    acquire: "IO_CSQ_ACQUIRE_LOCK",
+    release: "IO_CSQ_RELEASE_LOCK",
+    complete_cancelled: "IO_CSQ_COMPLETE_CANCELED_IRP",
+};
 
-impl<'a> Routines<'a> {
-    fn new(thread: &'a Thread, driver: Arc<Driver>, csq: Raw<Csq>) -> Self {
-        Self { thread, driver, csq, table: csq.read() }
-    }
-
-    fn enter<R: Default>(&self, name: &'static str, exit: Exit, body: impl FnOnce() -> R) -> R {
-        let called = self.thread.call_driver_until(&self.driver, name, self.thread.irql(), exit, body);
-        called.unwrap_or_default()
-    }
-
-    fn acquire(&self) -> u8 {
-        type Acquire = unsafe extern "efiapi" fn(usize, *mut u8);
-        // SAFETY: the address of the driver's IO_CSQ_ACQUIRE_LOCK.
-        let routine = unsafe { std::mem::transmute::<usize, Acquire>(self.table.acquire_lock) };
-        let mut irql = 0_u8;
-        let out = &raw mut irql;
-        // SAFETY: the queue is the driver's, the IRQL a local.
-        self.enter("IO_CSQ_ACQUIRE_LOCK", Exit::Anywhere, || unsafe { routine(self.csq.address(), out) });
-        irql
-    }
-
-    fn release(&self, irql: u8) {
-        type Release = unsafe extern "efiapi" fn(usize, u8);
-        // SAFETY: the address of the driver's IO_CSQ_RELEASE_LOCK.
-        let routine = unsafe { std::mem::transmute::<usize, Release>(self.table.release_lock) };
-        // SAFETY: the queue is the driver's; the IRQL is the one that its acquire routine gave.
-        self.enter("IO_CSQ_RELEASE_LOCK", Exit::Anywhere, || unsafe { routine(self.csq.address(), irql) });
-    }
-
-    /// Calls a routine of the form `(Csq, Irp)`.
-    fn with_irp(&self, name: &'static str, routine: usize, irp: Raw<IRP>) {
-        type Routine = unsafe extern "efiapi" fn(usize, *mut IRP);
-        // SAFETY: the address of the driver's IO_CSQ_INSERT_IRP, _REMOVE_IRP or _COMPLETE_CANCELED_IRP.
-        let routine = unsafe { std::mem::transmute::<usize, Routine>(routine) };
-        let pointer = irp.pointer();
-        // SAFETY: the queue is the driver's, the request in its hands.
-        self.enter(name, Exit::AsEntered, || unsafe { routine(self.csq.address(), pointer) });
-    }
-
-    fn insert_ex(&self, irp: Raw<IRP>, insert_context: usize) -> NtStatus {
-        type Insert = unsafe extern "efiapi" fn(usize, *mut IRP, usize) -> NtStatus;
-        // SAFETY: the address of the driver's IO_CSQ_INSERT_IRP_EX.
-        let routine = unsafe { std::mem::transmute::<usize, Insert>(self.table.insert) };
-        let pointer = irp.pointer();
-        // SAFETY: the queue is the driver's, the request and the context its caller's.
-        self.enter("IO_CSQ_INSERT_IRP_EX", Exit::AsEntered, || unsafe {
-            routine(self.csq.address(), pointer, insert_context)
-        })
-    }
-
-    fn peek_next(&self, after: Raw<IRP>, peek_context: usize) -> Raw<IRP> {
-        type Peek = unsafe extern "efiapi" fn(usize, *mut IRP, usize) -> usize;
-        // SAFETY: the address of the driver's IO_CSQ_PEEK_NEXT_IRP.
-        let routine = unsafe { std::mem::transmute::<usize, Peek>(self.table.peek_next) };
-        let pointer = after.pointer();
-        // SAFETY: the queue is the driver's; it walks its own list.
-        Raw::at(self.enter("IO_CSQ_PEEK_NEXT_IRP", Exit::AsEntered, || unsafe {
-            routine(self.csq.address(), pointer, peek_context)
-        }))
-    }
-
-    fn remove(&self, irp: Raw<IRP>) {
-        self.with_irp("IO_CSQ_REMOVE_IRP", self.table.remove, irp);
-    }
-
-    fn complete_cancelled(&self, irp: Raw<IRP>) {
-        self.with_irp("IO_CSQ_COMPLETE_CANCELED_IRP", self.table.complete_cancelled, irp);
-    }
+/// The routines of `csq`, which are `driver`'s.
+fn routines(thread: &Thread, driver: Arc<Driver>, csq: Raw<Csq>) -> QueueRoutines<'_> {
+    let table = csq.read();
+    let table = Table {
+        insert: table.insert,
+        remove: table.remove,
+        peek_next: table.peek_next,
+        acquire: table.acquire_lock,
+        release: table.release_lock,
+        complete_cancelled: table.complete_cancelled,
+    };
+    QueueRoutines { thread, driver, queue: csq.address(), table, names: &NAMES }
 }
 
 fn initialise(csq: Raw<Csq>, kind: u32, routines: [usize; 6]) -> NtStatus {
@@ -168,12 +115,11 @@ pub(super) extern "efiapi" fn io_csq_initialize_ex(
     initialise(csq, TYPE_CSQ_EX, [insert, remove, peek_next, acquire_lock, release_lock, complete_cancelled])
 }
 
-fn queue_of(call: &Call, csq: Raw<Csq>) -> Routines<'_> {
-    let queue = Routines::new(call.thread(), Arc::clone(call.driver()), csq);
-    if queue.table.kind != TYPE_CSQ && queue.table.kind != TYPE_CSQ_EX {
+fn queue_of(call: &Call, csq: Raw<Csq>) -> QueueRoutines<'_> {
+    if !matches!(csq.read().kind, TYPE_CSQ | TYPE_CSQ_EX) {
         call.stop(Rule::BadArgument, format!("{:#x} is no queue that IoCsqInitialize has seen", csq.address()));
     }
-    queue
+    routines(call.thread(), Arc::clone(call.driver()), csq)
 }
 
 pub(super) extern "efiapi" fn io_csq_insert_irp(csq: Raw<Csq>, irp: Raw<IRP>, context: Raw<Context>) {
@@ -204,10 +150,10 @@ fn insert(call: &Call, csq: Raw<Csq>, irp: Raw<IRP>, context: Raw<Context>, inse
         None => slot(irp).write(csq.address()),
     }
     let mut status = NtStatus::SUCCESS;
-    if queue.table.kind == TYPE_CSQ_EX {
-        status = queue.insert_ex(irp, insert_context);
+    if csq.read().kind == TYPE_CSQ_EX {
+        status = queue.insert(irp.address(), insert_context);
     } else {
-        queue.with_irp("IO_CSQ_INSERT_IRP", queue.table.insert, irp);
+        queue.insert_always("IO_CSQ_INSERT_IRP", irp.address());
     }
     if !status.is_success() {
         queue.release(irql);
@@ -217,10 +163,10 @@ fn insert(call: &Call, csq: Raw<Csq>, irp: Raw<IRP>, context: Raw<Context>, inse
     swap_routine(irp, cancelled as *const () as usize);
     // Cancelled before there was a routine: whoever takes the routine out completes the request.
     if field!(irp, IRP, Cancel).read() != 0 && swap_routine(irp, 0) != 0 {
-        queue.remove(irp);
+        queue.remove(irp.address());
         forget(irp, context);
         queue.release(irql);
-        queue.complete_cancelled(irp);
+        queue.complete_cancelled(irp.address());
     } else {
         queue.release(irql);
     }
@@ -235,7 +181,7 @@ pub(super) extern "efiapi" fn io_csq_remove_irp(csq: Raw<Csq>, context: Raw<Cont
     // Gone already, or being cancelled right now: then it is not the caller's any more.
     let taken = !irp.is_null() && swap_routine(irp, 0) != 0;
     if taken {
-        queue.remove(irp);
+        queue.remove(irp.address());
         forget(irp, context);
     }
     queue.release(irql);
@@ -246,14 +192,14 @@ pub(super) extern "efiapi" fn io_csq_remove_next_irp(csq: Raw<Csq>, peek_context
     let call = Call::enter();
     let queue = queue_of(&call, csq);
     let irql = queue.acquire();
-    let mut irp = queue.peek_next(Raw::NULL, peek_context);
+    let mut irp = Raw::at(queue.peek_next(0, peek_context));
     while !irp.is_null() {
         if swap_routine(irp, 0) != 0 {
-            queue.remove(irp);
+            queue.remove(irp.address());
             forget(irp, context_of(irp));
             break;
         }
-        irp = queue.peek_next(irp, peek_context);
+        irp = Raw::at(queue.peek_next(irp.address(), peek_context));
     }
     queue.release(irql);
     irp.address()
@@ -269,12 +215,12 @@ extern "efiapi" fn cancelled(_device: *mut DEVICE_OBJECT, irp: *mut IRP) {
     let location = Raw::of(field!(irp, IRP, CurrentStackLocation).read());
     let device = Raw::of(field!(location, IO_STACK_LOCATION, DeviceObject).read());
     let Some(driver) = target(&thread, device) else { return };
-    let queue = Routines::new(&thread, driver, Raw::at(csq));
+    let queue = routines(&thread, driver, Raw::at(csq));
     let irql = queue.acquire();
-    queue.remove(irp);
+    queue.remove(irp.address());
     forget(irp, context);
     queue.release(irql);
-    queue.complete_cancelled(irp);
+    queue.complete_cancelled(irp.address());
 }
 
 fn slot(irp: Raw<IRP>) -> Raw<usize> {

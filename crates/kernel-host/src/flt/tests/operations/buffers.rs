@@ -46,6 +46,29 @@ fn a_locked_buffer_has_an_mdl_in_the_parameters() {
 }
 
 #[test]
+fn a_pended_operation_is_locked_by_whoever_goes_on_with_it() {
+    let rig = Rig::new(&[READ]);
+    let kept = log();
+    let down = Arc::clone(&kept);
+    rig.pre(move |op| {
+        push(&down, op.data.address());
+        flt::FLT_PREOP_PENDING
+    });
+    let file = rig.open(OpenOptions::new().overlapped()).unwrap();
+    let read = file.read_overlapped(0, 4).unwrap();
+    let data = take(&kept)[0];
+    let locked = rig.run(|| {
+        let locked = ddi!(FltLockUserBuffer: fn(usize) -> NtStatus)(data);
+        let dirty = Raw::<u32>::at(data).read() & 0x8000_0000 != 0;
+        ddi!(FltCompletePendedPreOperation: fn(usize, i32, usize))(data, flt::FLT_PREOP_SUCCESS_NO_CALLBACK, 0);
+        (locked, dirty)
+    });
+    assert_eq!(locked, Ok((NtStatus::SUCCESS, true)), "the parameters have an MDL now");
+    assert_eq!(read.wait(Duration::from_secs(1)), Ok(b"0123".to_vec()));
+    rig.assert_no_finding();
+}
+
+#[test]
 fn only_operations_with_an_mdl_can_be_locked() {
     conforms!(
         "fltkernel/nf-fltkernel-fltlockuserbuffer.md",
