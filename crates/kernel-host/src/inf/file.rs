@@ -39,11 +39,15 @@ pub enum InfError {
 }
 
 impl Inf {
-    /// Parses the text of an INF.
+    /// Parses the text of an INF, or of an INX.
+    ///
+    /// A driver project stamps its INX: `$ARCH$` becomes the architecture, which is x64's here. The other stamps (date, version) are
+    /// of no consequence. Page: "Stampinf command options".
     ///
     /// # Errors
     /// [`InfError::OutsideSections`] and [`InfError::OpenQuote`] name the line.
     pub fn parse(text: &str) -> Result<Self, InfError> {
+        let text = text.replace("$ARCH$", "amd64");
         let mut inf = Self::default();
         let mut section: Option<String> = None;
         let mut pending = String::new();
@@ -203,6 +207,7 @@ fn finish(current: &mut String, kept: &mut usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::{Inf, InfError};
+    use crate::conformance::conforms;
 
     #[test]
     fn values_are_split_trimmed_unquoted_and_expanded() {
@@ -214,6 +219,16 @@ mod tests {
         let expected =
             ["one", "two, still two", " kept ", "a \"quoted\" word", "50%", r"\SystemRoot\System32\drivers\x.sys"];
         assert_eq!(inf.entry("a", "KEY").unwrap(), expected);
+    }
+
+    #[test]
+    fn an_unstamped_file_is_stamped_for_x64() {
+        conforms!(
+            "docs:devtest/stampinf-command-options.md",
+            "$ARCH$ stands for the architecture that decorates a section"
+        );
+        let inf = Inf::parse("[DefaultInstall.NT$ARCH$.10.0...25952.Services]\nAddService = a\n").unwrap();
+        assert!(inf.has("DefaultInstall.NTamd64.10.0...25952.Services"));
     }
 
     #[test]
