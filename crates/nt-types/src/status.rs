@@ -257,6 +257,10 @@ statuses! {
     CANCELLED = 0xC000_0120;
     /// The file could not be deleted.
     CANNOT_DELETE = 0xC000_0121;
+    /// The file has no object id.
+    OBJECTID_NOT_FOUND = 0xC000_02F0;
+    /// The file was deleted.
+    FILE_DELETED = 0xC000_0123;
     /// The file handle was closed already.
     FILE_CLOSED = 0xC000_0128;
     /// The driver's entry point does not exist.

@@ -78,7 +78,8 @@ impl Case<'_> {
         match answer {
             flt::FLT_PREOP_SUCCESS_NO_CALLBACK => Ok(redirect.map_or(Answer::Pass, Answer::Redirect)),
             flt::FLT_PREOP_SUCCESS_WITH_CALLBACK => Ok(Answer::Tell { synchronised: is_create }),
-            flt::FLT_PREOP_SYNCHRONIZE if is_create => self.broken("FLT_PREOP_SYNCHRONIZE is not for creates"),
+            // Nobody needs it for a create; Microsoft's own samples return it, and FltMgr lets them.
+            flt::FLT_PREOP_SYNCHRONIZE if is_create => Ok(Answer::Tell { synchronised: true }),
             flt::FLT_PREOP_SYNCHRONIZE if !is_irp => Ok(Answer::Tell { synchronised: false }),
             flt::FLT_PREOP_SYNCHRONIZE => {
                 if let Some(what) = self.cannot_be_synchronised(before) {

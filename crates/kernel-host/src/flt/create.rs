@@ -375,7 +375,7 @@ extern "efiapi" fn flt_close(handle: usize) -> NtStatus {
         );
     }
     if let Ok(file) = entry.object.payload::<File>().ok_or(()) {
-        call.detail_of(|| String::from_utf16_lossy(file.name_given()));
+        call.detail_of(|| String::from_utf16_lossy(&file.name_given()));
     }
     // The entry holds a reference of its own; it goes first, so that the close is the last use where it should be.
     drop(entry);

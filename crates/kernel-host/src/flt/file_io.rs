@@ -233,18 +233,28 @@ fn check_offset(arguments: &Arguments, open: &Open) -> Result<i64, NtStatus> {
     if uncached && unaligned { Err(NtStatus::INVALID_PARAMETER) } else { Ok(offset) }
 }
 
-/// The open file of a request; stops where Windows asserts.
-pub(super) fn target(call: &Call, instance: &Instance, address: Raw<FILE_OBJECT>) -> (ObjectRef, Arc<Open>) {
+/// The open file of a request, whose last handle is not closed; stops where Windows asserts.
+fn target(call: &Call, instance: &Instance, address: Raw<FILE_OBJECT>) -> (ObjectRef, Arc<Open>) {
+    let (object, open) = target_until_close(call, instance, address);
+    let flags = FileObjectFlags::from_bits_retain(field!(address, FILE_OBJECT, Flags).read());
+    if flags.contains(FileObjectFlags::CLEANUP_COMPLETE) || open.is_cleaned_up() {
+        call.stop(Rule::BadState, "the file object's last handle is closed: I/O on it is illegal");
+    }
+    (object, open)
+}
+
+/// As [`target`], for what file systems also serve between cleanup and close: all but reads and writes.
+pub(super) fn target_until_close(
+    call: &Call,
+    instance: &Instance,
+    address: Raw<FILE_OBJECT>,
+) -> (ObjectRef, Arc<Open>) {
     let (object, file) = file_object(call, address);
     let Ok(open) = file.open().cloned() else {
         call.stop(Rule::BadState, "the file object is not open yet");
     };
     if !Arc::ptr_eq(&open.volume, &instance.volume.volume) {
         call.stop(Rule::BadArgument, "the file is on another volume than the instance");
-    }
-    let flags = FileObjectFlags::from_bits_retain(field!(address, FILE_OBJECT, Flags).read());
-    if flags.contains(FileObjectFlags::CLEANUP_COMPLETE) || open.is_cleaned_up() {
-        call.stop(Rule::BadState, "the file object's last handle is closed: I/O on it is illegal");
     }
     (object, open)
 }

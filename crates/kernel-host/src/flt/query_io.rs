@@ -5,7 +5,7 @@ use std::sync::Arc;
 use nt_types::{BOOLEAN, FILE_OBJECT, IrpFlags, KERNEL_MODE, NtStatus, UNICODE_STRING};
 
 use super::Instance;
-use super::file_io::{require_apcs, target};
+use super::file_io::{require_apcs, target_until_close};
 use super::major;
 use super::object;
 use crate::ddi::{Call, exports};
@@ -33,7 +33,7 @@ exports! { pub(crate) EXPORTS in "fltmgr.sys":
 /// Runs `body` on the file, below the instance.
 fn on<R>(call: &Call, instance: usize, file: Raw<FILE_OBJECT>, body: impl FnOnce(&Issue<'_>) -> R) -> R {
     let instance: Arc<Instance> = object::instance(call, instance);
-    let (object, open) = target(call, &instance, file);
+    let (object, open) = target_until_close(call, &instance, file);
     call.detail_of(|| String::from_utf16_lossy(&open.name()));
     let issue =
         Issue { machine: call.machine(), object: &object, open: &open, below: Some(&instance), mode: KERNEL_MODE };

@@ -32,6 +32,7 @@ pub(crate) mod code {
     pub(crate) const SET_COMPRESSION: u32 = 0x0009_C040;
     pub(crate) const REQUEST_FILTER_OPLOCK: u32 = 0x0009_005C;
     pub(crate) const GET_NTFS_VOLUME_DATA: u32 = 0x0009_0064;
+    pub(crate) const GET_OBJECT_ID: u32 = 0x0009_009C;
     pub(crate) const GET_REPARSE_POINT: u32 = 0x0009_00A8;
     pub(crate) const SET_SPARSE: u32 = 0x0009_00C4;
     pub(crate) const SET_ZERO_DATA: u32 = 0x0009_80C8;
@@ -106,6 +107,9 @@ fn answer(open: &Arc<Open>, code: u32, input: Buffer) -> Result<Vec<u8>, NtStatu
         code if is_oplock(code) => return Err(NtStatus::OPLOCK_NOT_GRANTED),
         code::LOCK_VOLUME => lock_volume(open, true)?,
         code::UNLOCK_VOLUME => lock_volume(open, false)?,
+        // Files here have no object id. The handle of a deleted stream still leads to the file that it was a stream of.
+        code::GET_OBJECT_ID if open.is_file_deleted() => return Err(NtStatus::FILE_DELETED),
+        code::GET_OBJECT_ID => return Err(NtStatus::OBJECTID_NOT_FOUND),
         code::IS_VOLUME_MOUNTED | code::IS_PATHNAME_VALID => {}
         // Never compressed.
         code::GET_COMPRESSION => out.bytes(&[0, 0]),

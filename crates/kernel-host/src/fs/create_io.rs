@@ -24,7 +24,7 @@ const IO_REPARSE: usize = 0;
 
 /// `IO_SECURITY_CONTEXT`, and the `ACCESS_STATE` that it points at.
 #[repr(C)]
-struct SecurityContext {
+pub(super) struct SecurityContext {
     quality_of_service: usize,
     access_state: usize,
     desired_access: u32,
@@ -182,7 +182,7 @@ fn create_once(
 }
 
 impl SecurityContext {
-    fn new(parameters: &OpenParameters) -> Self {
+    pub(super) fn new(parameters: &OpenParameters) -> Self {
         let access = super::access::map_generic(AccessMask::from_bits_retain(parameters.access)).bits();
         let (remaining, granted) = if parameters.checked() { (access, 0) } else { (0, access) };
         Self {
@@ -202,7 +202,7 @@ impl SecurityContext {
         }
     }
 
-    fn address(&mut self) -> usize {
+    pub(super) fn address(&mut self) -> usize {
         self.access_state = (&raw mut self.state).expose_provenance();
         (&raw mut *self).expose_provenance()
     }

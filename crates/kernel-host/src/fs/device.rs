@@ -1,7 +1,7 @@
 //! Volumes and files as kernel objects: the device that a name leads to, and the file object of each open.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use nt_types::{DEVICE_OBJECT, FILE_OBJECT, FileObjectFlags, NtStatus, UNICODE_STRING};
 
@@ -58,6 +58,8 @@ pub(crate) struct File {
     open: OnceLock<Arc<Open>>,
     /// The name as it was given, behind `FILE_OBJECT::FileName`.
     name: Box<[u16]>,
+    /// The name that a driver put in its place, and that `FILE_OBJECT::FileName` leads to since.
+    replaced: Mutex<Option<Box<[u16]>>>,
     information: AtomicUsize,
 }
 
@@ -71,6 +73,7 @@ impl File {
             device: device.clone(),
             open: OnceLock::new(),
             name,
+            replaced: Mutex::default(),
             information: AtomicUsize::new(0),
         });
         let object = machine.nt.objects().create(size_of::<FILE_OBJECT>(), payload)?;
@@ -98,9 +101,26 @@ impl File {
         &self.device
     }
 
-    /// The name given to the open.
-    pub(crate) fn name_given(&self) -> &[u16] {
-        &self.name
+    /// The name given to the open, or by the driver that replaced it since.
+    pub(crate) fn name_given(&self) -> Vec<u16> {
+        let replaced = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
+        replaced.as_ref().unwrap_or(&self.name).to_vec()
+    }
+
+    /// Gives the file object at `body`, which is this one, another name.
+    ///
+    /// # Errors
+    /// `INVALID_PARAMETER` for one without a name, or a name that is too long.
+    pub(crate) fn replace_name(&self, body: usize, name: &[u16]) -> Result<(), NtStatus> {
+        let now = field!(Raw::<FILE_OBJECT>::at(body), FILE_OBJECT, FileName);
+        if now.read().Length == 0 {
+            return Err(NtStatus::INVALID_PARAMETER);
+        }
+        let name: Box<[u16]> = name.into();
+        now.write(UNICODE_STRING::from_utf16(&name).ok_or(NtStatus::INVALID_PARAMETER)?);
+        // The name before is nobody's any more.
+        *self.replaced.lock().unwrap_or_else(PoisonError::into_inner) = Some(name);
+        Ok(())
     }
 
     /// The create has succeeded: connects the file object with the file system's structures.
@@ -151,8 +171,6 @@ impl ObjectBody for File {
 
     fn on_last_handle_close(&self, object: &ObjectRef, _process: &Arc<Process>) {
         let Some(open) = self.open.get() else { return };
-        let flags = field!(Raw::<FILE_OBJECT>::at(object.body()), FILE_OBJECT, Flags);
-        flags.write(flags.read() | FileObjectFlags::CLEANUP_COMPLETE.bits());
         super::io::cleanup(self.machine.upgrade().as_ref(), object, open);
     }
 

@@ -75,6 +75,9 @@ pub(crate) fn query(open: &Open, class: u32, length: usize) -> (NtStatus, Vec<u8
 }
 
 fn answer(open: &Open, class: u32) -> Result<Answer, NtStatus> {
+    if open.is_deleted() {
+        return Err(NtStatus::FILE_DELETED);
+    }
     let stat = open.stat()?;
     let mut out = Writer::default();
     match class {

@@ -111,6 +111,16 @@ impl Open {
         self.cleaned_up.load(Ordering::Acquire)
     }
 
+    /// Whether the last handle is closed, and the stream was deleted then or before.
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.is_cleaned_up() && self.stream.lock().deleted
+    }
+
+    /// Whether the file has no name any more.
+    pub(crate) fn is_file_deleted(&self) -> bool {
+        self.stat().is_ok_and(|stat| stat.stx_nlink == 0)
+    }
+
     /// Host metadata at this moment.
     pub(crate) fn stat(&self) -> Result<Statx, NtStatus> {
         host::stat(self.fd.as_fd())
@@ -347,12 +357,15 @@ impl Open {
             if let Some(streams) = volume.named.get_mut(&self.stream.key.file) {
                 streams.retain(|stream| super::path::upcase(&stream.name) != *name);
             }
+            state.deleted = true;
         } else if let Some(link) = state.link.take() {
             let flags = if directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
             // A name that somebody on the host removed meanwhile is as good as deleted.
             let _ = rustix::fs::unlinkat(&link.parent, link.name.as_os_str(), flags);
-            if self.stat().is_ok_and(|stat| stat.stx_nlink == 0) {
+            // Another name of the file keeps it.
+            if self.is_file_deleted() {
                 volume.forget(self.stream.key.file);
+                state.deleted = true;
             }
             drop(state);
             drop(volume);

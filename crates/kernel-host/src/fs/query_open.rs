@@ -6,6 +6,7 @@ use fltmgr::raw::NetworkQueryOpen;
 use nt_types::{AccessMask, NtStatus, USER_MODE};
 
 use super::buffer::Buffer;
+use super::create_io::SecurityContext;
 use super::device::File;
 use super::information::class;
 use super::io::{self, OpenParameters, Outcome, open_by_name, volume_device};
@@ -13,8 +14,10 @@ use super::options::option;
 use super::path::VolumePath;
 use crate::flt::{self, Flight, Kind, Operation, major, operation};
 use crate::machine::Inner;
+use crate::nt::io::create_irp::CreateIrp;
 use crate::nt::raw::{Raw, field};
 use crate::process::Process;
+use crate::thread::Thread;
 
 /// Bytes of FILE_NETWORK_OPEN_INFORMATION.
 pub(crate) const LENGTH: u32 = 56;
@@ -55,8 +58,13 @@ fn fast(
         Ok(object) => object,
         Err(status) => return Some(Err(status)),
     };
+    let mut security = SecurityContext::new(parameters);
+    let security = security.address();
+    let irp = Thread::enter(machine, |thread| CreateIrp::new(thread, device, &object, parameters, security));
+    let Some(irp) = irp else { return Some(Err(NtStatus::INSUFFICIENT_RESOURCES)) };
     let mut bytes = vec![0_u8; LENGTH as usize];
     let mut operation = Operation::new(Kind::FastIo, major::NETWORK_QUERY_OPEN, object.body(), USER_MODE)
+        .set(0, irp.address())
         .set(8, bytes.as_mut_ptr().expose_provenance());
     operation.process = Some(Arc::clone(&parameters.process));
     operation.create = Some(Box::new(parameters.clone()));

@@ -60,6 +60,9 @@ fn arrive(flight: &Arc<Flight>) -> Served {
             directory::clean_up(flight, &open);
             locks::clean_up(flight, &open);
             open.clean_up();
+            // The file system's to set: for filters on the way here the file is still open.
+            let flags = field!(Raw::<FILE_OBJECT>::at(flight.target()), FILE_OBJECT, Flags);
+            flags.write(flags.read() | FileObjectFlags::CLEANUP_COMPLETE.bits());
             (NtStatus::SUCCESS, 0).into()
         }
         major::CLOSE => {

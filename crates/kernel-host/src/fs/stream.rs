@@ -77,6 +77,8 @@ pub(crate) struct StreamState {
     pub(crate) sparse: bool,
     /// ... and its name goes with the handle that asked, whoever else has it open.
     pub(crate) posix_delete: bool,
+    /// It is deleted, by the cleanup of a handle.
+    pub(crate) deleted: bool,
     /// Which directory entry goes when the stream is deleted.
     pub(crate) link: Option<Link>,
     /// Renames while the stream is in use, in order: volume-relative names, before and after.

@@ -428,6 +428,7 @@ pub(crate) fn exports() -> impl Iterator<Item = &'static Export> {
         io::forward::EXPORTS,
         io::stack_limits::EXPORTS,
         io::start_io::EXPORTS,
+        io::file_name::EXPORTS,
         io::irp::EXPORTS,
         io::open::EXPORTS,
         io::remove_lock::EXPORTS,

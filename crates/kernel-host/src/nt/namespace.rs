@@ -43,9 +43,17 @@ impl Default for Namespace {
     /// The tree as the kernel makes it at boot.
     fn default() -> Self {
         let namespace = Self { root: Mutex::default() };
-        for directory in
-            ["\\Device", "\\Driver", "\\FileSystem", "\\GLOBAL??", "\\BaseNamedObjects", "\\Callback", "\\ObjectTypes"]
-        {
+        for directory in [
+            "\\Device",
+            "\\Driver",
+            "\\FileSystem",
+            // FltMgr makes it, for the control devices of filters.
+            "\\FileSystem\\Filters",
+            "\\GLOBAL??",
+            "\\BaseNamedObjects",
+            "\\Callback",
+            "\\ObjectTypes",
+        ] {
             let made = namespace.insert(directory, Node::Directory(Directory::new()));
             debug_assert!(made.is_ok(), "{directory}");
         }

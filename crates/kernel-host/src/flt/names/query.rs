@@ -84,7 +84,7 @@ impl Subject {
         let (_object, payload) = file_object(call, address);
         let open = payload.open().ok().cloned();
         let cleaned_up = open.as_ref().is_some_and(|open| open.is_cleaned_up());
-        let given = payload.name_given().to_vec();
+        let given = payload.name_given();
         Self { file, open, given, volume: payload.volume(), cleaned_up, parent_only: false }
     }
 

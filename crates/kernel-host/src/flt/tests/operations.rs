@@ -13,6 +13,7 @@ use crate::nt::raw::field;
 mod answers;
 mod buffers;
 mod cancelling;
+mod closing;
 mod fast_io;
 mod kinds;
 mod own;

@@ -197,6 +197,41 @@ fn device_objects_come_with_a_reference() {
     assert_eq!(setup.leaks(), Vec::<String>::new());
 }
 
+/// Sends a device control to the disk below the volume: what IoCallDriver returns, and the I/O status block.
+fn ask_disk(setup: &Setup, code: u32) -> (NtStatus, NtStatus) {
+    let volume = setup.volume();
+    let disk_of = ddi!(FltGetDiskDeviceObject: fn(usize, usize) -> NtStatus);
+    let (_, disk) = with_out(|out| setup.run(|| disk_of(volume, out)).unwrap());
+    let mut block = IO_STATUS_BLOCK::new(NtStatus::PENDING, 0);
+    let mut event = [0_usize; 3];
+    let (block_at, event_at) = ((&raw mut block).expose_provenance(), event.as_mut_ptr().expose_provenance());
+    let build = ddi!(IoBuildDeviceIoControlRequest:
+        fn(u32, usize, usize, u32, usize, u32, u8, usize, usize) -> usize);
+    let answer = setup.run(|| {
+        ddi!(KeInitializeEvent: fn(usize, i32, u8))(event_at, 0, 0);
+        let irp = build(code, disk, 0, 0, 0, 0, 0, event_at, block_at);
+        assert_ne!(irp, 0);
+        let answer = ddi!(IofCallDriver: fn(usize, usize) -> NtStatus)(disk, irp);
+        ddi!(ObfDereferenceObject: fn(usize) -> isize)(disk);
+        answer
+    });
+    (answer.unwrap(), Raw::<NtStatus>::at(block_at).read())
+}
+
+#[test]
+fn a_disk_refuses_controls_that_it_does_not_know() {
+    conforms!(
+        "wdm/nf-wdm-iocalldriver.md",
+        "The status is that of the driver below: STATUS_INVALID_DEVICE_REQUEST for a control code that it does not know."
+    );
+    let setup = Setup::new();
+    let filter = setup.filter();
+    let refused = NtStatus::INVALID_DEVICE_REQUEST;
+    assert_eq!(ask_disk(&setup, 0x0007_0214), (refused, refused));
+    setup.unregister(filter).unwrap();
+    assert_eq!(setup.leaks(), Vec::<String>::new());
+}
+
 #[test]
 fn a_dismounted_volume_has_no_devices() {
     conforms!(

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use nt_types::{
-    DEVICE_OBJECT, DRIVER_OBJECT, IO_STACK_LOCATION, IO_STATUS_BLOCK, IRP, MAJOR_FUNCTION_COUNT, NtStatus,
-    SL_INVOKE_ON_CANCEL, SL_INVOKE_ON_ERROR, SL_INVOKE_ON_SUCCESS, SL_PENDING_RETURNED,
+    DEVICE_OBJECT, DRIVER_OBJECT, IO_STACK_LOCATION, IO_STATUS_BLOCK, IRP, IRP_MJ_DEVICE_CONTROL,
+    IRP_MJ_INTERNAL_DEVICE_CONTROL, MAJOR_FUNCTION_COUNT, NtStatus, SL_INVOKE_ON_CANCEL, SL_INVOKE_ON_ERROR,
+    SL_INVOKE_ON_SUCCESS, SL_PENDING_RETURNED,
 };
 
 use super::device::DeviceBody;
@@ -68,13 +69,12 @@ pub(in crate::nt) extern "efiapi" fn iof_call_driver(device: Raw<DEVICE_OBJECT>,
     if irp::find(call.machine(), irp).is_none() {
         call.stop(Rule::BadArgument, format!("{irp:?} is no IRP, or one that is complete"));
     }
-    let Some(target) = target(call.thread(), device) else {
-        call.stop(Rule::BadArgument, format!("{device:?} is no device object of a driver"));
-    };
     if field!(irp, IRP, CurrentLocation).read() <= 1 {
         call.stop(Rule::BadState, format!("the IRP {irp:?} has no stack location left"));
     }
-    call.detail(name_of(field!(irp::next_location(irp), IO_STACK_LOCATION, MajorFunction).read()));
+    let major = field!(irp::next_location(irp), IO_STACK_LOCATION, MajorFunction).read();
+    call.detail(name_of(major));
+    let Some(target) = target(call.thread(), device) else { return send_to_host(&call, device, irp, major) };
     if call.falls_short() {
         return refuse(call.thread(), device, irp, NtStatus::INSUFFICIENT_RESOURCES);
     }
@@ -98,6 +98,21 @@ pub(in crate::nt) extern "efiapi" fn iof_call_driver(device: Raw<DEVICE_OBJECT>,
     dispatch.entry.returned(call.thread(), status);
     call.thread().leave_if_stopped();
     status
+}
+
+/// A request to a device that the host itself has: a disk, or a volume on it.
+///
+/// Device controls are refused as a device refuses one that it does not know. What else a driver sends there matters more than that.
+fn send_to_host(call: &Call, device: Raw<DEVICE_OBJECT>, irp: Raw<IRP>, major: u8) -> NtStatus {
+    let object = call.machine().nt.objects().lookup(device.address());
+    if object.is_none_or(|object| object.any_payload().type_name() != "Device") {
+        call.stop(Rule::BadArgument, format!("{device:?} is no device object of a driver"));
+    }
+    if !matches!(major, IRP_MJ_DEVICE_CONTROL | IRP_MJ_INTERNAL_DEVICE_CONTROL) {
+        let message = format!("kernel-host's own devices do not take {} from drivers yet", name_of(major));
+        call.stop(Rule::NotImplemented, message);
+    }
+    refuse(call.thread(), device, irp, NtStatus::INVALID_DEVICE_REQUEST)
 }
 
 /// Completes the request in the name of the driver below, which does nothing else for it.

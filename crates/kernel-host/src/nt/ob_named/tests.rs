@@ -123,6 +123,17 @@ fn a_program_shares_an_event_with_a_driver() {
 }
 
 #[test]
+fn there_is_a_directory_for_the_control_devices_of_filters() {
+    let bench = Bench::new();
+    let collision = bench.run(|| {
+        let mut out = 0;
+        let mut directory = named("\\FileSystem\\Filters", ObjectFlags::empty());
+        zw_create_directory_object(Raw::of(&raw mut out), 0xF_000F, directory.raw())
+    });
+    assert_eq!(collision.unwrap(), NtStatus::OBJECT_NAME_COLLISION);
+}
+
+#[test]
 fn directories_hold_objects_whose_names_are_relative_to_them() {
     conforms!("wdm/nf-wdm-zwcreatedirectoryobject.md", "Creates an object directory, which names can start from.");
     let bench = Bench::new();

@@ -1,5 +1,7 @@
 //! Fast I/O: which requests go that way first, and how filters refuse it.
 
+use nt_types::{IO_STACK_LOCATION, IRP};
+
 use super::*;
 use crate::conformance::conforms;
 
@@ -210,10 +212,20 @@ fn a_query_of_attributes_is_fast_unless_a_filter_refuses() {
         "IRP_MJ_NETWORK_QUERY_OPEN is fast I/O; refused, it becomes an open, a query and a close."
     );
     let rig = Rig::new(&[0xF2, 0x00, 0x05]);
+    conforms!(
+        "docs:ifs/flt-parameters-for-irp-mj-network-query-open.md",
+        "Irp is a create IRP that stands for the open."
+    );
     let seen = log();
     let down = Arc::clone(&seen);
     rig.pre(move |op| {
         push(&down, op.major());
+        let irp = Raw::<IRP>::at(op.parameter::<usize>(0).read());
+        let location = Raw::of(field!(irp, IRP, CurrentStackLocation).read());
+        assert_eq!(field!(location, IO_STACK_LOCATION, MajorFunction).read(), 0);
+        assert_eq!(field!(location, IO_STACK_LOCATION, FileObject).read().addr(), op.file());
+        let options = field!(location, IO_STACK_LOCATION, Parameters).cast::<u32>().index(2).read();
+        assert_eq!(options, 1 << 24 | 0x0020_0020, "FILE_OPEN, of what is there, synchronously");
         flt::FLT_PREOP_SUCCESS_NO_CALLBACK
     });
     let process = rig.setup.process();

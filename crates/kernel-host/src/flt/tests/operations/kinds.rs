@@ -320,6 +320,10 @@ fn a_filter_can_give_a_create_another_name() {
         "fltkernel/nf-fltkernel-fltcancelfileopen.md",
         "STATUS_REPARSE says that the file was not opened: nothing has to be cancelled."
     );
+    conforms!(
+        "ntifs/nf-ntifs-ioreplacefileobjectname.md",
+        "The file object gets the new name, whose memory is the I/O manager's."
+    );
     let rig = Rig::new(&[0x00]);
     std::fs::write(rig.setup.folder.path().join("other.rom"), b"other").unwrap();
     rig.pre(|op| {
@@ -328,8 +332,10 @@ fn a_filter_can_give_a_create_another_name() {
         if crate::nt::unicode::units(name) != wide(r"\boot.rom") {
             return flt::FLT_PREOP_SUCCESS_NO_CALLBACK;
         }
-        let text = Box::leak(wide(r"\Device\HarddiskVolume1\other.rom").into_boxed_slice());
-        name.write(UNICODE_STRING::from_utf16(text).unwrap());
+        let text = wide(r"\Device\HarddiskVolume1\other.rom");
+        let (at, length) = (text.as_ptr().expose_provenance(), (text.len() * 2) as u16);
+        let replace = ddi!(IoReplaceFileObjectName: fn(usize, usize, u16) -> NtStatus);
+        assert_eq!(replace(op.file(), at, length), NtStatus::SUCCESS);
         // IO_REPARSE.
         op.set_status(NtStatus::REPARSE, 0);
         flt::FLT_PREOP_COMPLETE

@@ -77,10 +77,21 @@ fn queueing(rig: &Rig) -> usize {
         release as *const () as usize,
         complete_cancelled as *const () as usize,
     ];
-    let [a, b, c, d, e, f] = routines;
     let initialise = ddi!(FltCbdqInitialize: fn(usize, usize, usize, usize, usize, usize, usize, usize) -> NtStatus);
     let instance = rig.instance;
-    assert_eq!(rig.run(move || initialise(instance, queue, a, b, c, d, e, f)), Ok(NtStatus::SUCCESS));
+    assert_eq!(
+        rig.run(move || initialise(
+            instance,
+            queue,
+            routines[0],
+            routines[1],
+            routines[2],
+            routines[3],
+            routines[4],
+            routines[5]
+        )),
+        Ok(NtStatus::SUCCESS)
+    );
     rig.pre(move |op| match insert_io(queue, op.data.address(), 0) {
         status if status.is_success() => flt::FLT_PREOP_PENDING,
         status => op.complete(status),
