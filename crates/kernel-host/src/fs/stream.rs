@@ -67,6 +67,7 @@ unsafe impl Sync for SectionPointers {}
 
 /// The changing part.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, asked for at another place")]
 pub(crate) struct StreamState {
     pub(crate) share: ShareAccess,
     /// Handles that were not cleaned up yet.

@@ -1,4 +1,4 @@
-//! IoReplaceFileObjectName: another name for a file that is being opened.
+//! `IoReplaceFileObjectName`: another name for a file that is being opened.
 
 use nt_types::{FILE_OBJECT, NtStatus};
 
