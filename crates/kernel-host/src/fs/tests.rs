@@ -79,10 +79,14 @@ fn a_missing_last_name_and_a_missing_folder_have_their_own_statuses() {
 #[test]
 fn dotted_names_do_not_leave_the_folder() {
     let setup = Setup::new();
-    std::fs::write(setup.folder.path().parent().unwrap().join("outside-fwbroker-test"), b"x").unwrap();
-    assert_eq!(setup.refused(r"\??\C:\..\outside-fwbroker-test"), NtStatus::OBJECT_NAME_INVALID);
-    assert_eq!(setup.refused(r"\??\C:\Firmware\..\..\outside-fwbroker-test"), NtStatus::OBJECT_NAME_INVALID);
-    std::fs::remove_file(setup.folder.path().parent().unwrap().join("outside-fwbroker-test")).unwrap();
+    // Beside the volume's folder, under a name that no other run of the tests uses.
+    let mut outside = setup.folder.path().to_owned();
+    let name = format!("{}-outside", outside.file_name().and_then(std::ffi::OsStr::to_str).unwrap());
+    outside.set_file_name(&name);
+    std::fs::write(&outside, b"x").unwrap();
+    assert_eq!(setup.refused(&format!(r"\??\C:\..\{name}")), NtStatus::OBJECT_NAME_INVALID);
+    assert_eq!(setup.refused(&format!(r"\??\C:\Firmware\..\..\{name}")), NtStatus::OBJECT_NAME_INVALID);
+    std::fs::remove_file(outside).unwrap();
 }
 
 #[test]
