@@ -131,7 +131,7 @@ fn start(call: &Call, arguments: &Arguments, extended: bool) -> Result<(NtStatus
         Issue { machine: call.machine(), object: &object, open: &open, below: Some(&instance), mode: KERNEL_MODE };
     let mut length = arguments.length;
     if call.falls_short() {
-        length = fall_short(&issue.open, offset, length);
+        length = fall_short(issue.open, offset, length);
     }
     let key = arguments.key.some().map_or(0, Raw::read);
     let operation = issue
@@ -139,13 +139,13 @@ fn start(call: &Call, arguments: &Arguments, extended: bool) -> Result<(NtStatus
         .set(8, key)
         .set(32, arguments.list.address());
     let keep = arguments.flags & DO_NOT_UPDATE_BYTE_OFFSET != 0;
-    let before = io::current_offset(&issue.open);
+    let before = io::current_offset(issue.open);
     let Some(callback) = arguments.callback else {
         // "This is true even if the file object was opened for asynchronous I/O."
         let outcome = issue.run(&operation.irp_flags(IrpFlags::SYNCHRONOUS_API));
         call.thread().leave_if_stopped();
         if keep {
-            put_offset_back(&object, &issue.open, before);
+            put_offset_back(&object, issue.open, before);
         }
         outcome.0.ok()?;
         return Ok(outcome);
@@ -155,7 +155,7 @@ fn start(call: &Call, arguments: &Arguments, extended: bool) -> Result<(NtStatus
     let stack = Arc::clone(&instance.volume);
     let walk = Walk::on(&stack, &instance);
     let flight = Flight::new(call.machine(), Some(stack), &operation.kept(&object, None), call.thread(), None);
-    let (restored, open) = (object.clone(), Arc::clone(&issue.open));
+    let (restored, open) = (object.clone(), Arc::clone(issue.open));
     flight.on_landing(Box::new(move |thread, flight| {
         if keep {
             put_offset_back(&restored, &open, before);

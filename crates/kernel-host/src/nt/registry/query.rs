@@ -154,7 +154,8 @@ impl Query {
         if entry.flags & flag::SUBKEY != 0 {
             self.current = self.enter(&entry)?;
         } else if entry.name.is_null() {
-            self.report_all(self.current.clone(), &entry)?;
+            let key = self.current.clone();
+            self.report_all(key.as_ref(), &entry)?;
         } else {
             self.fetch(call, &entry)?;
         }
@@ -179,7 +180,7 @@ impl Query {
         match self.top.open(&text(entry.name)?) {
             Ok(key) => {
                 if entry.routine != 0 {
-                    self.report_all(Some(Arc::clone(&key)), entry)?;
+                    self.report_all(Some(&key), entry)?;
                 }
                 Ok(Some(key))
             }
@@ -189,17 +190,17 @@ impl Query {
     }
 
     /// Every value of the key, or with `NOVALUE` one call for the key itself.
-    fn report_all(&mut self, key: Option<Arc<Key>>, entry: &Entry) -> Result<(), NtStatus> {
+    fn report_all(&mut self, key: Option<&Arc<Key>>, entry: &Entry) -> Result<(), NtStatus> {
         if entry.flags & flag::NOVALUE != 0 {
             return self.report_once(entry, "", REG_NONE, &[]);
         }
-        let values = key.as_ref().map_or_else(|| Ok(Vec::new()), |key| key.values())?;
+        let values = key.map_or_else(|| Ok(Vec::new()), |key| key.values())?;
         if values.is_empty() && entry.flags & flag::REQUIRED != 0 {
             return Err(NtStatus::OBJECT_NAME_NOT_FOUND);
         }
         for (name, value) in values {
             self.report(entry, &name, &value)?;
-            self.delete(key.as_ref(), entry, &name);
+            self.delete(key, entry, &name);
         }
         Ok(())
     }
