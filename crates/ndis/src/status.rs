@@ -66,6 +66,8 @@ nt_types::statuses! {
     SUCCESS = 0x0000_0000;
     /// A completion call follows.
     PENDING = 0x0000_0103;
+    /// A filter has answered a synchronous OID request.
+    ALREADY_COMPLETE = 0x0000_00FF;
     /// The OID is not recognised. Success severity!
     NOT_RECOGNIZED = 0x0001_0001;
     /// Data were not copied. Success severity!
@@ -140,6 +142,8 @@ nt_types::statuses! {
     RESOURCE_CONFLICT = 0xC001_001E;
     /// The adapter is paused.
     PAUSED = 0xC023_002A;
+    /// No such network interface.
+    INTERFACE_NOT_FOUND = 0xC023_002B;
     /// The device is in a low power state.
     LOW_POWER_STATE = 0xC023_002F;
     /// The revision of a structure is not supported.

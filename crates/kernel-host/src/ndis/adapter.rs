@@ -92,6 +92,10 @@ impl Adapter {
         self.port.lock().state
     }
 
+    pub(super) fn port(&self) -> &Arc<Port> {
+        &self.port
+    }
+
     /// Address of the adapter, as its general attributes say.
     #[must_use]
     pub fn mac_address(&self) -> Vec<u8> {
@@ -137,10 +141,10 @@ impl Adapter {
     /// OID requests that are not complete, whoever made them.
     #[must_use]
     pub fn outstanding_requests(&self) -> usize {
-        self.port.requests.count()
+        self.port.all_requests().len()
     }
 
-    /// Status indications of the adapter so far, oldest first; the oldest may have been dropped to bound memory.
+    /// Status indications that came to the top of the adapter's stack so far, oldest first; the oldest may have been dropped to bound memory.
     #[must_use]
     pub fn status_indications(&self) -> Vec<StatusIndication> {
         self.port.lock().indications.iter().cloned().collect()

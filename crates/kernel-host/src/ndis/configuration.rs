@@ -90,6 +90,13 @@ fn keep(call: &Call, owner: String, ndis_handle: usize, key: Arc<Key>) -> Result
     Ok(handle)
 }
 
+/// A handle for the parameters below a service that a `ProtocolSection` names: the protocol's name and, maybe, an adapter's.
+pub(super) fn open_section(call: &Call, section: &str) -> Result<usize, NdisStatus> {
+    let path = format!(r"{SERVICES}\{section}");
+    let key = call.machine().nt.hive().create(&path).map_err(|_| NdisStatus::FAILURE)?;
+    keep(call, section.to_owned(), 0, key)
+}
+
 /// A handle for a subkey of an open configuration.
 pub(super) fn subkey(
     call: &Call,
@@ -125,7 +132,25 @@ fn parameters_of(call: &Call, handle: usize) -> Option<(String, Arc<Key>)> {
         let path = format!(r"{SERVICES}\{}\Parameters", miniport.service);
         return Some((miniport.service.clone(), call.machine().nt.hive().open(&path).ok()?));
     }
-    protocol_parameters(call, handle)
+    filter_parameters(call, handle).or_else(|| protocol_parameters(call, handle))
+}
+
+/// A filter's parameters are below its service, those of a module below these, by the adapter's name and its own.
+fn filter_parameters(call: &Call, handle: usize) -> Option<(String, Arc<Key>)> {
+    let state = call.machine().ndis.lock();
+    let module = state.modules.get(&handle).cloned();
+    let filter = state.filters.get(&handle).cloned();
+    drop(state);
+    let (name, path) = match (&module, &filter) {
+        (Some(module), _) => {
+            let adapter = module.port.device_name.rsplit('\\').next().unwrap_or_default();
+            (&module.filter.name, format!(r"{SERVICES}\{}\Parameters\Adapters\{adapter}", module.filter.name))
+        }
+        (None, Some(filter)) => (&filter.name, format!(r"{SERVICES}\{}\Parameters", filter.name)),
+        (None, None) => return None,
+    };
+    // The configuration of a filter is made when it is bound.
+    Some((name.clone(), call.machine().nt.hive().create(&path).ok()?))
 }
 
 /// A protocol's parameters are below its service, those of a binding below these, by the adapter's name.

@@ -56,10 +56,7 @@ extern "efiapi" fn register(
 ) -> NdisStatus {
     let call = Call::enter();
     object_out.write(0);
-    let miniport = call.machine().ndis.lock().miniports.get(&handle).cloned();
-    let Some(miniport) = miniport.filter(|miniport| Arc::ptr_eq(&miniport.driver, call.driver())) else {
-        return NdisStatus::NOT_SUPPORTED;
-    };
+    let Some(driver_object) = driver_object_of(&call, handle) else { return NdisStatus::NOT_SUPPORTED };
     let header = field!(attributes, NDIS_DEVICE_OBJECT_ATTRIBUTES, Header).read();
     if header.Type != NDIS_OBJECT_TYPE_DEVICE_OBJECT_ATTRIBUTES
         || header.Revision == 0
@@ -72,7 +69,7 @@ extern "efiapi" fn register(
     if device_handle == 0 {
         return NdisStatus::RESOURCES;
     }
-    match make(&call, miniport.driver_object(), &attributes) {
+    match make(&call, driver_object, &attributes) {
         Ok(device) => {
             object_out.write(device.object);
             call.machine().ndis.lock().devices.insert(device_handle, device);
@@ -85,6 +82,15 @@ extern "efiapi" fn register(
             NdisStatus(status.0)
         }
     }
+}
+
+/// The driver object that was registered with a miniport driver's or a filter driver's handle, if it is the caller's.
+fn driver_object_of(call: &Call, handle: usize) -> Option<Raw<DRIVER_OBJECT>> {
+    let state = call.machine().ndis.lock();
+    let is_callers = |driver: &Arc<Driver>| Arc::ptr_eq(driver, call.driver());
+    let miniport = state.miniports.get(&handle).filter(|miniport| is_callers(&miniport.driver));
+    let filter = state.filters.get(&handle).filter(|filter| is_callers(&filter.driver));
+    miniport.map(|miniport| miniport.driver_object()).or(filter.map(|filter| filter.driver_object()))
 }
 
 fn make(

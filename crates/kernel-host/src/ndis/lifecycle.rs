@@ -16,7 +16,7 @@ use super::adapter::{AdapterError, AdapterState};
 use super::port::Port;
 use super::registration::Miniport;
 use super::scratch::Scratch;
-use super::{end_handle, file, protocol};
+use super::{end_handle, file, filter, protocol};
 use crate::ddi::{Call, exports};
 use crate::finding::Rule;
 use crate::machine::Inner;
@@ -59,11 +59,14 @@ impl Port {
     }
 
     fn start_stack(self: &Arc<Self>, thread: &Arc<Thread>) -> Result<(), AdapterError> {
-        let started = protocol::bind_all_to(thread, self).and_then(|()| self.restart_stack(thread));
+        let started = filter::attach_all_to(thread, self)
+            .and_then(|()| protocol::bind_all_to(thread, self))
+            .and_then(|()| self.restart_stack(thread));
         started.inspect_err(|error| {
             if error.status().is_some() {
                 // A finding of the way back is kept by the machine; what the caller wants to know is why the start failed.
                 let _ = self.unbind_paused(thread);
+                let _ = self.detach_all(thread);
                 let _ = self.halt(thread, NdisHaltDeviceInitializationFailed);
             }
         })
@@ -128,7 +131,6 @@ impl Port {
     }
 
     fn tell(&self, thread: &Arc<Thread>, event: u32, buffer: Option<&Scratch>) -> Result<(), AdapterError> {
-        let Some(handler) = self.miniport.callbacks.0.DevicePnPEventNotifyHandler else { return Ok(()) };
         let memory = Scratch::new(thread.machine(), size_of::<NET_DEVICE_PNP_EVENT>());
         let memory = memory.ok_or(AdapterError::Status(NdisStatus::RESOURCES))?;
         let header = NDIS_OBJECT_HEADER::new(NDIS_OBJECT_TYPE_DEFAULT, 1, NDIS_SIZEOF_NET_DEVICE_PNP_EVENT_REVISION_1);
@@ -140,12 +142,7 @@ impl Port {
             InformationBufferLength: if buffer.is_some() { 4 } else { 0 },
             NdisReserved: [0; 16],
         });
-        let (context, argument) = (self.context(), memory.raw().pointer());
-        self.call(thread, "MiniportDevicePnPEventNotify", || {
-            // SAFETY: the driver's callback, with the arguments that its page documents.
-            unsafe { handler(context, argument) }
-        })?;
-        Ok(())
+        self.tell_device_event(thread, None, memory.raw())
     }
 
     /// `MiniportRestart`.
@@ -171,7 +168,7 @@ impl Port {
     }
 
     /// `MiniportPause`, for an `NDIS_PAUSE_*` reason.
-    pub(super) fn pause(&self, thread: &Thread, reason: u32) -> Result<(), AdapterError> {
+    pub(super) fn pause(&self, thread: &Arc<Thread>, reason: u32) -> Result<(), AdapterError> {
         let Some(handler) = self.miniport.callbacks.0.PauseHandler else {
             return Err(AdapterError::Status(NdisStatus::FAILURE));
         };
@@ -191,6 +188,7 @@ impl Port {
             let message = format!("returned {status}; a pause cannot fail");
             return Err(self.find(thread, Rule::BadState, "MiniportPause", message));
         }
+        self.check_no_lists(thread, "MiniportPause")?;
         self.set_state(AdapterState::Paused);
         Ok(())
     }
@@ -240,15 +238,22 @@ impl Port {
         call.stop(Rule::BadState, format!("adapter {} is {now:?}: there is nothing to complete", self.name));
     }
 
-    /// The whole way out: the stack is paused, the protocols unbind, the miniport is halted.
+    /// The whole way out: the stack is paused, the protocols unbind, the filters are detached, the miniport is halted.
     pub(super) fn remove(self: &Arc<Self>, thread: &Arc<Thread>, action: u32) -> Result<(), AdapterError> {
         self.gate.enter(thread.machine())?;
+        let removed = self.tear_down(thread, action);
+        self.gate.leave();
+        removed
+    }
+
+    /// As [`Port::remove`], within an operation.
+    pub(super) fn tear_down(self: &Arc<Self>, thread: &Arc<Thread>, action: u32) -> Result<(), AdapterError> {
         let paused = self.pause_stack(thread, NDIS_PAUSE_MINIPORT_DEVICE_REMOVE).map(|_| ());
         let removed = paused
             .and_then(|()| self.unbind_paused(thread))
+            .and_then(|()| self.detach_all(thread))
             .and_then(|()| self.halt(thread, action))
             .and_then(|()| self.remove_device(thread));
-        self.gate.leave();
         self.forget(thread);
         removed
     }

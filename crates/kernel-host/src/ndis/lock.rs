@@ -16,6 +16,10 @@ use crate::nt::irql::{lower, raise};
 use crate::nt::locks::spin;
 use crate::nt::raw::{Raw, field};
 
+mod old;
+
+pub(super) use old::EXPORTS as OLD_EXPORTS;
+
 exports! { pub(super) EXPORTS in "ndis.sys":
     NdisAllocateSpinLock(max 31) = allocate_spin_lock;
     NdisFreeSpinLock(max 31) = free_spin_lock;
@@ -42,6 +46,8 @@ pub(super) struct RwLock {
     readers: HashMap<u32, u32>,
     /// The thread that writes, and how often.
     writer: Option<(u32, u32)>,
+    /// It lies in the driver's memory and is never freed: `NdisInitializeReadWriteLock`.
+    pub(super) is_static: bool,
 }
 
 impl fmt::Display for RwLock {
@@ -110,7 +116,8 @@ extern "efiapi" fn allocate_rw_lock(handle: usize) -> usize {
     }
     let lock = new_handle(call.machine());
     if lock != 0 {
-        let made = RwLock { driver: Arc::clone(call.driver()), readers: HashMap::new(), writer: None };
+        let made =
+            RwLock { driver: Arc::clone(call.driver()), readers: HashMap::new(), writer: None, is_static: false };
         call.machine().ndis.lock().rw_locks.insert(lock, made);
     }
     lock
@@ -145,9 +152,15 @@ fn with<R: Default>(call: &Call, lock: usize, look: impl FnOnce(&mut RwLock) -> 
 extern "efiapi" fn acquire_read(lock: usize, lock_state: Raw<LOCK_STATE_EX>, flags: u8) {
     let call = Call::enter();
     let before = enter(&call, lock, flags);
+    wait_read(&call, lock);
+    lock_state.write(LOCK_STATE_EX { OldIrql: before, LockState: READING, Flags: flags });
+}
+
+/// Waits until the thread reads under the lock.
+fn wait_read(call: &Call, lock: usize) {
     let me = call.thread().id();
-    call.machine().nt.dispatcher().wait(&call, None, || {
-        with(&call, lock, |lock| {
+    call.machine().nt.dispatcher().wait(call, None, || {
+        with(call, lock, |lock| {
             let is_free = lock.writer.is_none_or(|(writer, _)| writer == me);
             if is_free {
                 *lock.readers.entry(me).or_default() += 1;
@@ -155,18 +168,23 @@ extern "efiapi" fn acquire_read(lock: usize, lock_state: Raw<LOCK_STATE_EX>, fla
             is_free
         })
     });
-    lock_state.write(LOCK_STATE_EX { OldIrql: before, LockState: READING, Flags: flags });
 }
 
 extern "efiapi" fn acquire_write(lock: usize, lock_state: Raw<LOCK_STATE_EX>, flags: u8) {
     let call = Call::enter();
     let before = enter(&call, lock, flags);
+    wait_write(&call, lock);
+    lock_state.write(LOCK_STATE_EX { OldIrql: before, LockState: WRITING, Flags: flags });
+}
+
+/// Waits until the thread writes under the lock. Stops when it reads under it.
+fn wait_write(call: &Call, lock: usize) {
     let me = call.thread().id();
-    if with(&call, lock, |lock| lock.writer.is_none() && lock.readers.contains_key(&me)) {
+    if with(call, lock, |lock| lock.writer.is_none() && lock.readers.contains_key(&me)) {
         call.stop(Rule::Deadlock, "this thread reads under the lock: it cannot be promoted to a writer");
     }
-    call.machine().nt.dispatcher().wait(&call, None, || {
-        with(&call, lock, |lock| match lock.writer {
+    call.machine().nt.dispatcher().wait(call, None, || {
+        with(call, lock, |lock| match lock.writer {
             Some((writer, depth)) if writer == me => {
                 lock.writer = Some((me, depth + 1));
                 true
@@ -178,7 +196,6 @@ extern "efiapi" fn acquire_write(lock: usize, lock_state: Raw<LOCK_STATE_EX>, fl
             _ => false,
         })
     });
-    lock_state.write(LOCK_STATE_EX { OldIrql: before, LockState: WRITING, Flags: flags });
 }
 
 /// Checks the lock and raises the IRQL; what it was.
@@ -195,8 +212,14 @@ extern "efiapi" fn release_rw_lock(lock: usize, lock_state: Raw<LOCK_STATE_EX>) 
     check(&call, lock);
     check_dispatch(&call);
     let state = lock_state.read();
+    give_up(&call, lock, state.LockState);
+    lower(&call, state.OldIrql);
+}
+
+/// Ends one acquisition. Stops when the lock is not held so.
+fn give_up(call: &Call, lock: usize, state: u8) {
     let me = call.thread().id();
-    let released = with(&call, lock, |lock| match (state.LockState, lock.writer) {
+    let released = with(call, lock, |lock| match (state, lock.writer) {
         (WRITING, Some((writer, depth))) if writer == me => {
             lock.writer = (depth > 1).then_some((me, depth - 1));
             true
@@ -208,7 +231,6 @@ extern "efiapi" fn release_rw_lock(lock: usize, lock_state: Raw<LOCK_STATE_EX>) 
         call.stop(Rule::BadState, "the lock is not held by this thread in the way that LockState says");
     }
     call.machine().nt.dispatcher().wake();
-    lower(&call, state.OldIrql);
 }
 
 impl RwLock {

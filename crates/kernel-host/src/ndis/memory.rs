@@ -1,4 +1,4 @@
-//! NDIS's own names for pool, and the completion of sends.
+//! NDIS's own names for pool.
 
 use crate::ddi::{Call, exports};
 use crate::finding::Rule;
@@ -8,7 +8,7 @@ exports! { pub(super) EXPORTS in "ndis.sys":
     NdisAllocateMemoryWithTagPriority(max 2, fails NULL) = allocate;
     NdisFreeMemory(max 2) = free;
     NdisFreeMemoryWithTagPriority(max 2) = free_with_tag;
-    NdisMSendNetBufferListsComplete(max 2) = send_complete;
+    NdisFreeMemoryWithTag(max 2) = free_by_tag;
 }
 
 extern "efiapi" fn allocate(handle: usize, length: u32, tag: u32, _priority: u32) -> usize {
@@ -36,22 +36,23 @@ extern "efiapi" fn free_with_tag(handle: usize, address: usize, tag: u32) {
     call.machine().nt.pool().free(&call, address, tag);
 }
 
-/// An NDIS handle is a miniport driver's, an adapter's, a protocol's or a binding's. Stops on any other.
+extern "efiapi" fn free_by_tag(address: usize, tag: u32) {
+    let call = Call::enter();
+    call.machine().nt.pool().free(&call, address, tag);
+}
+
+/// An NDIS handle is a driver's, an adapter's, a binding's or a filter module's. Stops on any other.
 pub(super) fn check_handle(call: &Call, handle: usize) {
     let state = call.machine().ndis.lock();
     let known = state.miniports.contains_key(&handle)
         || state.ports.contains_key(&handle)
         || state.protocols.contains_key(&handle)
+        || state.filters.contains_key(&handle)
+        || state.modules.contains_key(&handle)
+        || state.generic.contains_key(&handle)
         || state.bindings.iter().any(|binding| binding.handle == handle);
     drop(state);
     if !known {
         call.stop(Rule::InvalidHandle, format!("{handle:#x} is no handle that NDIS gave out, or one that is over"));
     }
-}
-
-/// No sends are simulated: none can be complete.
-extern "efiapi" fn send_complete(handle: usize, lists: usize, _flags: u32) {
-    let call = Call::enter();
-    let port = call.machine().ndis.port(&call, handle);
-    call.stop(Rule::BadState, format!("adapter {} was never given the net buffer lists at {lists:#x}", port.name));
 }

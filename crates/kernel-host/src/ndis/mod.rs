@@ -1,14 +1,15 @@
-//! `ndis.sys`: both sides of NDIS 6, miniports and protocols, as their DDI pages document them.
+//! `ndis.sys`: NDIS 6, its miniports, filters and protocols, as their DDI pages document them.
 //!
 //! A miniport driver registers ([`registration`]); the machine adds adapters to it ([`adapter`]), which sets off
 //! `MiniportInitializeEx` ([`lifecycle`]), in which the driver sets [`attributes`], reads its [`configuration`] and may open
-//! [files](mod@file). A protocol driver registers too ([`protocol`]) and is bound to the adapters. OID requests ([`oid`]) go down, status
-//! indications ([`status`]) come up. What moves data (net buffer lists) is not here.
+//! [files](mod@file). A protocol driver registers too ([`protocol`]) and is bound to the adapters; filter drivers ([`filter`]) have
+//! modules in between. OID requests ([`oid`]) go down, status indications ([`status`]) come up. Data go both ways ([`data_path`]), in
+//! net buffer lists ([`buffers`]).
 //!
 //! Handles are addresses of reserved pages that nobody may touch: a driver that looks behind one faults, and a stale one is not
 //! given out again soon.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -23,16 +24,21 @@ use crate::thread::Thread;
 
 pub(crate) mod adapter;
 mod attributes;
+mod buffers;
 mod configuration;
+mod data_path;
 mod device;
 mod error_log;
 mod event;
 mod file;
+pub(crate) mod filter;
 mod gate;
+mod generic;
 mod hardware;
 mod lifecycle;
 mod lock;
 mod memory;
+mod names;
 mod oid;
 mod optional;
 mod parameters;
@@ -51,10 +57,13 @@ mod text;
 mod timer;
 mod work_item;
 
+use buffers::Buffers;
 use configuration::OpenConfiguration;
 use device::NdisDevice;
 pub use error_log::ErrorLogEntry;
 use file::OpenFile;
+use filter::{Filter, Module};
+pub use generic::EventLogEntry;
 use lock::RwLock;
 use port::Port;
 use protocol::{Binding, Operation, PendedEvent, Protocol};
@@ -83,6 +92,8 @@ struct State {
     miniports: BTreeMap<usize, Arc<Miniport>>,
     ports: BTreeMap<usize, Arc<Port>>,
     protocols: BTreeMap<usize, Arc<Protocol>>,
+    filters: BTreeMap<usize, Arc<Filter>>,
+    modules: BTreeMap<usize, Arc<Module>>,
     /// Open ones, in the order in which they were opened.
     bindings: Vec<Arc<Binding>>,
     /// Bind and unbind operations under way, by their context.
@@ -97,7 +108,17 @@ struct State {
     rw_locks: BTreeMap<usize, RwLock>,
     /// By virtual address.
     shared_memory: BTreeMap<usize, SharedMemory>,
+    buffers: Buffers,
+    /// Net buffer lists that are with another driver than their own, by address.
+    flights: BTreeMap<usize, data_path::Flight>,
+    /// OID requests that were copied, by address.
+    clones: BTreeMap<usize, oid::ClonedRequest>,
     error_log: Vec<ErrorLogEntry>,
+    event_log: Vec<EventLogEntry>,
+    /// Who allocated a generic object, by its address.
+    generic: BTreeMap<usize, Arc<Driver>>,
+    /// `NET_LUID` indexes that drivers allocated, by interface type.
+    luid_indexes: BTreeSet<(u16, u32)>,
     /// What installed packages give each new adapter, by service.
     defaults: BTreeMap<String, Arc<Key>>,
     next_instance: u32,
@@ -108,14 +129,33 @@ pub(crate) fn exports() -> impl Iterator<Item = &'static Export> {
     [
         registration::EXPORTS,
         attributes::EXPORTS,
+        buffers::POOL_EXPORTS,
+        buffers::LIST_EXPORTS,
+        buffers::BUFFER_EXPORTS,
+        buffers::CONTEXT_EXPORTS,
+        buffers::MDL_EXPORTS,
+        buffers::DATA_EXPORTS,
+        buffers::COPY_EXPORTS,
+        buffers::INFO_EXPORTS,
+        buffers::DERIVED_EXPORTS,
         configuration::EXPORTS,
+        data_path::SEND_EXPORTS,
+        data_path::RECEIVE_EXPORTS,
         device::EXPORTS,
         error_log::EXPORTS,
         event::EXPORTS,
         file::EXPORTS,
+        filter::EXPORTS,
+        filter::ATTACH_EXPORTS,
+        filter::LIFECYCLE_EXPORTS,
+        filter::OID_EXPORTS,
+        filter::EVENT_EXPORTS,
+        generic::EXPORTS,
         hardware::EXPORTS,
         lock::EXPORTS,
+        lock::OLD_EXPORTS,
         memory::EXPORTS,
+        names::EXPORTS,
         optional::EXPORTS,
         parameters::EXPORTS,
         shared_memory::EXPORTS,
@@ -127,6 +167,8 @@ pub(crate) fn exports() -> impl Iterator<Item = &'static Export> {
         oid::REQUEST_EXPORTS,
         oid::COMPLETE_EXPORTS,
         oid::CANCEL_EXPORTS,
+        oid::CLONE_EXPORTS,
+        oid::SYNCHRONOUS_EXPORTS,
         protocol::EXPORTS,
         protocol::OPEN_EXPORTS,
         protocol::OPERATION_EXPORTS,
@@ -184,10 +226,13 @@ impl Ndis {
         open.map(|open| (Rule::HandleLeak, format!("NdisOpenConfigurationEx for {}", open.owner)))
     }
 
-    /// Names an OID request in `length` bytes at `start` that is not complete: the memory is NDIS's until then.
+    /// Names what is in `length` bytes at `start` and is NDIS's: an OID request that is not complete, a net buffer list.
     pub(crate) fn active_in(&self, start: usize, length: usize) -> Option<String> {
+        if let Some(buffer) = self.lock().buffers.active_in(start, length) {
+            return Some(buffer);
+        }
         let ports: Vec<_> = self.lock().ports.values().cloned().collect();
-        ports.iter().find_map(|port| port.requests.active_in(start, length))
+        ports.iter().find_map(|port| port.active_in(start, length))
     }
 
     /// The adapter behind a handle that a driver passed. Stops on a handle that is none, or not of this driver.
@@ -234,6 +279,9 @@ impl LeakSource for Ndis {
         {
             leaks.push(one(LeakKind::Registration, 0, format!("NdisRegisterProtocolDriver of {}", protocol.name)));
         }
+        for filter in state.filters.values().filter(|filter| std::ptr::eq(Arc::as_ptr(&filter.driver), driver)) {
+            leaks.push(one(LeakKind::Registration, 0, format!("NdisFRegisterFilterDriver of {}", filter.name)));
+        }
         for binding in &state.bindings {
             if std::ptr::eq(Arc::as_ptr(&binding.protocol.driver), driver) {
                 leaks.push(one(LeakKind::Handle, 0, format!("NdisOpenAdapterEx of adapter {}", binding.port.name)));
@@ -250,12 +298,18 @@ impl LeakSource for Ndis {
             let queued = if item.is_queued { ", still queued" } else { "" };
             leaks.push(one(LeakKind::Execution, 0, format!("NdisAllocateIoWorkItem{queued}{}", from(handle))));
         }
-        for (handle, lock) in state.rw_locks.iter().filter(|(_, lock)| std::ptr::eq(Arc::as_ptr(&lock.driver), driver))
+        for (handle, lock) in
+            state.rw_locks.iter().filter(|(_, lock)| std::ptr::eq(Arc::as_ptr(&lock.driver), driver) && !lock.is_static)
         {
             leaks.push(one(LeakKind::Handle, 0, format!("NdisAllocateRWLock{lock}{}", from(handle))));
         }
         for memory in state.shared_memory.values().filter(|memory| std::ptr::eq(Arc::as_ptr(&memory.driver), driver)) {
             leaks.push(one(LeakKind::Mapping, memory.length as u64, "NdisMAllocateSharedMemory".to_owned()));
+        }
+        for (handle, pool) in
+            state.buffers.pools.iter().filter(|(_, pool)| std::ptr::eq(Arc::as_ptr(&pool.driver), driver))
+        {
+            leaks.push(one(LeakKind::Handle, 0, format!("{pool}{}", from(handle))));
         }
         for (handle, open) in
             state.configurations.iter().filter(|(_, open)| std::ptr::eq(&raw const *open.driver, driver))

@@ -9,6 +9,7 @@ use ndis::raw::{
 };
 
 use super::adapter::AdapterError;
+use super::filter;
 use super::port::Port;
 use super::registration::is_entry_point;
 use crate::ddi::{Call, exports};
@@ -32,7 +33,18 @@ pub(super) struct PnpHandlers {
 
 extern "efiapi" fn set_optional_handlers(handle: usize, handlers: Raw<NDIS_OBJECT_HEADER>) -> NdisStatus {
     let call = Call::enter();
-    let miniport = call.machine().ndis.lock().miniports.get(&handle).cloned();
+    let state = call.machine().ndis.lock();
+    let miniport = state.miniports.get(&handle).cloned();
+    let module = state.modules.get(&handle).cloned();
+    let is_filter = state.filters.get(&handle).is_some_and(|filter| Arc::ptr_eq(&filter.driver, call.driver()));
+    drop(state);
+    if let Some(module) = module.filter(|module| Arc::ptr_eq(&module.filter.driver, call.driver())) {
+        return filter::set_data_handlers(&call, &module, handlers);
+    }
+    if is_filter {
+        // The page: there are no optional services of filter drivers.
+        return NdisStatus::NOT_SUPPORTED;
+    }
     let Some(miniport) = miniport.filter(|miniport| Arc::ptr_eq(&miniport.driver, call.driver())) else {
         // A protocol's services are connection-oriented calls and offloads, none of which is simulated.
         call.machine().ndis.protocol(&call, handle);

@@ -7,6 +7,7 @@ use ndis::NdisStatus;
 
 use super::adapter::{AdapterError, AdapterState};
 use super::attributes::Attributes;
+use super::filter::Module;
 use super::gate::Gate;
 use super::new_handle;
 use super::oid::Requests;
@@ -46,6 +47,8 @@ pub(super) struct Port {
     pub(super) requests: Requests,
     /// One Plug and Play operation at a time.
     pub(super) gate: Gate,
+    /// Filter modules, from the miniport upwards.
+    modules: Mutex<Vec<Arc<Module>>>,
     state: Mutex<PortState>,
     pub(super) changed: Condvar,
 }
@@ -114,6 +117,7 @@ impl Port {
             parameters: key,
             requests: Requests::default(),
             gate: Gate::default(),
+            modules: Mutex::default(),
             state: Mutex::new(PortState {
                 state: AdapterState::Initializing,
                 attributes: Attributes::default(),
@@ -170,6 +174,27 @@ impl Port {
     pub(super) fn bindings(&self, machine: &Inner) -> Vec<Arc<Binding>> {
         let state = machine.ndis.lock();
         state.bindings.iter().filter(|binding| binding.port.handle == self.handle).cloned().collect()
+    }
+
+    fn lock_modules(&self) -> MutexGuard<'_, Vec<Arc<Module>>> {
+        self.modules.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Filter modules, from the miniport upwards, also while they attach.
+    pub(super) fn all_modules(&self) -> Vec<Arc<Module>> {
+        self.lock_modules().clone()
+    }
+
+    /// Puts a module into the stack, right below the first one that belongs above it.
+    pub(super) fn insert_module(&self, module: Arc<Module>, is_above: impl Fn(&Module) -> bool) {
+        let mut modules = self.lock_modules();
+        let place = modules.iter().position(|other| is_above(other)).unwrap_or(modules.len());
+        modules.insert(place, module);
+    }
+
+    /// Takes a module out of the stack.
+    pub(super) fn remove_module(&self, handle: usize) {
+        self.lock_modules().retain(|module| module.handle != handle);
     }
 
     /// Keeps an indication for [`Adapter::status_indications`](super::adapter::Adapter::status_indications).

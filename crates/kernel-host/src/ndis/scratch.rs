@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use nt_types::UNICODE_STRING;
+
 use crate::machine::Inner;
 use crate::nt::arena::{Access, PAGE, pages_for};
 use crate::nt::raw::Raw;
+use crate::nt::unicode;
 
 /// Zeroed memory that ends where its page ends, so that a driver that goes too far faults, and that nobody can touch once it is dropped.
 #[derive(Debug)]
@@ -48,5 +51,32 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         self.machine.nt.arena().release(self.run, self.pages);
+    }
+}
+
+/// A counted string and its characters.
+#[derive(Debug)]
+pub(super) struct Text {
+    string: Scratch,
+    _characters: Scratch,
+}
+
+impl Text {
+    /// A string; `None` when memory is short.
+    pub(super) fn new(machine: &Arc<Inner>, text: &str) -> Option<Self> {
+        let mut bytes = unicode::bytes_of(text);
+        let length = u16::try_from(bytes.len()).ok()?;
+        // Terminated, as NDIS's strings are, although they are counted.
+        bytes.extend([0, 0]);
+        let characters = Scratch::bytes(machine, &bytes)?;
+        let string = Scratch::new(machine, size_of::<UNICODE_STRING>())?;
+        let buffer = characters.raw().pointer();
+        string.raw().write(UNICODE_STRING { Length: length, MaximumLength: length + 2, Buffer: buffer });
+        Some(Self { string, _characters: characters })
+    }
+
+    /// Where the string is.
+    pub(super) fn string(&self) -> *mut UNICODE_STRING {
+        self.string.raw().pointer()
     }
 }

@@ -1,11 +1,11 @@
-//! An adapter's stack as a whole: protocols above, the miniport below.
+//! An adapter's stack as a whole: protocols above, filters between, the miniport below.
 
 use std::sync::Arc;
 
 use ndis::NdisStatus;
 use ndis::raw::{
-    NDIS_PAUSE_LOW_POWER, NdisDeviceStateD0, NdisDeviceStateD3, NetEventCancelRemoveDevice, NetEventQueryPower,
-    NetEventQueryRemoveDevice, NetEventSetPower, OID_PNP_SET_POWER,
+    NDIS_PAUSE_LOW_POWER, NDIS_PAUSE_NDIS_INTERNAL, NdisDeviceStateD0, NdisDeviceStateD3, NetEventCancelRemoveDevice,
+    NetEventQueryPower, NetEventQueryRemoveDevice, NetEventSetPower, OID_PNP_SET_POWER,
 };
 
 use super::adapter::{AdapterError, AdapterState};
@@ -13,7 +13,7 @@ use super::port::Port;
 use crate::thread::Thread;
 
 impl Port {
-    /// Pauses the bindings, then the miniport: the order of the page "Pausing a Driver Stack". Whether it was running.
+    /// Pauses the bindings, then the filters, then the miniport: the order of the page "Pausing a Driver Stack". Whether it was running.
     pub(super) fn pause_stack(&self, thread: &Arc<Thread>, reason: u32) -> Result<bool, AdapterError> {
         if self.state() != AdapterState::Running {
             return Ok(false);
@@ -21,13 +21,22 @@ impl Port {
         for binding in self.bindings(thread.machine()) {
             binding.pause(thread, reason)?;
         }
+        self.pause_modules(thread)?;
         self.pause(thread, reason)?;
         Ok(true)
     }
 
-    /// Restarts the miniport, then the bindings: the order of the page "Restarting a Driver Stack".
+    /// Restarts the miniport, then the filters, then the bindings: the order of the page "Restarting a Driver Stack".
     pub(super) fn restart_stack(&self, thread: &Arc<Thread>) -> Result<(), AdapterError> {
         self.restart(thread)?;
+        if let Err(error) = self.restart_modules(thread) {
+            if error.status().is_some() {
+                // A stack without its mandatory filter does not run.
+                self.pause_modules(thread)?;
+                self.pause(thread, NDIS_PAUSE_NDIS_INTERNAL)?;
+            }
+            return Err(error);
+        }
         for binding in self.bindings(thread.machine()) {
             binding.restart(thread)?;
         }
@@ -36,12 +45,10 @@ impl Port {
 
     /// Asks every protocol whether the device may be removed; takes the question back when one says no.
     pub(super) fn query_remove(&self, thread: &Arc<Thread>) -> Result<(), AdapterError> {
-        for binding in self.bindings(thread.machine()) {
-            let status = binding.protocol.notify(thread, Some(&binding), NetEventQueryRemoveDevice, &[])?;
-            if status != NdisStatus::SUCCESS {
-                self.tell_all(thread, NetEventCancelRemoveDevice, &[])?;
-                return Err(AdapterError::Status(status));
-            }
+        let status = self.tell_net_event(thread, None, NetEventQueryRemoveDevice, &[])?;
+        if status != NdisStatus::SUCCESS {
+            self.tell_all(thread, NetEventCancelRemoveDevice, &[])?;
+            return Err(AdapterError::Status(status));
         }
         Ok(())
     }
@@ -68,10 +75,7 @@ impl Port {
     }
 
     fn tell_all(&self, thread: &Arc<Thread>, event: u32, buffer: &[u8]) -> Result<(), AdapterError> {
-        for binding in self.bindings(thread.machine()) {
-            // None of these events can be refused.
-            let _ = binding.protocol.notify(thread, Some(&binding), event, buffer)?;
-        }
-        Ok(())
+        // None of these events can be refused.
+        self.tell_net_event(thread, None, event, buffer).map(|_| ())
     }
 }

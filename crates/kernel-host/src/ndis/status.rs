@@ -9,6 +9,7 @@ use ndis::raw::{
 };
 
 use super::adapter::AdapterError;
+use super::filter::Module;
 use super::port::Port;
 use super::scratch::Scratch;
 use crate::ddi::{Call, exports};
@@ -30,23 +31,14 @@ pub struct StatusIndication {
     pub status: NdisStatus,
     /// The data that came with it; at most 4 KiB of them.
     pub data: Vec<u8>,
-    /// How many bindings were told.
+    /// How many bindings were told; a filter may have kept it from them.
     pub told: usize,
 }
 
 extern "efiapi" fn indicate_status(handle: usize, indication: Raw<NDIS_STATUS_INDICATION>) {
     let call = Call::enter();
     let port = call.machine().ndis.port(&call, handle);
-    let header = field!(indication, NDIS_STATUS_INDICATION, Header).read();
-    if header.Type != NDIS_OBJECT_TYPE_STATUS_INDICATION
-        || header.Revision == 0
-        || header.Size < NDIS_SIZEOF_STATUS_INDICATION_REVISION_1
-    {
-        let NDIS_OBJECT_HEADER { Type, Revision, Size } = header;
-        let message =
-            format!("{indication:?} is no NDIS_STATUS_INDICATION: type {Type:#x}, revision {Revision}, size {Size}");
-        call.stop(Rule::BadArgument, message);
-    }
+    check_indication(&call, indication);
     let status = field!(indication, NDIS_STATUS_INDICATION, StatusCode).read();
     call.detail(status);
     if port.attributes().context.is_none() {
@@ -61,7 +53,21 @@ extern "efiapi" fn indicate_status(handle: usize, indication: Raw<NDIS_STATUS_IN
         call.stop(Rule::BadArgument, message);
     }
     // A stop does not come back here.
-    let _ = port.indicate(call.thread(), indication);
+    let _ = port.indicate(call.thread(), None, indication);
+}
+
+/// The header says what the structure is; a wrong one is a wrong structure.
+pub(super) fn check_indication(call: &Call, indication: Raw<NDIS_STATUS_INDICATION>) {
+    let header = field!(indication, NDIS_STATUS_INDICATION, Header).read();
+    if header.Type != NDIS_OBJECT_TYPE_STATUS_INDICATION
+        || header.Revision == 0
+        || header.Size < NDIS_SIZEOF_STATUS_INDICATION_REVISION_1
+    {
+        let NDIS_OBJECT_HEADER { Type, Revision, Size } = header;
+        let message =
+            format!("{indication:?} is no NDIS_STATUS_INDICATION: type {Type:#x}, revision {Revision}, size {Size}");
+        call.stop(Rule::BadArgument, message);
+    }
 }
 
 impl Port {
@@ -74,11 +80,26 @@ impl Port {
         field!(memory.raw(), NDIS_STATUS_INDICATION, Header).write(header);
         field!(memory.raw(), NDIS_STATUS_INDICATION, StatusCode).write(status);
         field!(memory.raw(), NDIS_STATUS_INDICATION, SourceHandle).write(Raw::at(self.handle).pointer());
-        Ok(self.indicate(thread, memory.raw())?)
+        Ok(self.indicate(thread, None, memory.raw())?)
     }
 
-    /// Tells the bindings, at the present IRQL: all, or the one that the indication names.
-    fn indicate(&self, thread: &Thread, indication: Raw<NDIS_STATUS_INDICATION>) -> Result<(), Stopped> {
+    /// Tells the next filter above `from` that takes indications, at the present IRQL; else the bindings: all, or the one that the
+    /// indication names.
+    pub(super) fn indicate(
+        &self,
+        thread: &Thread,
+        from: Option<&Module>,
+        indication: Raw<NDIS_STATUS_INDICATION>,
+    ) -> Result<(), Stopped> {
+        let next = self.above(from, |module| module.callbacks().StatusHandler.is_some());
+        let of_module = next.as_ref().and_then(|module| Some((module, module.callbacks().StatusHandler?)));
+        if let Some((module, handler)) = of_module {
+            let context = module.context();
+            return module.call(thread, "FilterStatus", thread.irql(), || {
+                // SAFETY: the driver's callback, with the arguments that its page documents.
+                unsafe { handler(context, indication.pointer()) }
+            });
+        }
         let status = field!(indication, NDIS_STATUS_INDICATION, StatusCode).read();
         let only = field!(indication, NDIS_STATUS_INDICATION, DestinationHandle).read().addr();
         let length = field!(indication, NDIS_STATUS_INDICATION, StatusBufferSize).read().min(REMEMBERED_BYTES);

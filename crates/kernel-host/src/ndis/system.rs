@@ -2,12 +2,16 @@
 
 use std::sync::atomic::{AtomicI32, AtomicU8, Ordering};
 
+use ndis::NdisStatus;
+use ndis::raw::{NDIS_OBJECT_HEADER, NDIS_OBJECT_TYPE_DEFAULT, NDIS_RSS_PROCESSOR, NDIS_RSS_PROCESSOR_INFO};
 use nt_types::UNICODE_STRING;
 
 use super::VERSION;
+use super::memory::check_handle;
 use crate::ddi::{Call, exports};
 use crate::image::late::routine;
 use crate::nt::raw::Raw;
+use crate::nt::slist;
 use crate::nt::time::{interrupt_time, system_time};
 use crate::nt::unicode;
 
@@ -27,10 +31,23 @@ exports! { pub(super) EXPORTS in "ndis.sys":
     NdisGeneratePartialCancelId(max 2) = partial_cancel_id;
     NdisInterlockedIncrement(max 31) = interlocked_increment;
     NdisInterlockedDecrement(max 31) = interlocked_decrement;
+    // An NDIS_SPIN_LOCK begins with the lock itself.
+    NdisInterlockedAddUlong(max 31) = slist::add_ulong;
+    NdisInterlockedInsertHeadList(max 31) = slist::insert_head_list;
+    NdisInterlockedInsertTailList(max 31) = slist::insert_tail_list;
+    NdisInterlockedRemoveHeadList(max 31) = slist::remove_head_list;
+    NdisGroupActiveProcessorMask(max 31) = group_processor_mask;
+    NdisCurrentGroupAndProcessor(max 31) = current_processor_number;
+    NdisGetCurrentProcessorCpuUsage(max 2) = cpu_usage;
+    NdisGetCurrentProcessorCounts(max 2) = processor_counts;
+    NdisGetRssProcessorInformation(max 2) = rss_processors;
 }
 
 /// Intervals of 100 ns in a millisecond.
 const MILLISECOND: u64 = 10_000;
+
+/// Intervals of 100 ns in a tick of the clock.
+const TICK: u64 = 156_250;
 
 /// Bytes of a cache line.
 const CACHE_LINE: u32 = 64;
@@ -82,6 +99,56 @@ extern "efiapi" fn group_count() -> u16 {
 extern "efiapi" fn current_processor() -> u32 {
     let _call = Call::enter();
     0
+}
+
+extern "efiapi" fn group_processor_mask(group: u16) -> usize {
+    let _call = Call::enter();
+    usize::from(group == 0)
+}
+
+/// A `PROCESSOR_NUMBER`: group and number are 0.
+extern "efiapi" fn current_processor_number() -> u32 {
+    let _call = Call::enter();
+    0
+}
+
+/// Percent. Nobody measures the simulated processor: it is idle.
+extern "efiapi" fn cpu_usage(percent_out: Raw<u32>) {
+    let _call = Call::enter();
+    percent_out.write(0);
+}
+
+/// Time that passes on the processor is idle time; all times are in clock ticks.
+extern "efiapi" fn processor_counts(idle_out: Raw<u32>, busy_out: Raw<u32>, index_out: Raw<u32>) {
+    let _call = Call::enter();
+    idle_out.write((interrupt_time() / TICK) as u32);
+    busy_out.write(0);
+    index_out.write(0);
+}
+
+extern "efiapi" fn rss_processors(handle: usize, info: Raw<NDIS_RSS_PROCESSOR_INFO>, size: Raw<usize>) -> NdisStatus {
+    let call = Call::enter();
+    check_handle(&call, handle);
+    let header = size_of::<NDIS_RSS_PROCESSOR_INFO>();
+    let needed = header + size_of::<NDIS_RSS_PROCESSOR>();
+    let room = size.read();
+    size.write(needed);
+    if room < needed || info.is_null() {
+        return NdisStatus::BUFFER_TOO_SHORT;
+    }
+    info.write(NDIS_RSS_PROCESSOR_INFO {
+        Header: NDIS_OBJECT_HEADER::new(NDIS_OBJECT_TYPE_DEFAULT, 1, header as u16),
+        Flags: 0,
+        RssBaseProcessor: 0,
+        MaxNumRssProcessors: 1,
+        PreferredNumaNode: 0,
+        RssProcessorArrayOffset: header as u32,
+        RssProcessorCount: 1,
+        RssProcessorEntrySize: size_of::<NDIS_RSS_PROCESSOR>() as u32,
+    });
+    let processor = info.cast::<NDIS_RSS_PROCESSOR>().field::<NDIS_RSS_PROCESSOR>(header);
+    processor.write(NDIS_RSS_PROCESSOR { ProcNum: 0, PreferenceIndex: 0, Reserved: 0 });
+    NdisStatus::SUCCESS
 }
 
 extern "efiapi" fn shared_data_alignment() -> u32 {

@@ -29,7 +29,11 @@ pub(super) struct WorkItem {
 extern "efiapi" fn allocate(owner: usize) -> usize {
     let call = Call::enter();
     let state = call.machine().ndis.lock();
-    let is_miniport = state.miniports.contains_key(&owner) || state.ports.contains_key(&owner);
+    let has_device = state.miniports.contains_key(&owner)
+        || state.ports.contains_key(&owner)
+        || state.filters.contains_key(&owner)
+        || state.modules.contains_key(&owner)
+        || state.generic.contains_key(&owner);
     let is_protocol =
         state.protocols.contains_key(&owner) || state.bindings.iter().any(|binding| binding.handle == owner);
     drop(state);
@@ -37,8 +41,9 @@ extern "efiapi" fn allocate(owner: usize) -> usize {
         let message = "protocol drivers cannot use NDIS work items: no device belongs to the handle";
         call.stop(Rule::BadArgument, message);
     }
-    if !is_miniport {
-        call.stop(Rule::InvalidHandle, format!("{owner:#x} is no handle of a miniport driver or an adapter"));
+    if !has_device {
+        let message = format!("{owner:#x} is no handle of a miniport driver, an adapter, a filter or a filter module");
+        call.stop(Rule::InvalidHandle, message);
     }
     let handle = new_handle(call.machine());
     if handle != 0 {

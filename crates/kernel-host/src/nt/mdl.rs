@@ -357,6 +357,12 @@ extern "efiapi" fn mm_build_mdl_for_non_paged_pool(list: Raw<MDL>) {
     if !call.machine().nt.arena().contains(start) && crate::image::find(start).is_none() {
         call.stop(Rule::BadArgument, format!("{start:#x} is not in non-paged system memory"));
     }
+    build_for_kernel(list, start);
+}
+
+/// Makes a list describe the kernel memory at `start`, which is mapped as it is.
+fn build_for_kernel(list: Raw<MDL>, start: usize) {
+    let header = list.read();
     describe_kernel_pages(list, &header);
     let flags = MdlFlags::from_bits_retain(header.MdlFlags) | MdlFlags::SOURCE_IS_NONPAGED_POOL;
     field!(list, MDL, MdlFlags).write(flags.bits());
@@ -380,6 +386,28 @@ pub(super) fn kernel_frame(address: usize) -> u64 {
 /// The kernel page that a frame number stands for, if it is such a number.
 pub(super) fn kernel_page(frame: u64) -> Option<usize> {
     frame.checked_sub(KERNEL_FRAMES).map(|page| page as usize * PAGE)
+}
+
+/// A list for non-paged kernel memory, as `NdisAllocateMdl` gives it, in pool of the calling driver; NULL when memory is short.
+pub(crate) fn describe(call: &Call, address: usize, length: usize) -> Raw<MDL> {
+    let list = new_list(call, address, length);
+    if !list.is_null() {
+        build_for_kernel(list, address);
+    }
+    list
+}
+
+/// Where the kernel sees the bytes of a list, which is mapped when nobody has done so yet. Stops when the address space is exhausted.
+pub(crate) fn system_address(call: &Call, list: Raw<MDL>) -> usize {
+    let header = read_list(call, list);
+    let flags = MdlFlags::from_bits_retain(header.MdlFlags);
+    if flags.intersects(MdlFlags::MAPPED_TO_SYSTEM_VA | MdlFlags::SOURCE_IS_NONPAGED_POOL) {
+        return header.MappedSystemVa.addr();
+    }
+    match map_into_kernel(call, list, MdlMapping::NO_EXECUTE) {
+        0 => call.stop(Rule::BadState, format!("the pages of the MDL {list:?} cannot be mapped")),
+        address => address,
+    }
 }
 
 /// Fills the frame numbers of a list that describes kernel memory.

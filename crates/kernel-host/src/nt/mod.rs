@@ -82,7 +82,7 @@ mod run_once;
 pub(crate) mod sections;
 pub(crate) mod security;
 mod short_names;
-mod slist;
+pub(crate) mod slist;
 mod sorting;
 mod splay;
 mod strings;

@@ -152,7 +152,7 @@ fn link(entry: Raw<usize>, index: usize) -> Raw<usize> {
     entry.index(index)
 }
 
-extern "efiapi" fn insert_head_list(head: Raw<usize>, entry: Raw<usize>, lock: Raw<usize>) -> usize {
+pub(crate) extern "efiapi" fn insert_head_list(head: Raw<usize>, entry: Raw<usize>, lock: Raw<usize>) -> usize {
     let call = Call::enter();
     locked(&call, lock, || {
         let next = link(head, 0).read();
@@ -165,7 +165,7 @@ extern "efiapi" fn insert_head_list(head: Raw<usize>, entry: Raw<usize>, lock: R
     })
 }
 
-extern "efiapi" fn insert_tail_list(head: Raw<usize>, entry: Raw<usize>, lock: Raw<usize>) -> usize {
+pub(crate) extern "efiapi" fn insert_tail_list(head: Raw<usize>, entry: Raw<usize>, lock: Raw<usize>) -> usize {
     let call = Call::enter();
     locked(&call, lock, || {
         let last = link(head, 1).read();
@@ -177,7 +177,7 @@ extern "efiapi" fn insert_tail_list(head: Raw<usize>, entry: Raw<usize>, lock: R
     })
 }
 
-extern "efiapi" fn remove_head_list(head: Raw<usize>, lock: Raw<usize>) -> usize {
+pub(crate) extern "efiapi" fn remove_head_list(head: Raw<usize>, lock: Raw<usize>) -> usize {
     let call = Call::enter();
     locked(&call, lock, || {
         let entry = link(head, 0).read();
@@ -221,7 +221,7 @@ extern "efiapi" fn add_large_integer(addend: Raw<i64>, increment: i64, lock: Raw
     })
 }
 
-extern "efiapi" fn add_ulong(addend: Raw<u32>, increment: u32, lock: Raw<usize>) -> u32 {
+pub(crate) extern "efiapi" fn add_ulong(addend: Raw<u32>, increment: u32, lock: Raw<usize>) -> u32 {
     let call = Call::enter();
     locked(&call, lock, || {
         let before = addend.read();

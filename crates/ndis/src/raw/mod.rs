@@ -7,12 +7,15 @@ mod attributes;
 mod configuration;
 mod event;
 mod file;
+mod filter;
 #[cfg(windows)]
 mod imports;
 mod miniport;
+mod net_buffer;
 mod net_buffer_list;
 mod object;
 mod oid;
+mod processor;
 mod protocol;
 mod timer;
 
@@ -20,12 +23,15 @@ pub use attributes::*;
 pub use configuration::*;
 pub use event::*;
 pub use file::*;
+pub use filter::*;
 #[cfg(windows)]
 pub use imports::*;
 pub use miniport::*;
+pub use net_buffer::*;
 pub use net_buffer_list::*;
 pub use object::*;
 pub use oid::*;
+pub use processor::*;
 pub use protocol::*;
 pub use timer::*;
 

@@ -60,5 +60,16 @@ pub struct LOCK_STATE_EX {
 }
 assert_layout!(LOCK_STATE_EX, 3, { OldIrql: 0, LockState: 1, Flags: 2 });
 
+/// `LOCK_STATE`: the same for the locks from before NDIS 6.20.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct LOCK_STATE {
+    /// For NDIS: how the lock is held.
+    pub LockState: u16,
+    /// IRQL before the acquisition.
+    pub OldIrql: u8,
+}
+assert_layout!(LOCK_STATE, 4, { LockState: 0, OldIrql: 2 });
+
 /// Flag of the read/write lock functions: the caller is at `DISPATCH_LEVEL`.
 pub const NDIS_RWL_AT_DISPATCH_LEVEL: u8 = 1;

@@ -13,6 +13,7 @@ use super::transfer::Done;
 use super::{Request, Transfer};
 use crate::ndis::VERSION;
 use crate::ndis::attributes::General;
+use crate::ndis::port::Port;
 use crate::ndis::protocol::Binding;
 use crate::nt::raw::{Raw, field};
 use crate::thread::Thread;
@@ -35,15 +36,16 @@ mod oid {
 }
 
 /// The answer to a question that NDIS does not pass on, written into the requester's buffer; `None` when the miniport is to be asked.
-pub(super) fn by_ndis(binding: &Binding, transfer: Transfer) -> Option<(NdisStatus, Done)> {
+pub(super) fn by_ndis(port: &Port, binding: Option<&Binding>, transfer: Transfer) -> Option<(NdisStatus, Done)> {
     if !transfer.is_query() {
         return None;
     }
-    let attributes = binding.port.attributes().general?;
-    let minor = binding.port.miniport.callbacks.0.MinorNdisVersion;
+    let attributes = port.attributes().general?;
+    let minor = port.miniport.callbacks.0.MinorNdisVersion;
     let value = match transfer.oid {
-        OID_GEN_CURRENT_PACKET_FILTER => binding.packet_filter().to_le_bytes().to_vec(),
-        oid::ETHERNET_MULTICAST_LIST => binding.multicast_list(),
+        // A filter asks on behalf of whom it does not say: the miniport has what all want.
+        OID_GEN_CURRENT_PACKET_FILTER => binding?.packet_filter().to_le_bytes().to_vec(),
+        oid::ETHERNET_MULTICAST_LIST => binding?.multicast_list(),
         oid => of_attributes(oid, &attributes, minor)?,
     };
     let room = transfer.output as usize;

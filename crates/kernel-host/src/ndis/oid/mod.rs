@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 use ndis::NdisStatus;
 
+use super::filter::Module;
+use super::port::Port;
 use super::protocol::Binding;
 use super::scratch::Scratch;
 use crate::finding::Stopped;
@@ -20,16 +22,23 @@ use crate::machine::Inner;
 
 pub(super) mod answer;
 mod cancel;
+mod cloned;
 mod complete;
 mod program;
 mod request;
+mod synchronous;
 mod transfer;
 
 pub(super) use transfer::Transfer;
 
 pub(super) use cancel::EXPORTS as CANCEL_EXPORTS;
+pub(super) use cancel::cancel_all;
+pub(super) use cloned::{Clone as ClonedRequest, EXPORTS as CLONE_EXPORTS};
 pub(super) use complete::EXPORTS as COMPLETE_EXPORTS;
+pub(super) use complete::complete;
 pub(super) use request::EXPORTS as REQUEST_EXPORTS;
+pub(super) use request::{Source, submit};
+pub(super) use synchronous::EXPORTS as SYNCHRONOUS_EXPORTS;
 
 /// How long a wait sleeps before it looks whether the machine has stopped.
 const NAP: Duration = Duration::from_millis(20);
@@ -46,8 +55,12 @@ pub(super) struct Request {
     pub(super) id: usize,
     /// `Timeout` in seconds; 0 for none.
     pub(super) timeout: u32,
-    /// Who asked; `None` for the machine.
+    /// The binding that asked.
     pub(super) binding: Option<Arc<Binding>>,
+    /// The filter module that asked; the machine did, when neither is there.
+    pub(super) filter: Option<Arc<Module>>,
+    /// The filter module that is asked; the miniport, without one.
+    pub(super) server: Option<Arc<Module>>,
     pub(super) is_direct: bool,
     /// NDIS's own copy of the question, where it had to change it.
     pub(super) copies: Vec<Scratch>,
@@ -79,11 +92,18 @@ impl Request {
             id: 0,
             timeout: 0,
             binding,
+            filter: None,
+            server: None,
             is_direct: false,
             copies: Vec::new(),
             progress: Mutex::new(Progress::Waiting),
             changed: Condvar::new(),
         }
+    }
+
+    /// Whether its structure lies at `address`, as its requester or as who is asked sees it.
+    fn is_at(&self, address: usize) -> bool {
+        self.address == address || self.original == address
     }
 
     fn lock(&self) -> MutexGuard<'_, Progress> {
@@ -131,9 +151,10 @@ impl Request {
 impl fmt::Display for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.transfer)?;
-        match &self.binding {
-            Some(binding) => write!(f, " of protocol {}", binding.protocol.name),
-            None => Ok(()),
+        match (&self.binding, &self.filter) {
+            (Some(binding), _) => write!(f, " of protocol {}", binding.protocol.name),
+            (_, Some(module)) => write!(f, " of filter {}", module.filter.name),
+            _ => Ok(()),
         }
     }
 }
@@ -204,35 +225,19 @@ impl Requests {
     }
 
     /// The request whose structure lies at `address`, as its requester or as the miniport sees it.
-    pub(super) fn at(&self, address: usize) -> Option<Arc<Request>> {
+    fn at(&self, address: usize) -> Option<Arc<Request>> {
         let state = self.lock();
-        state.all().find(|request| request.address == address || request.original == address).cloned()
+        state.all().find(|request| request.is_at(address)).cloned()
     }
 
-    /// Requests of a binding that are not complete.
-    pub(super) fn of(&self, binding: &Binding) -> Vec<Arc<Request>> {
-        let is_its = |request: &&Arc<Request>| {
-            request.binding.as_ref().is_some_and(|other| std::ptr::eq(Arc::as_ptr(other), binding))
-        };
-        self.lock().all().filter(is_its).cloned().collect()
+    /// Those that are not complete.
+    fn all(&self) -> Vec<Arc<Request>> {
+        self.lock().all().cloned().collect()
     }
 
     /// The request that the miniport works on.
     pub(super) fn at_work(&self) -> Option<Arc<Request>> {
         self.lock().queue.front().filter(|request| request.progress() == Progress::Working).cloned()
-    }
-
-    /// How many are under way.
-    pub(super) fn count(&self) -> usize {
-        self.lock().all().count()
-    }
-
-    /// A request whose structure or buffer lies in a range of memory that is about to be freed.
-    pub(super) fn active_in(&self, start: usize, length: usize) -> Option<String> {
-        let inside = |address: usize| address.wrapping_sub(start) < length;
-        let state = self.lock();
-        let found = state.all().find(|request| inside(request.original) || inside(request.transfer.buffer));
-        found.map(|request| format!("{request} in it is not complete"))
     }
 
     /// Waits until nothing is under way; what still is when the time is over.
@@ -246,5 +251,42 @@ impl Requests {
             }
             state = self.changed.wait_timeout(state, NAP).unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+}
+
+impl Port {
+    /// All requests of the stack that are not complete.
+    pub(super) fn all_requests(&self) -> Vec<Arc<Request>> {
+        let mut all = self.requests.all();
+        all.extend(self.all_modules().iter().flat_map(|module| module.requests.all()));
+        all
+    }
+
+    /// Those of a binding.
+    pub(super) fn requests_of(&self, binding: &Binding) -> Vec<Arc<Request>> {
+        let is_its = |request: &Arc<Request>| {
+            request.binding.as_ref().is_some_and(|other| std::ptr::eq(Arc::as_ptr(other), binding))
+        };
+        self.all_requests().into_iter().filter(is_its).collect()
+    }
+
+    /// Those of a filter module.
+    pub(super) fn requests_by(&self, module: &Module) -> Vec<Arc<Request>> {
+        let is_its =
+            |request: &Arc<Request>| request.filter.as_ref().is_some_and(|other| other.handle == module.handle);
+        self.all_requests().into_iter().filter(is_its).collect()
+    }
+
+    /// A request whose structure or buffer lies in a range of memory that is about to be freed.
+    pub(super) fn active_in(&self, start: usize, length: usize) -> Option<String> {
+        let inside = |address: usize| address.wrapping_sub(start) < length;
+        let all = self.all_requests();
+        let found = all.iter().find(|request| inside(request.original) || inside(request.transfer.buffer));
+        found.map(|request| format!("{request} in it is not complete"))
+    }
+
+    /// Where a request waits for its turn.
+    pub(super) fn queue_of<'a>(&'a self, request: &'a Request) -> &'a Requests {
+        request.server.as_ref().map_or(&self.requests, |module| &module.requests)
     }
 }

@@ -103,9 +103,13 @@ impl Port {
         if matches!(state, AdapterState::Initializing | AdapterState::Halted) || self.lock().is_closing {
             return refuse(NdisStatus::ADAPTER_NOT_READY);
         }
-        let request = Arc::new(Request::new(memory.request.address(), transfer, None));
-        self.requests.add(&request);
-        if !self.requests.wait_turn(thread.machine(), &request)? {
+        let mut request = Request::new(memory.request.address(), transfer, None);
+        // As what the system asks through WMI does: from the top of the stack.
+        request.server = self.below(None, |module| module.callbacks().OidRequestHandler.is_some());
+        let request = Arc::new(request);
+        let queue = self.queue_of(&request);
+        queue.add(&request);
+        if !queue.wait_turn(thread.machine(), &request)? {
             return refuse(NdisStatus::REQUEST_ABORTED);
         }
         let mut status = self.hand_over(thread, &request)?;
@@ -113,7 +117,10 @@ impl Port {
             let time = completion_time(thread.machine());
             let Some(completed) = request.outcome(thread.machine(), time)? else {
                 let message = format!("{request} is pended, and not completed within {time:?}");
-                return Err(self.find(thread, Rule::Deadlock, "MiniportOidRequest", message));
+                return Err(match &request.server {
+                    Some(module) => module.find(thread, Rule::Deadlock, "FilterOidRequest", message),
+                    None => self.find(thread, Rule::Deadlock, "MiniportOidRequest", message),
+                });
             };
             status = completed;
         }

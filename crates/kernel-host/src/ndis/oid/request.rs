@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use ndis::NdisStatus;
 use ndis::raw::{
-    NDIS_OBJECT_HEADER, NDIS_OBJECT_TYPE_OID_REQUEST, NDIS_OID_REQUEST, NDIS_SIZEOF_OID_REQUEST_REVISION_1,
-    NDIS_SIZEOF_OID_REQUEST_REVISION_2,
+    MINIPORT_OID_REQUEST, NDIS_OBJECT_HEADER, NDIS_OBJECT_TYPE_OID_REQUEST, NDIS_OID_REQUEST,
+    NDIS_SIZEOF_OID_REQUEST_REVISION_1, NDIS_SIZEOF_OID_REQUEST_REVISION_2,
 };
 
 use super::{Progress, Request, Transfer, answer};
 use crate::ddi::{Call, exports};
 use crate::finding::{Rule, Stopped};
+use crate::machine::Driver;
+use crate::ndis::filter::Module;
 use crate::ndis::port::Port;
 use crate::ndis::protocol::Binding;
 use crate::nt::raw::{Raw, field};
@@ -25,29 +27,65 @@ exports! { pub(in crate::ndis) EXPORTS in "ndis.sys":
 extern "efiapi" fn oid_request(handle: usize, request: Raw<NDIS_OID_REQUEST>) -> NdisStatus {
     let call = Call::enter();
     let binding = call.machine().ndis.binding(&call, handle);
-    submit(&call, &binding, request, false)
+    submit(&call, &Source::Binding(binding), request, false)
 }
 
 extern "efiapi" fn direct_oid_request(handle: usize, request: Raw<NDIS_OID_REQUEST>) -> NdisStatus {
     let call = Call::enter();
     let binding = call.machine().ndis.binding(&call, handle);
     let is_ready = binding.protocol.callbacks.0.DirectOidRequestCompleteHandler.is_some();
-    let is_served = binding.port.miniport.callbacks.0.DirectOidRequestHandler.is_some();
-    if !is_ready || !is_served {
+    if !is_ready {
         return NdisStatus::NOT_SUPPORTED;
     }
-    submit(&call, &binding, request, true)
+    submit(&call, &Source::Binding(binding), request, true)
 }
 
-fn submit(call: &Call, binding: &Arc<Binding>, raw: Raw<NDIS_OID_REQUEST>, is_direct: bool) -> NdisStatus {
-    let port = &binding.port;
+/// Who asks.
+pub(in crate::ndis) enum Source {
+    Binding(Arc<Binding>),
+    Filter(Arc<Module>),
+}
+
+impl Source {
+    fn port(&self) -> &Arc<Port> {
+        match self {
+            Self::Binding(binding) => &binding.port,
+            Self::Filter(module) => &module.port,
+        }
+    }
+
+    fn binding(&self) -> Option<&Arc<Binding>> {
+        match self {
+            Self::Binding(binding) => Some(binding),
+            Self::Filter(_) => None,
+        }
+    }
+
+    fn filter(&self) -> Option<&Arc<Module>> {
+        match self {
+            Self::Binding(_) => None,
+            Self::Filter(module) => Some(module),
+        }
+    }
+
+    fn handle(&self) -> usize {
+        match self {
+            Self::Binding(binding) => binding.handle,
+            Self::Filter(module) => module.handle,
+        }
+    }
+}
+
+/// Gives a request to the next driver below who asks that takes such requests.
+pub(in crate::ndis) fn submit(call: &Call, source: &Source, raw: Raw<NDIS_OID_REQUEST>, is_direct: bool) -> NdisStatus {
+    let port = source.port();
     check_structure(call, raw);
     let Some(transfer) = Transfer::of(raw) else { return NdisStatus::INVALID_PARAMETER };
     call.detail(transfer);
-    if !binding.is_open() {
+    if source.binding().is_some_and(|binding| !binding.is_open()) {
         call.stop(Rule::BadState, "the open of the binding is not complete: no OID request is legal before that");
     }
-    if let Some(twice) = port.requests.at(raw.address()) {
+    if let Some(twice) = port.all_requests().iter().find(|other| other.is_at(raw.address())) {
         call.stop(Rule::BadState, format!("{raw:?} is under way already ({twice}); it is NDIS's until it completes"));
     }
     check_memory(call, raw.address(), "the request");
@@ -66,12 +104,23 @@ fn submit(call: &Call, binding: &Arc<Binding>, raw: Raw<NDIS_OID_REQUEST>, is_di
     if is_closing {
         return NdisStatus::CLOSING;
     }
-    if let Some((status, done)) = answer::by_ndis(binding, transfer) {
-        transfer.set_done(raw, done);
-        return status;
+    let server = port.below(source.filter().map(|module| &**module), |module| {
+        let callbacks = module.callbacks();
+        if is_direct { callbacks.DirectOidRequestHandler.is_some() } else { callbacks.OidRequestHandler.is_some() }
+    });
+    if server.is_none() {
+        if is_direct && port.miniport.callbacks.0.DirectOidRequestHandler.is_none() {
+            return NdisStatus::NOT_SUPPORTED;
+        }
+        if let Some((status, done)) = answer::by_ndis(port, source.binding().map(|binding| &**binding), transfer) {
+            transfer.set_done(raw, done);
+            return status;
+        }
     }
-    field!(raw, NDIS_OID_REQUEST, RequestHandle).write(Raw::at(binding.handle).pointer());
-    let mut request = Request::new(raw.address(), transfer, Some(Arc::clone(binding)));
+    field!(raw, NDIS_OID_REQUEST, RequestHandle).write(Raw::at(source.handle()).pointer());
+    let mut request = Request::new(raw.address(), transfer, source.binding().cloned());
+    request.filter = source.filter().cloned();
+    request.server = server;
     request.id = field!(raw, NDIS_OID_REQUEST, RequestId).read().addr();
     request.timeout = field!(raw, NDIS_OID_REQUEST, Timeout).read();
     request.is_direct = is_direct;
@@ -79,8 +128,9 @@ fn submit(call: &Call, binding: &Arc<Binding>, raw: Raw<NDIS_OID_REQUEST>, is_di
         return NdisStatus::RESOURCES;
     }
     let request = Arc::new(request);
-    let is_first = port.requests.add(&request);
-    if is_direct || is_first && call.thread().irql() == 0 {
+    let is_first = port.queue_of(&request).add(&request);
+    // Miniports are asked at PASSIVE_LEVEL only, filters at any level up to DISPATCH_LEVEL.
+    if is_direct || is_first && (call.thread().irql() == 0 || request.server.is_some()) {
         // A stop does not come back here.
         return port.hand_over(call.thread(), &request).unwrap_or(NdisStatus::FAILURE);
     }
@@ -90,7 +140,7 @@ fn submit(call: &Call, binding: &Arc<Binding>, raw: Raw<NDIS_OID_REQUEST>, is_di
 }
 
 /// The header says what the structure is; a wrong one is a wrong structure.
-fn check_structure(call: &Call, raw: Raw<NDIS_OID_REQUEST>) {
+pub(super) fn check_structure(call: &Call, raw: Raw<NDIS_OID_REQUEST>) {
     let header: NDIS_OBJECT_HEADER = field!(raw, NDIS_OID_REQUEST, Header).read();
     let size = match header.Revision {
         1 => NDIS_SIZEOF_OID_REQUEST_REVISION_1,
@@ -110,28 +160,34 @@ fn check_memory(call: &Call, address: usize, what: &str) {
     }
 }
 
+/// A driver's callback for requests.
+struct Target<'a> {
+    driver: &'a Arc<Driver>,
+    context: *mut std::ffi::c_void,
+    handler: Option<MINIPORT_OID_REQUEST>,
+    callback: &'static str,
+}
+
 impl Port {
-    /// Gives a request to the miniport; its status, or that of the call when the miniport pended it.
+    /// Gives a request to the miniport, or to the filter that is asked; its status, or that of the call when it was pended.
     ///
     /// # Errors
     /// The machine stopped.
     pub(super) fn hand_over(&self, thread: &Thread, request: &Arc<Request>) -> Result<NdisStatus, Stopped> {
-        let callbacks = &self.miniport.callbacks.0;
-        let (handler, callback) = if request.is_direct {
-            (callbacks.DirectOidRequestHandler, "MiniportDirectOidRequest")
-        } else {
-            (callbacks.OidRequestHandler, "MiniportOidRequest")
-        };
-        let irql = if request.is_direct { thread.irql() } else { 0 };
+        let target = self.target(request);
+        let irql = if request.is_direct || request.server.is_some() { thread.irql() } else { 0 };
+        let (driver, callback) = (target.driver, target.callback);
         request.advance(Progress::Waiting, Progress::Working);
-        self.lock().hang_checks = 0;
-        let returned = match handler {
+        if request.server.is_none() {
+            self.lock().hang_checks = 0;
+        }
+        let returned = match target.handler {
             None => NdisStatus::NOT_SUPPORTED,
             Some(handler) => {
-                let (context, argument) = (self.context(), Raw::at(request.address).pointer());
-                thread.call_driver(&self.miniport.driver, callback, irql, || {
+                let argument = Raw::at(request.address).pointer();
+                thread.call_driver(driver, callback, irql, || {
                     // SAFETY: the driver's callback, with the arguments that its page documents.
-                    unsafe { handler(context, argument) }
+                    unsafe { handler(target.context, argument) }
                 })?
             }
         };
@@ -141,20 +197,40 @@ impl Port {
         }
         if !request.advance(Progress::Working, Progress::Ending) {
             let message = format!("{request}: completed with a call, although the callback returned {returned}");
-            return Err(super::super::find(thread, &self.miniport.driver, Rule::BadState, callback, message));
+            return Err(super::super::find(thread, driver, Rule::BadState, callback, message));
         }
         let fault = request.finish(returned);
-        self.requests.remove(request);
+        self.queue_of(request).remove(request);
         request.advance(Progress::Ending, Progress::Done(returned));
         match fault {
-            Some(fault) => Err(super::super::find(thread, &self.miniport.driver, Rule::BadArgument, callback, fault)),
+            Some(fault) => Err(super::super::find(thread, driver, Rule::BadArgument, callback, fault)),
             None => Ok(returned),
         }
     }
 
+    /// What to call for a request.
+    fn target<'a>(&'a self, request: &'a Request) -> Target<'a> {
+        if let Some(module) = &request.server {
+            let callbacks = module.callbacks();
+            let (handler, callback) = if request.is_direct {
+                (callbacks.DirectOidRequestHandler, "FilterDirectOidRequest")
+            } else {
+                (callbacks.OidRequestHandler, "FilterOidRequest")
+            };
+            return Target { driver: &module.filter.driver, context: module.context(), handler, callback };
+        }
+        let callbacks = &self.miniport.callbacks.0;
+        let (handler, callback) = if request.is_direct {
+            (callbacks.DirectOidRequestHandler, "MiniportDirectOidRequest")
+        } else {
+            (callbacks.OidRequestHandler, "MiniportOidRequest")
+        };
+        Target { driver: &self.miniport.driver, context: self.context(), handler, callback }
+    }
+
     /// As [`Port::hand_over`] on a thread of NDIS's own, for a protocol that was told to wait.
     fn hand_over_in_turn(&self, thread: &Thread, request: &Arc<Request>) {
-        let Ok(true) = self.requests.wait_turn(thread.machine(), request) else { return };
+        let Ok(true) = self.queue_of(request).wait_turn(thread.machine(), request) else { return };
         // A stop is recorded in the machine; this thread just ends.
         if let Ok(status) = self.hand_over(thread, request)
             && status != NdisStatus::PENDING
@@ -166,12 +242,14 @@ impl Port {
 
 /// Has the request cancelled when its time is over.
 fn limit(thread: &Thread, request: &Arc<Request>) {
-    let Some(binding) = request.binding.clone().filter(|_| request.timeout > 0) else { return };
+    let port = request.binding.as_ref().map(|binding| &binding.port);
+    let port = port.or(request.filter.as_ref().map(|module| &module.port)).filter(|_| request.timeout > 0).cloned();
+    let Some(port) = port else { return };
     let (machine, request) = (Arc::clone(thread.machine()), Arc::clone(request));
     let time = Duration::from_secs(u64::from(request.timeout));
     std::thread::spawn(move || {
         if let Ok(None) = request.outcome(&machine, time) {
-            Thread::enter(&machine, |thread| binding.port.cancel(thread, &request));
+            Thread::enter(&machine, |thread| port.cancel(thread, &request));
         }
     });
 }

@@ -110,7 +110,8 @@ impl Protocol {
     }
 }
 
-fn notification(event: u32, data: Option<&Scratch>, length: u32) -> NET_PNP_EVENT_NOTIFICATION {
+/// The notification of an event, as drivers get it.
+pub(in crate::ndis) fn notification(event: u32, data: Option<&Scratch>, length: u32) -> NET_PNP_EVENT_NOTIFICATION {
     let size = NDIS_SIZEOF_NET_PNP_EVENT_NOTIFICATION_REVISION_1;
     NET_PNP_EVENT_NOTIFICATION {
         Header: NDIS_OBJECT_HEADER::new(NDIS_OBJECT_TYPE_DEFAULT, 1, size),
@@ -146,6 +147,11 @@ impl Binding {
         let parameters = NDIS_PROTOCOL_PAUSE_PARAMETERS { Header: header, Flags: 0, PauseReason: reason };
         // No other answer comes back.
         let _ = self.protocol.notify(thread, Some(self), NetEventPause, &bytes_of(parameters))?;
+        let (_, sends) = thread.machine().ndis.in_flight(self.handle);
+        if sends != 0 {
+            let message = format!("the pause is complete, and {sends} sends of the binding are not");
+            return Err(self.protocol.find(thread, Rule::BadState, BINDING_CALLBACK, message));
+        }
         self.set_state(BindingState::Paused);
         Ok(())
     }

@@ -35,7 +35,7 @@ mod unbind;
 
 pub(super) use binding::Binding;
 pub use binding::BindingState;
-pub(super) use event::{EXPORTS as EVENT_EXPORTS, PendedEvent};
+pub(super) use event::{EXPORTS as EVENT_EXPORTS, PendedEvent, notification};
 pub(super) use open::EXPORTS as OPEN_EXPORTS;
 pub(super) use operation::{EXPORTS as OPERATION_EXPORTS, Operation};
 pub(super) use unbind::EXPORTS as UNBIND_EXPORTS;
@@ -224,6 +224,21 @@ impl Protocol {
 pub(super) fn bind_all_to(thread: &Arc<Thread>, port: &Arc<Port>) -> Result<(), AdapterError> {
     let protocols: Vec<_> = thread.machine().ndis.lock().protocols.values().cloned().collect();
     for protocol in protocols.into_iter().filter(|protocol| protocol.is_configured_for(thread.machine(), port)) {
+        match protocol.bind_paused(thread, port) {
+            Ok(()) | Err(AdapterError::Status(_)) => {}
+            Err(stopped) => return Err(stopped),
+        }
+    }
+    Ok(())
+}
+
+/// Binds protocols again that were unbound for the sake of a filter. The stack is paused.
+pub(super) fn bind_again(
+    thread: &Arc<Thread>,
+    port: &Arc<Port>,
+    protocols: &[Arc<Protocol>],
+) -> Result<(), AdapterError> {
+    for protocol in protocols {
         match protocol.bind_paused(thread, port) {
             Ok(()) | Err(AdapterError::Status(_)) => {}
             Err(stopped) => return Err(stopped),

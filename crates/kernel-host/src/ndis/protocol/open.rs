@@ -149,8 +149,14 @@ extern "efiapi" fn close_adapter(handle: usize) -> NdisStatus {
             "legal only within ProtocolBindAdapterEx and ProtocolUnbindAdapterEx; elsewhere call NdisUnbindAdapter",
         );
     }
-    if let Some(request) = binding.port.requests.of(&binding).first() {
+    if let Some(request) = binding.port.requests_of(&binding).first() {
         call.stop(Rule::BadState, format!("{request} is not complete: wait for all requests before the close"));
+    }
+    let (received, sent) = call.machine().ndis.in_flight(handle);
+    if received + sent != 0 {
+        let message =
+            format!("{sent} sends are not complete and {received} received lists are not returned before the close");
+        call.stop(Rule::BadState, message);
     }
     // The handle ends with the call, whatever it returns.
     call.machine().ndis.lock().bindings.retain(|other| other.handle != handle);

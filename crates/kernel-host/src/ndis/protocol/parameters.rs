@@ -7,40 +7,17 @@ use ndis::raw::{
     NDIS_SIZEOF_BIND_PARAMETERS_REVISION_2, NDIS_SIZEOF_BIND_PARAMETERS_REVISION_3,
     NDIS_SIZEOF_BIND_PARAMETERS_REVISION_4,
 };
-use nt_types::UNICODE_STRING;
 
 use super::Protocol;
 use crate::machine::Inner;
 use crate::ndis::port::Port;
-use crate::ndis::scratch::Scratch;
-use crate::nt::unicode;
+use crate::ndis::scratch::{Scratch, Text};
 
 /// The structure and the strings that it points at.
 #[derive(Debug)]
 pub(super) struct Parameters {
     pub(super) structure: Scratch,
     _strings: [Text; 2],
-}
-
-/// A counted string and its characters.
-#[derive(Debug)]
-struct Text {
-    string: Scratch,
-    _characters: Scratch,
-}
-
-impl Text {
-    fn new(machine: &Arc<Inner>, text: &str) -> Option<Self> {
-        let mut bytes = unicode::bytes_of(text);
-        let length = u16::try_from(bytes.len()).ok()?;
-        // Terminated, as NDIS's strings are, although they are counted.
-        bytes.extend([0, 0]);
-        let characters = Scratch::bytes(machine, &bytes)?;
-        let string = Scratch::new(machine, size_of::<UNICODE_STRING>())?;
-        let buffer = characters.raw().pointer();
-        string.raw().write(UNICODE_STRING { Length: length, MaximumLength: length + 2, Buffer: buffer });
-        Some(Self { string, _characters: characters })
-    }
 }
 
 /// The revision of the structure for an NDIS 6 minor version, and its size.
@@ -70,8 +47,8 @@ impl Parameters {
         let none = std::ptr::null_mut();
         let full = NDIS_BIND_PARAMETERS {
             Header: NDIS_OBJECT_HEADER::new(NDIS_OBJECT_TYPE_BIND_PARAMETERS, revision, size),
-            ProtocolSection: section.string.raw().pointer(),
-            AdapterName: name.string.raw().pointer(),
+            ProtocolSection: section.string(),
+            AdapterName: name.string(),
             PhysicalDeviceObject: none,
             MediaType: general.media,
             MtuSize: general.mtu,
@@ -106,7 +83,7 @@ impl Parameters {
             CompartmentId: 1,
             DefaultOffloadConfiguration: none,
             TcpConnectionOffloadCapabilities: none,
-            BoundAdapterName: name.string.raw().pointer(),
+            BoundAdapterName: name.string(),
             HDSplitCurrentConfig: none,
             ReceiveFilterCapabilities: none,
             PowerManagementCapabilitiesEx: none,

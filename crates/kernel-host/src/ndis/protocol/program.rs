@@ -41,7 +41,7 @@ impl From<&Binding> for BindingSummary {
             adapter: binding.port.name.clone(),
             state: binding.state(),
             packet_filter: binding.packet_filter(),
-            requests: binding.port.requests.of(binding).len(),
+            requests: binding.port.requests_of(binding).len(),
         }
     }
 }

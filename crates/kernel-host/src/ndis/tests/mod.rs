@@ -15,17 +15,24 @@ use crate::ddi::testing::Bench;
 use crate::ddi::{Export, Target};
 use crate::finding::{Rule, Stopped};
 use crate::machine::Machine;
-use crate::nt::raw::Raw;
+use crate::nt::raw::{Raw, field};
 
 mod adapter;
 mod answers;
 mod binding;
+mod buffers;
+mod buffers_data;
 mod configuration;
+mod data_path;
 mod device;
 mod events;
 mod file;
+mod filter;
+mod filter_events;
+mod filter_oid;
 mod hardware;
 mod lock;
+mod names;
 mod objects;
 mod oid;
 mod optional;
@@ -47,6 +54,10 @@ struct Script {
     pause: Hook<usize>,
     reset: Hook<usize>,
     halt: Hook<usize>,
+    /// Gets the first list.
+    send: Hook<usize>,
+    /// Gets the first list.
+    give_back: Hook<usize>,
     restart: Cell<NdisStatus>,
     hangs: Cell<bool>,
     sets_attributes: Cell<bool>,
@@ -69,6 +80,8 @@ impl Script {
             pause: Mutex::default(),
             reset: Mutex::default(),
             halt: Mutex::default(),
+            send: Mutex::default(),
+            give_back: Mutex::default(),
             restart: Cell::new(NdisStatus::SUCCESS),
             hangs: Cell::new(false),
             sets_attributes: Cell::new(true),
@@ -189,9 +202,19 @@ unsafe extern "efiapi" fn reset(context: NDIS_HANDLE, addressing: *mut u8) -> Nd
     run(&Script::at(context).reset, addressing.expose_provenance(), NdisStatus::SUCCESS)
 }
 
-unsafe extern "efiapi" fn send(_: NDIS_HANDLE, _: *mut NET_BUFFER_LIST, _: u32, _: u32) {}
-unsafe extern "efiapi" fn give_back(_: NDIS_HANDLE, _: *mut NET_BUFFER_LIST, _: u32) {}
-unsafe extern "efiapi" fn cancel_send(_: NDIS_HANDLE, _: *mut c_void) {}
+unsafe extern "efiapi" fn send(context: NDIS_HANDLE, list: *mut NET_BUFFER_LIST, _: u32, _: u32) {
+    Script::at(context).saw("send");
+    let _ = run(&Script::at(context).send, list.expose_provenance(), NdisStatus::SUCCESS);
+}
+
+unsafe extern "efiapi" fn give_back(context: NDIS_HANDLE, list: *mut NET_BUFFER_LIST, _: u32) {
+    Script::at(context).saw("return");
+    let _ = run(&Script::at(context).give_back, list.expose_provenance(), NdisStatus::SUCCESS);
+}
+
+unsafe extern "efiapi" fn cancel_send(context: NDIS_HANDLE, _: *mut c_void) {
+    Script::at(context).saw("cancel send");
+}
 unsafe extern "efiapi" fn pnp_event(context: NDIS_HANDLE, event: *mut c_void) {
     let event = Raw::of(event.cast::<NET_DEVICE_PNP_EVENT>()).read();
     assert_eq!(event.Header.Size, NDIS_SIZEOF_NET_DEVICE_PNP_EVENT_REVISION_1);

@@ -20,6 +20,10 @@ pub(super) struct Talk {
     pub(super) status: Hook<usize>,
     pub(super) opened: Hook<NdisStatus>,
     pub(super) closed: Hook<()>,
+    /// Gets the first list.
+    pub(super) receive: Hook<usize>,
+    /// Gets the first list.
+    pub(super) sent: Hook<usize>,
     pub(super) handle: AtomicUsize,
     /// The binding handle, as `NdisOpenAdapterEx` writes it.
     pub(super) binding: AtomicUsize,
@@ -45,6 +49,8 @@ impl Talk {
             status: Mutex::default(),
             opened: Mutex::default(),
             closed: Mutex::default(),
+            receive: Mutex::default(),
+            sent: Mutex::default(),
             handle: AtomicUsize::new(0),
             binding: AtomicUsize::new(0),
             medium: AtomicU32::new(99),
@@ -254,8 +260,17 @@ unsafe extern "efiapi" fn status_indication(context: NDIS_HANDLE, indication: *m
     let _ = run(&talk.status, indication.expose_provenance(), NdisStatus::SUCCESS);
 }
 
-unsafe extern "efiapi" fn receive(_: NDIS_HANDLE, _: *mut NET_BUFFER_LIST, _: u32, _: u32, _: u32) {}
-unsafe extern "efiapi" fn sent(_: NDIS_HANDLE, _: *mut NET_BUFFER_LIST, _: u32) {}
+unsafe extern "efiapi" fn receive(context: NDIS_HANDLE, list: *mut NET_BUFFER_LIST, _: u32, count: u32, flags: u32) {
+    let talk = Talk::at(context);
+    talk.saw(format!("receive {count} {flags:#x}"));
+    let _ = run(&talk.receive, list.expose_provenance(), NdisStatus::SUCCESS);
+}
+
+unsafe extern "efiapi" fn sent(context: NDIS_HANDLE, list: *mut NET_BUFFER_LIST, _: u32) {
+    let talk = Talk::at(context);
+    talk.saw(format!("sent {}", super::buffers::chain_length(list.expose_provenance())));
+    let _ = run(&talk.sent, list.expose_provenance(), NdisStatus::SUCCESS);
+}
 
 thread_local! {
     static TALK: Cell<Option<&'static Talk>> = const { Cell::new(None) };

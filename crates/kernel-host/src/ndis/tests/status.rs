@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn indication(source: usize, status: NdisStatus, data: &'static [u8]) -> NDIS_STATUS_INDICATION {
+pub(super) fn indication(source: usize, status: NdisStatus, data: &'static [u8]) -> NDIS_STATUS_INDICATION {
     // SAFETY: all-zero bytes are a valid indication.
     let mut indication: NDIS_STATUS_INDICATION = unsafe { std::mem::zeroed() };
     indication.Header = NDIS_OBJECT_HEADER::new(NDIS_OBJECT_TYPE_STATUS_INDICATION, 1, 112);
@@ -14,7 +14,7 @@ fn indication(source: usize, status: NdisStatus, data: &'static [u8]) -> NDIS_ST
     indication
 }
 
-fn indicate(handle: usize, indication: &NDIS_STATUS_INDICATION) {
+pub(super) fn indicate(handle: usize, indication: &NDIS_STATUS_INDICATION) {
     call_ddi!("NdisMIndicateStatusEx", fn(usize, &NDIS_STATUS_INDICATION), handle, indication);
 }
 
