@@ -487,4 +487,7 @@ NDISAPI VOID NdisReleaseSpinLock(PNDIS_SPIN_LOCK SpinLock);
 NDISAPI PVOID NdisAllocateMemoryWithTagPriority(NDIS_HANDLE NdisHandle, UINT Length, ULONG Tag, ULONG Priority);
 NDISAPI VOID NdisFreeMemory(PVOID VirtualAddress, UINT Length, UINT MemoryFlags);
 
+#include <nbl.h>
+#include <ndis/filter.h>
+
 #endif

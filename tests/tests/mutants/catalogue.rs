@@ -7,7 +7,8 @@ use std::path::Path;
 use crate::family::Mutant;
 use crate::{
     crash, exceptions, execution, flt_buffers, flt_contexts, flt_io, flt_names, flt_ports, flt_registration, hangs,
-    irps, irql, leftovers, locks, ndis_miniport, ndis_protocol, objects, paging, pool, resources, user_memory,
+    irps, irql, leftovers, locks, ndis_filter, ndis_miniport, ndis_protocol, objects, paging, pool, resources,
+    user_memory,
 };
 
 /// All families.
@@ -26,6 +27,7 @@ const FAMILIES: &[&[Mutant]] = &[
     irql::MUTANTS,
     leftovers::MUTANTS,
     locks::MUTANTS,
+    ndis_filter::MUTANTS,
     ndis_miniport::MUTANTS,
     ndis_protocol::MUTANTS,
     objects::MUTANTS,

@@ -21,6 +21,7 @@ mod irps;
 mod irql;
 mod leftovers;
 mod locks;
+mod ndis_filter;
 mod ndis_miniport;
 mod ndis_protocol;
 mod objects;

@@ -8,11 +8,11 @@ use crate::family::family;
 use crate::rig::{Broken, Rig, same};
 
 /// `OID_MUTANT_NOW` and `OID_MUTANT_LATER`: one answered at once, one from a work item.
-const NOW: u32 = 0xFF00_0001;
-const LATER: u32 = 0xFF00_0002;
+pub(crate) const NOW: u32 = 0xFF00_0001;
+pub(crate) const LATER: u32 = 0xFF00_0002;
 
 /// What both answer.
-const ANSWER: [u8; 4] = [7, 0, 0, 0];
+pub(crate) const ANSWER: [u8; 4] = [7, 0, 0, 0];
 
 /// `FILE_CREATE`.
 const CREATE: u32 = 2;
