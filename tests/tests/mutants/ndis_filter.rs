@@ -30,7 +30,7 @@ fn attach_and_ask(rig: &Rig) -> Result<(), Broken> {
 family! { ndis_filter, attach_and_ask;
     unique_name_is_no_guid: Refused(BAD_CHARACTERISTICS);
     no_completion_handler: Refused(BAD_CHARACTERISTICS);
-    not_deregistered: Left(Rule::BadState, LeakKind::Registration, "NdisFRegisterFilterDriver");
+    not_deregistered: Left(Rule::PoolLeak, LeakKind::Registration, "NdisFRegisterFilterDriver");
     deregistered_twice: While(Rule::InvalidHandle, "NdisFDeregisterFilterDriver", "DriverUnload");
     data_without_a_buffer: While(Rule::BadArgument, "NdisAllocateNetBufferListPool", "AllocateList");
     context_size_not_aligned: While(Rule::BadArgument, "NdisAllocateNetBufferListPool", "AllocateList");

@@ -36,6 +36,23 @@ pub(super) fn completion_time(machine: &Inner) -> Duration {
     LONGEST.min(machine.nt.dispatcher().deadlock_after())
 }
 
+/// The final status of an operation whose callback returned `returned`, and that a call completed with `completed` within `time`.
+///
+/// # Errors
+/// The rule that the driver broke, and how.
+pub(super) fn final_status(
+    returned: NdisStatus,
+    completed: Option<NdisStatus>,
+    time: Duration,
+) -> Result<NdisStatus, (Rule, String)> {
+    match (returned, completed) {
+        (NdisStatus::PENDING, Some(status)) => Ok(status),
+        (NdisStatus::PENDING, None) => Err((Rule::Deadlock, format!("pended, and not completed within {time:?}"))),
+        (_, Some(_)) => Err((Rule::BadState, format!("completed with a call, although it returned {returned}"))),
+        (status, None) => Ok(status),
+    }
+}
+
 impl Port {
     /// `MiniportInitializeEx`, the protocols that bind to the adapter, and the restart of the stack.
     pub(super) fn start(self: &Arc<Self>, thread: &Arc<Thread>) -> Result<(), AdapterError> {
@@ -212,18 +229,7 @@ impl Port {
         }
         let completed = state.completed.take();
         drop(state);
-        match (status, completed) {
-            (NdisStatus::PENDING, Some(status)) => Ok(status),
-            (NdisStatus::PENDING, None) => {
-                let message = format!("pended, and not completed within {time:?}");
-                Err(self.find(thread, Rule::Deadlock, callback, message))
-            }
-            (_, Some(_)) => {
-                let message = format!("completed with a call, although it returned {status}");
-                Err(self.find(thread, Rule::BadState, callback, message))
-            }
-            (status, None) => Ok(status),
-        }
+        final_status(status, completed, time).map_err(|(rule, message)| self.find(thread, rule, callback, message))
     }
 
     fn complete(&self, call: &Call, expected: AdapterState, status: NdisStatus) {

@@ -49,7 +49,7 @@ pub(super) struct Buffers {
     /// By handle.
     pub(super) pools: BTreeMap<usize, Arc<BufferPool>>,
     pub(super) lists: BTreeMap<usize, List>,
-    net_buffers: BTreeMap<usize, Buffer>,
+    frames: BTreeMap<usize, Buffer>,
     mdls: BTreeMap<usize, Mdl>,
     /// MDLs that retreats got from a driver's `NetAllocateMdl`: the driver's `NetFreeMdl` frees them, however they were made.
     handled: BTreeSet<usize>,
@@ -62,7 +62,7 @@ impl Buffers {
         if self.lists.range(inside.clone()).next().is_some() {
             return Some("a net buffer list in it is not freed: NdisFreeNetBufferList does that".to_owned());
         }
-        if self.net_buffers.range(inside.clone()).next().is_some() {
+        if self.frames.range(inside.clone()).next().is_some() {
             return Some("a net buffer in it is not freed: NdisFreeNetBuffer does that".to_owned());
         }
         let mdl = self.mdls.range(inside).next();
@@ -72,7 +72,7 @@ impl Buffers {
     /// How much came from a pool and is not freed.
     fn outstanding(&self, pool: usize) -> usize {
         let lists = self.lists.values().filter(|list| list.pool == pool).count();
-        lists + self.net_buffers.values().filter(|buffer| buffer.pool == pool && buffer.list.is_none()).count()
+        lists + self.frames.values().filter(|buffer| buffer.pool == pool && buffer.list.is_none()).count()
     }
 }
 

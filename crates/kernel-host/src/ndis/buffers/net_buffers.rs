@@ -93,7 +93,7 @@ pub(super) fn new(call: &Call, pool: usize, tag: u32, list: Option<usize>, data:
     field!(raw, NET_BUFFER, DataLength).write(data.length);
     chain::find_current(call, raw);
     let buffer = Buffer { driver: Arc::clone(call.driver()), pool, list, mdl: 0, data: 0 };
-    call.machine().ndis.lock().buffers.net_buffers.insert(raw.address(), buffer);
+    call.machine().ndis.lock().buffers.frames.insert(raw.address(), buffer);
     raw
 }
 
@@ -104,7 +104,7 @@ pub(super) fn new_with_data(call: &Call, handle: usize, pool: &BufferPool, list:
     let of_pool = Data { chain: list_of_pages, offset: 0, length: pool.data as u64 };
     let raw = if list_of_pages.is_null() { Raw::NULL } else { new(call, handle, pool.tag, list, of_pool) };
     let mut state = call.machine().ndis.lock();
-    let made = state.buffers.net_buffers.get_mut(&raw.address());
+    let made = state.buffers.frames.get_mut(&raw.address());
     let is_made = made.is_some();
     if let Some(buffer) = made {
         (buffer.mdl, buffer.data) = (list_of_pages.address(), data);
@@ -119,7 +119,7 @@ pub(super) fn new_with_data(call: &Call, handle: usize, pool: &BufferPool, list:
 
 extern "efiapi" fn free(raw: Raw<NET_BUFFER>) {
     let call = Call::enter();
-    let found = call.machine().ndis.lock().buffers.net_buffers.get(&raw.address()).cloned();
+    let found = call.machine().ndis.lock().buffers.frames.get(&raw.address()).cloned();
     let buffer = own(&call, found, |buffer| &buffer.driver, raw.address(), "net buffer");
     if buffer.list.is_some() {
         call.stop(Rule::BadPoolFree, "the net buffer came with its list: NdisFreeNetBufferList frees both");
@@ -129,7 +129,7 @@ extern "efiapi" fn free(raw: Raw<NET_BUFFER>) {
 
 /// Frees a buffer and what came with it. Stops when its pool is not the one that it says, or when something was written beyond.
 pub(super) fn release(call: &Call, address: usize) {
-    let Some(buffer) = call.machine().ndis.lock().buffers.net_buffers.remove(&address) else { return };
+    let Some(buffer) = call.machine().ndis.lock().buffers.frames.remove(&address) else { return };
     let said = field!(Raw::<NET_BUFFER>::at(address), NET_BUFFER, NdisPoolHandle).read().addr();
     if said != buffer.pool {
         let message = format!("NdisPoolHandle of {address:#x} is {said:#x}, but it came from {:#x}", buffer.pool);

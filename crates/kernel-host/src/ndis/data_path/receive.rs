@@ -141,8 +141,8 @@ impl Port {
             }
             receive(thread, binding, own, what.port_number, what.flags)?;
         }
-        let is_wanted = |index: &usize| last_of(*index).is_none();
-        let unwanted: Vec<List> = (0..what.lists.len()).filter(is_wanted).map(|index| what.lists[index]).collect();
+        let is_unwanted = |index: &usize| last_of(*index).is_none();
+        let unwanted: Vec<List> = (0..what.lists.len()).filter(is_unwanted).map(|index| what.lists[index]).collect();
         if what.is_lent() || unwanted.is_empty() {
             return Ok(());
         }

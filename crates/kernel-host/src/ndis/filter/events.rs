@@ -49,7 +49,7 @@ extern "efiapi" fn net_pnp_event(handle: usize, event: Raw<NET_PNP_EVENT_NOTIFIC
     let call = Call::enter();
     let module = call.machine().ndis.module(&call, handle);
     module.check_attached(&call, "an event is passed on");
-    if is_entry_point(call.thread(), "FilterOidRequest").is_some() {
+    if is_entry_point(call.thread(), "FilterOidRequest") == Some("FilterOidRequest") {
         call.stop(Rule::BadState, "not legal within FilterOidRequest");
     }
     let event = event.read().NetPnPEvent;

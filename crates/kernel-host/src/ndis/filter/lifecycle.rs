@@ -14,7 +14,7 @@ use super::module::{FilterState, Handlers, Module};
 use crate::ddi::{Call, exports};
 use crate::finding::Rule;
 use crate::ndis::adapter::AdapterError;
-use crate::ndis::lifecycle::completion_time;
+use crate::ndis::lifecycle::{completion_time, final_status};
 use crate::ndis::port::Port;
 use crate::nt::raw::{Raw, field};
 use crate::thread::Thread;
@@ -133,18 +133,7 @@ impl Module {
         }
         let completed = state.completed.take();
         drop(state);
-        match (status, completed) {
-            (NdisStatus::PENDING, Some(status)) => Ok(status),
-            (NdisStatus::PENDING, None) => {
-                let message = format!("pended, and not completed within {time:?}");
-                Err(self.find(thread, Rule::Deadlock, callback, message))
-            }
-            (_, Some(_)) => {
-                let message = format!("completed with a call, although it returned {status}");
-                Err(self.find(thread, Rule::BadState, callback, message))
-            }
-            (status, None) => Ok(status),
-        }
+        final_status(status, completed, time).map_err(|(rule, message)| self.find(thread, rule, callback, message))
     }
 
     fn complete(&self, call: &Call, expected: FilterState, status: NdisStatus) {
