@@ -25,7 +25,7 @@ typedef PHYSICAL_ADDRESS NDIS_PHYSICAL_ADDRESS;
 typedef USHORT NET_FRAME_TYPE, *PNET_FRAME_TYPE;
 typedef ULONG NET_IFINDEX, *PNET_IFINDEX;
 typedef struct _NET_BUFFER_LIST NET_BUFFER_LIST, *PNET_BUFFER_LIST;
-#define NDIS_STRING_CONST(Text) {sizeof(Text) - sizeof((Text)[0]), sizeof(Text), Text}
+#define NDIS_STRING_CONST(Text) {sizeof(L##Text) - sizeof(WCHAR), sizeof(L##Text), L##Text}
 #define NDIS_DEFAULT_PORT_NUMBER ((NDIS_PORT_NUMBER)0)
 
 /* Which NDIS a driver is written for; each includes all before it. */
