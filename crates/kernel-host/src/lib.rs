@@ -70,4 +70,5 @@ pub use nt::io::error_log::SystemLogEntry;
 pub use nt::io::kernel_client::{KernelDevice, KernelRequest};
 pub use nt::io::program::{PendingRequest, ProgramDevice, RequestOutcome};
 pub use nt::ob_events::ProgramEvent;
+pub use nt::registry::program::ProgramKey;
 pub use process::UserMemoryChecks;

@@ -75,7 +75,8 @@ mod queues;
 mod quota;
 pub(crate) mod raw;
 pub(crate) mod registered;
-mod registry;
+pub(crate) mod registry;
+pub(crate) mod registry_callbacks;
 mod registry_information;
 mod routines;
 mod run_once;
@@ -137,6 +138,7 @@ pub(crate) struct Nt {
     callbacks: callbacks::Callbacks,
     notify: notify::Notify,
     ob_callbacks: ob_callbacks::ObCallbacks,
+    registry_callbacks: registry_callbacks::RegistryCallbacks,
     etw: etw::Etw,
     dispatcher: dispatcher::Dispatcher,
     registered: registered::Registered,
@@ -172,6 +174,7 @@ impl Default for Nt {
             callbacks: callbacks::Callbacks::default(),
             notify: notify::Notify::default(),
             ob_callbacks: ob_callbacks::ObCallbacks::default(),
+            registry_callbacks: registry_callbacks::RegistryCallbacks::default(),
             etw: etw::Etw::default(),
             dispatcher: dispatcher::Dispatcher::default(),
             registered: registered::Registered::default(),
@@ -312,6 +315,11 @@ impl Nt {
         &self.quotas
     }
 
+    /// Callbacks on registry operations.
+    fn registry_callbacks(&self) -> &registry_callbacks::RegistryCallbacks {
+        &self.registry_callbacks
+    }
+
     /// Event providers, and what they wrote.
     fn etw(&self) -> &etw::Etw {
         &self.etw
@@ -390,6 +398,7 @@ impl LeakSource for Nt {
         leaks.extend(self.callbacks.leaks(driver));
         leaks.extend(self.notify.leaks(driver));
         leaks.extend(self.ob_callbacks.leaks(driver));
+        leaks.extend(self.registry_callbacks.leaks(driver));
         leaks.extend(self.etw.leaks(driver));
         leaks.extend(self.registered.leaks(driver));
         leaks.extend(self.resources.leaks(driver));
@@ -504,5 +513,6 @@ pub(crate) fn exports() -> impl Iterator<Item = &'static Export> {
     .flatten()
     .chain(security::exports())
     .chain(sections::exports())
+    .chain(registry_callbacks::exports())
     .chain(locks::exports())
 }

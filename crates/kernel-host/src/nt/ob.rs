@@ -167,6 +167,19 @@ impl ObjectManager {
         object.references() - 1
     }
 
+    /// Takes one reference over from the driver that holds it: it comes with the object's address, as the DDI says. `None` when
+    /// no driver holds one.
+    pub(crate) fn take_over(&self, body: usize) -> Option<ObjectRef> {
+        let object = self.lookup(body)?;
+        {
+            let mut state = object.0.state();
+            let holder = state.holders.iter_mut().find(|holder| holder.count > 0)?;
+            holder.count -= 1;
+            state.references -= 1;
+        }
+        Some(object)
+    }
+
     /// References that `driver` still owes, for the leak report: one line per object.
     pub(crate) fn references_of(&self, driver: &Driver) -> Vec<String> {
         let objects: Vec<_> = self.lock().values().cloned().collect();

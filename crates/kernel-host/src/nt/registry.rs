@@ -1,22 +1,31 @@
 //! `Zw*Key`: how drivers reach the registry. Pages: `wdm/nf-wdm-zwopenkey` and its neighbours.
 //!
 //! All calls are at `PASSIVE_LEVEL`. They come from kernel mode, so the access that a handle was opened with is not checked.
+//! [`opening`] and [`operations`] are what drivers and [programs](program) have in common; both go past registry callbacks.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use nt_types::{HANDLE, NtStatus, OBJECT_ATTRIBUTES, UNICODE_STRING};
+use nt_types::{HANDLE, KERNEL_MODE, NtStatus, OBJECT_ATTRIBUTES, ObjectFlags, UNICODE_STRING, USER_MODE};
 
-use super::hive::{Key, Value};
-use super::ob::ObjectBody;
+use super::current_process;
+use super::hive::Key;
+use super::ob::{ObjectBody, ObjectRef};
 use super::ob_exports::{make_handle, open_entry};
 use super::raw::Raw;
-use super::registry_information::{Record, key_record, value_record};
+use super::registry_callbacks::{self, CountedName};
 use super::unicode;
 use crate::ddi::{Call, exports};
 use crate::finding::Rule;
+use crate::process::Process;
 
+mod opening;
+mod operations;
+pub mod program;
 mod query;
 mod rtl;
+
+use opening::{Caller, Opening};
+use operations::Answer;
 
 pub(crate) use query::EXPORTS as QUERY_EXPORTS;
 pub(crate) use rtl::EXPORTS as RTL_EXPORTS;
@@ -35,48 +44,69 @@ exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
     ZwFlushKey(max 0, fails IO) = zw_flush_key;
 }
 
-/// `Disposition` of `ZwCreateKey`.
-const REG_CREATED_NEW_KEY: u32 = 1;
-const REG_OPENED_EXISTING_KEY: u32 = 2;
-
-/// Bytes of a key's body; drivers see a key only through handles.
+/// Bytes of a key's body, which drivers never look into.
 const BODY_BYTES: usize = 16;
 
-/// What a key handle stands for.
+/// What a key object stands for.
 #[derive(Debug)]
-struct OpenKey {
+pub(super) struct OpenKey {
     key: Arc<Key>,
     parent: Option<Arc<Key>>,
+    /// Full name, as registry callbacks and `ObQueryNameString` have it.
+    path: String,
+    /// The same for callbacks that ask for it, made when the first does.
+    name: OnceLock<CountedName>,
+}
+
+impl OpenKey {
+    fn new(path: String, key: Arc<Key>, parent: Option<Arc<Key>>) -> Self {
+        Self { key, parent, path, name: OnceLock::new() }
+    }
+
+    /// Tells keys apart, whatever object they were opened as.
+    pub(super) fn id(&self) -> usize {
+        Arc::as_ptr(&self.key).addr()
+    }
+
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The path at an address that stays as long as the object.
+    pub(super) fn counted_name(&self) -> &CountedName {
+        self.name.get_or_init(|| CountedName::new(&self.path).unwrap_or_default())
+    }
 }
 
 impl ObjectBody for OpenKey {
     fn type_name(&self) -> &'static str {
         "Key"
     }
+
+    fn on_last_handle_close(&self, object: &ObjectRef, _process: &Arc<Process>) {
+        registry_callbacks::closing(object);
+    }
+}
+
+/// A key object with its payload.
+struct KeyObject {
+    object: ObjectRef,
+    open: Arc<OpenKey>,
 }
 
 extern "efiapi" fn zw_open_key(handle: Raw<usize>, access: u32, attributes: Raw<OBJECT_ATTRIBUTES>) -> NtStatus {
-    open(&Call::enter(), handle, access, attributes)
+    let call = Call::enter();
+    open(&call, handle, attributes, Wanted { access, ..Wanted::default() })
 }
 
 extern "efiapi" fn zw_open_key_ex(
     handle: Raw<usize>,
     access: u32,
     attributes: Raw<OBJECT_ATTRIBUTES>,
-    _options: u32,
+    options: u32,
 ) -> NtStatus {
-    open(&Call::enter(), handle, access, attributes)
-}
-
-fn open(call: &Call, handle: Raw<usize>, access: u32, attributes: Raw<OBJECT_ATTRIBUTES>) -> NtStatus {
-    let opened = place(call, attributes).and_then(|place| {
-        let key = place.base.open(&place.name)?;
-        Ok((place.parent_of_leaf(), key))
-    });
-    match opened {
-        Ok((parent, key)) => give(call, handle, access, attributes, OpenKey { key, parent }),
-        Err(status) => status,
-    }
+    let call = Call::enter();
+    open(&call, handle, attributes, Wanted { access, options, ..Wanted::default() })
 }
 
 extern "efiapi" fn zw_create_key(
@@ -84,70 +114,74 @@ extern "efiapi" fn zw_create_key(
     access: u32,
     attributes: Raw<OBJECT_ATTRIBUTES>,
     _title_index: u32,
-    _class: Raw<UNICODE_STRING>,
-    _options: u32,
+    class: Raw<UNICODE_STRING>,
+    options: u32,
     disposition: Raw<u32>,
 ) -> NtStatus {
     let call = Call::enter();
-    let created = place(&call, attributes).and_then(|place| {
-        // Only the last part may be new: the page wants its parent to exist.
-        let (folder, leaf) = place.name.rsplit_once('\\').unwrap_or(("", &place.name));
-        let parent = place.base.open(folder)?;
-        let (key, is_new) = parent.create(leaf)?;
-        Ok((OpenKey { key, parent: Some(parent) }, is_new))
-    });
-    match created {
-        Ok((open, is_new)) => {
-            disposition.write_if_some(if is_new { REG_CREATED_NEW_KEY } else { REG_OPENED_EXISTING_KEY });
-            give(&call, handle, access, attributes, open)
+    open(&call, handle, attributes, Wanted { access, options, class, disposition, creates: true })
+}
+
+/// What an open asks for beside its name.
+struct Wanted {
+    access: u32,
+    options: u32,
+    class: Raw<UNICODE_STRING>,
+    disposition: Raw<u32>,
+    creates: bool,
+}
+
+impl Default for Wanted {
+    fn default() -> Self {
+        Self { access: 0, options: 0, class: Raw::NULL, disposition: Raw::NULL, creates: false }
+    }
+}
+
+fn open(call: &Call, handle: Raw<usize>, attributes: Raw<OBJECT_ATTRIBUTES>, wanted: Wanted) -> NtStatus {
+    if attributes.is_null() {
+        call.stop(Rule::BadArgument, "ObjectAttributes is NULL");
+    }
+    let attributes = attributes.read();
+    let opened = opening(call, &attributes, wanted).and_then(|opening| opening.carry_out(call.thread()));
+    call.thread().leave_if_stopped();
+    match opened {
+        Ok((object, granted)) => {
+            handle.write(make_handle(call, &object, granted, attributes.Attributes));
+            NtStatus::SUCCESS
         }
         Err(status) => status,
     }
 }
 
-/// Where an `OBJECT_ATTRIBUTES` leads: a key that exists, and a name below it.
-struct Place {
-    base: Arc<Key>,
-    name: String,
-}
-
-impl Place {
-    /// The key in which the last part of the name is.
-    fn parent_of_leaf(&self) -> Option<Arc<Key>> {
-        let (folder, leaf) = self.name.rsplit_once('\\').unwrap_or(("", &self.name));
-        if leaf.is_empty() { None } else { self.base.open(folder).ok() }
-    }
-}
-
-fn place(call: &Call, attributes: Raw<OBJECT_ATTRIBUTES>) -> Result<Place, NtStatus> {
-    if attributes.is_null() {
-        call.stop(Rule::BadArgument, "ObjectAttributes is NULL");
-    }
-    let attributes = attributes.read();
+fn opening(call: &Call, attributes: &OBJECT_ATTRIBUTES, wanted: Wanted) -> Result<Opening, NtStatus> {
     if attributes.Length as usize != size_of::<OBJECT_ATTRIBUTES>() {
         return Err(NtStatus::INVALID_PARAMETER);
     }
     let name = unicode::name(Raw::of(attributes.ObjectName))?;
     call.detail(name.as_str());
-    if attributes.RootDirectory.is_null() {
-        let below = name.strip_prefix('\\').ok_or(NtStatus::OBJECT_PATH_SYNTAX_BAD)?;
-        let (root, rest) = below.split_once('\\').unwrap_or((below, ""));
-        let base = call.machine().nt.hive().open(&format!("\\{root}"))?;
-        return Ok(Place { base, name: rest.to_owned() });
-    }
-    if name.starts_with('\\') {
-        return Err(NtStatus::OBJECT_PATH_SYNTAX_BAD);
-    }
-    Ok(Place { base: Arc::clone(&key_of(call, attributes.RootDirectory)?.key), name })
+    let root = match attributes.RootDirectory {
+        root if root.is_null() => None,
+        root => Some(key_of(call, root)?),
+    };
+    let checks = attributes.Attributes & ObjectFlags::FORCE_ACCESS_CHECK.bits() != 0;
+    Ok(Opening {
+        caller: Caller { process: current_process(call), mode: if checks { USER_MODE } else { KERNEL_MODE } },
+        root,
+        name,
+        given_name: Raw::of(attributes.ObjectName),
+        attributes: attributes.Attributes,
+        descriptor: attributes.SecurityDescriptor.addr(),
+        access: wanted.access,
+        options: wanted.options,
+        class: wanted.class,
+        disposition: wanted.disposition,
+        creates: wanted.creates,
+    })
 }
 
-fn give(call: &Call, handle: Raw<usize>, access: u32, attributes: Raw<OBJECT_ATTRIBUTES>, open: OpenKey) -> NtStatus {
-    give_handle(call, handle, access, attributes.read().Attributes, open)
-}
-
-/// Makes the handle to a key that a call returns.
+/// Makes the handle to a key that a call returns without an open by name.
 fn give_handle(call: &Call, handle: Raw<usize>, access: u32, attributes: u32, open: OpenKey) -> NtStatus {
-    match call.machine().nt.objects().create(BODY_BYTES, Arc::new(open)) {
+    match opening::object_of(call.machine(), open) {
         Ok(object) => {
             handle.write(make_handle(call, &object, access, attributes));
             NtStatus::SUCCESS
@@ -156,23 +190,33 @@ fn give_handle(call: &Call, handle: Raw<usize>, access: u32, attributes: u32, op
     }
 }
 
-fn key_of(call: &Call, handle: HANDLE) -> Result<Arc<OpenKey>, NtStatus> {
-    let entry = open_entry(call, handle.addr(), 0, Some("Key"), nt_types::KERNEL_MODE)?;
-    entry.object.payload().ok_or(NtStatus::OBJECT_TYPE_MISMATCH)
+fn key_of(call: &Call, handle: HANDLE) -> Result<KeyObject, NtStatus> {
+    let object = open_entry(call, handle.addr(), 0, Some("Key"), KERNEL_MODE)?.object;
+    let open = object.payload().ok_or(NtStatus::OBJECT_TYPE_MISMATCH)?;
+    Ok(KeyObject { object, open })
 }
 
 /// Runs `work` on the key behind a handle.
-fn with_key(call: &Call, handle: HANDLE, work: impl FnOnce(&OpenKey) -> Result<NtStatus, NtStatus>) -> NtStatus {
-    key_of(call, handle).and_then(|open| work(&open)).unwrap_or_else(|status| status)
+fn with_key(call: &Call, handle: HANDLE, work: impl FnOnce(&KeyObject) -> NtStatus) -> NtStatus {
+    let status = key_of(call, handle).map_or_else(|status| status, |key| work(&key));
+    call.thread().leave_if_stopped();
+    status
+}
+
+/// Runs `work` with a name that is noted in the trace.
+fn with_name(call: &Call, name: Raw<UNICODE_STRING>, work: impl FnOnce(&str) -> NtStatus) -> NtStatus {
+    match unicode::name(name) {
+        Ok(text) => {
+            call.detail(text.as_str());
+            work(&text)
+        }
+        Err(status) => status,
+    }
 }
 
 extern "efiapi" fn zw_delete_key(handle: HANDLE) -> NtStatus {
     let call = Call::enter();
-    with_key(&call, handle, |open| {
-        let parent = open.parent.as_ref().ok_or(NtStatus::CANNOT_DELETE)?;
-        parent.delete(open.key.name())?;
-        Ok(NtStatus::SUCCESS)
-    })
+    with_key(&call, handle, |key| key.delete(call.thread()))
 }
 
 extern "efiapi" fn zw_query_key(
@@ -183,7 +227,7 @@ extern "efiapi" fn zw_query_key(
     result_length: Raw<u32>,
 ) -> NtStatus {
     let call = Call::enter();
-    with_key(&call, handle, |open| Ok(hand_out(&key_record(&open.key, class)?, buffer, length, result_length)))
+    with_key(&call, handle, |key| key.query(call.thread(), class, Answer { buffer, length, result_length }))
 }
 
 extern "efiapi" fn zw_enumerate_key(
@@ -195,12 +239,8 @@ extern "efiapi" fn zw_enumerate_key(
     result_length: Raw<u32>,
 ) -> NtStatus {
     let call = Call::enter();
-    with_key(&call, handle, |open| {
-        let names = open.key.subkeys()?;
-        let name = names.get(index as usize).ok_or(NtStatus::NO_MORE_ENTRIES)?;
-        let key = open.key.open(name)?;
-        Ok(hand_out(&key_record(&key, class)?, buffer, length, result_length))
-    })
+    let answer = Answer { buffer, length, result_length };
+    with_key(&call, handle, |key| key.enumerate(call.thread(), index, class, answer))
 }
 
 extern "efiapi" fn zw_query_value_key(
@@ -212,11 +252,9 @@ extern "efiapi" fn zw_query_value_key(
     result_length: Raw<u32>,
 ) -> NtStatus {
     let call = Call::enter();
-    with_key(&call, handle, |open| {
-        let name = unicode::name(name)?;
-        call.detail(name.as_str());
-        let value = open.key.value(&name)?;
-        Ok(hand_out(&value_record(&name, &value, class)?, buffer, length, result_length))
+    let answer = Answer { buffer, length, result_length };
+    with_key(&call, handle, |key| {
+        with_name(&call, name, |text| key.query_value(call.thread(), (name, text), class, answer))
     })
 }
 
@@ -229,56 +267,33 @@ extern "efiapi" fn zw_enumerate_value_key(
     result_length: Raw<u32>,
 ) -> NtStatus {
     let call = Call::enter();
-    with_key(&call, handle, |open| {
-        let values = open.key.values()?;
-        let (name, value) = values.get(index as usize).ok_or(NtStatus::NO_MORE_ENTRIES)?;
-        Ok(hand_out(&value_record(name, value, class)?, buffer, length, result_length))
-    })
-}
-
-/// Copies a record out: nothing where its fixed part does not fit, as much as fits otherwise.
-fn hand_out(record: &Record, buffer: Raw<u8>, length: u32, result_length: Raw<u32>) -> NtStatus {
-    let needed = record.bytes.len();
-    result_length.write_if_some(needed as u32);
-    let length = length as usize;
-    if length < record.fixed {
-        return NtStatus::BUFFER_TOO_SMALL;
-    }
-    let fitting = record.bytes.get(..length).unwrap_or(&record.bytes);
-    buffer.write_bytes(fitting);
-    if length < needed { NtStatus::BUFFER_OVERFLOW } else { NtStatus::SUCCESS }
+    let answer = Answer { buffer, length, result_length };
+    with_key(&call, handle, |key| key.enumerate_values(call.thread(), index, class, answer))
 }
 
 extern "efiapi" fn zw_set_value_key(
     handle: HANDLE,
     name: Raw<UNICODE_STRING>,
-    _title_index: u32,
+    title_index: u32,
     kind: u32,
     data: Raw<u8>,
     length: u32,
 ) -> NtStatus {
     let call = Call::enter();
     call.bytes(u64::from(length));
-    with_key(&call, handle, |open| {
-        let name = unicode::name(name)?;
-        call.detail(name.as_str());
-        open.key.set_value(&name, Value { kind, data: data.read_bytes(length as usize) })?;
-        Ok(NtStatus::SUCCESS)
+    with_key(&call, handle, |key| {
+        with_name(&call, name, |text| key.set_value(call.thread(), (name, text), title_index, kind, (data, length)))
     })
 }
 
 extern "efiapi" fn zw_delete_value_key(handle: HANDLE, name: Raw<UNICODE_STRING>) -> NtStatus {
     let call = Call::enter();
-    with_key(&call, handle, |open| {
-        open.key.delete_value(&unicode::name(name)?)?;
-        Ok(NtStatus::SUCCESS)
-    })
+    with_key(&call, handle, |key| with_name(&call, name, |text| key.delete_value(call.thread(), (name, text))))
 }
 
-/// The registry is in memory: there is nothing to write to.
 extern "efiapi" fn zw_flush_key(handle: HANDLE) -> NtStatus {
     let call = Call::enter();
-    with_key(&call, handle, |_| Ok(NtStatus::SUCCESS))
+    with_key(&call, handle, |key| key.flush(call.thread()))
 }
 
 #[cfg(test)]

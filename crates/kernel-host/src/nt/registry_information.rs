@@ -43,6 +43,15 @@ pub(super) fn value_record(name: &str, value: &Value, class: i32) -> Result<Reco
     })
 }
 
+/// `KeyNameInformation`, which only the open key knows.
+pub(super) const KEY_NAME: i32 = 3;
+
+/// `KEY_NAME_INFORMATION`: NameLength, Name.
+pub(super) fn name_record(path: &str) -> Record {
+    let name = bytes_of(path);
+    record(&[name.len() as u32], &[&name])
+}
+
 /// `KEY_*_INFORMATION` of a key.
 ///
 /// # Errors
@@ -54,6 +63,8 @@ pub(super) fn key_record(key: &Key, class: i32) -> Result<Record, NtStatus> {
     Ok(match class {
         // Basic: LastWriteTime, TitleIndex, NameLength, Name.
         0 => record(&[low, high, 0, name.len() as u32], &[&name]),
+        // Node: LastWriteTime, TitleIndex, ClassOffset, ClassLength (none), NameLength, Name.
+        1 => record(&[low, high, 0, u32::MAX, 0, name.len() as u32], &[&name]),
         // Full: LastWriteTime, TitleIndex, ClassOffset, ClassLength, SubKeys, MaxNameLen, MaxClassLen, Values,
         // MaxValueNameLen, MaxValueDataLen, Class (none).
         2 => {

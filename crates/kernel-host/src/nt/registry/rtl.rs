@@ -65,7 +65,9 @@ pub(super) enum Base {
 impl Base {
     pub(super) fn of(call: &Call, relative_to: u32, path: Raw<u16>) -> Result<Self, NtStatus> {
         if relative_to & HANDLE != 0 {
-            return Ok(Self::Key(Arc::clone(&key_of(call, std::ptr::without_provenance_mut(path.address()))?.key)));
+            return Ok(Self::Key(Arc::clone(
+                &key_of(call, std::ptr::without_provenance_mut(path.address()))?.open.key,
+            )));
         }
         let number = relative_to & !OPTIONAL;
         let folder = FOLDERS.get(number as usize).ok_or(NtStatus::INVALID_PARAMETER)?;
@@ -163,7 +165,8 @@ pub(super) extern "efiapi" fn io_open_driver_registry_key(
     let service = format!("{}\\{}", FOLDERS[1], driver.service);
     let made = call.machine().nt.hive().open(&service).and_then(|parent| {
         let (key, _) = parent.create(name)?;
-        Ok(OpenKey { key, parent: Some(parent) })
+        let path = format!(r"\REGISTRY\MACHINE\System\CurrentControlSet\Services\{}\{name}", driver.service);
+        Ok(OpenKey::new(path, key, Some(parent)))
     });
     match made {
         // The page: a kernel handle.

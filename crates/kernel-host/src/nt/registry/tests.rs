@@ -1,8 +1,10 @@
 //! One test per documented rule of the registry calls.
 
+use super::opening::{REG_CREATED_NEW_KEY, REG_OPENED_EXISTING_KEY};
 use super::*;
 use crate::conformance::conforms;
 use crate::ddi::testing::Bench;
+use crate::nt::hive::Value;
 use nt_types::{KEY_READ, REG_DWORD};
 
 const SERVICE: &str = r"\Registry\Machine\System\CurrentControlSet\Services\Test";
