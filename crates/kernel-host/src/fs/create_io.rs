@@ -88,6 +88,8 @@ fn open_elsewhere(
             disposition: parameters.disposition,
             options: parameters.options,
             allocation_size: parameters.allocation_size,
+            ea: parameters.ea,
+            io_flags: parameters.io_flags,
         }),
     };
     let opened = object.any_payload().parse(object, &request)?;

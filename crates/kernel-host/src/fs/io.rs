@@ -78,6 +78,8 @@ impl OpenParameters {
         parameters.share = file.share_access;
         parameters.options = file.options;
         parameters.allocation_size = file.allocation_size;
+        parameters.ea = if file.ea.1 == 0 { (0, 0) } else { file.ea };
+        parameters.io_flags = file.io_flags;
         if request.file.is_some() {
             parameters.disposition = file.disposition;
         }

@@ -39,7 +39,7 @@ mod program_directory;
 pub(crate) mod program_file;
 pub(crate) mod program_overlapped;
 pub(crate) mod program_view;
-mod query_open;
+pub(crate) mod query_open;
 mod rename;
 mod scratch;
 pub(crate) mod section;

@@ -4,7 +4,8 @@
 //! A key that was deleted stays readable for nobody: whoever still holds it gets `STATUS_KEY_DELETED`.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::SystemTime;
 
 use nt_types::NtStatus;
@@ -21,7 +22,7 @@ pub struct Hive {
 
 impl Default for Hive {
     fn default() -> Self {
-        let root = Key::new("Registry");
+        let root = Key::new("Registry", Arc::default());
         for name in ["Machine", "User"] {
             root.create(name).expect("the root of a new registry is not deleted");
         }
@@ -78,6 +79,8 @@ fn below_root(path: &str) -> Result<impl Iterator<Item = &str>, NtStatus> {
 #[derive(Debug)]
 pub struct Key {
     name: String,
+    /// The hive's, of which each key has a reference.
+    watches: Arc<Watches>,
     state: Mutex<State>,
 }
 
@@ -91,10 +94,10 @@ struct State {
 }
 
 impl Key {
-    fn new(name: &str) -> Arc<Self> {
+    fn new(name: &str, watches: Arc<Watches>) -> Arc<Self> {
         let state =
             State { deleted: false, last_write: SystemTime::now(), keys: BTreeMap::new(), values: BTreeMap::new() };
-        Arc::new(Self { name: name.to_owned(), state: Mutex::new(state) })
+        Arc::new(Self { name: name.to_owned(), watches, state: Mutex::new(state) })
     }
 
     /// Name in the parent, as it was created.
@@ -131,8 +134,11 @@ impl Key {
                 if is_new {
                     state.last_write = SystemTime::now();
                 }
-                Arc::clone(state.keys.entry(upcased).or_insert_with(|| Self::new(part)))
+                Arc::clone(state.keys.entry(upcased).or_insert_with(|| Self::new(part, Arc::clone(&self.watches))))
             };
+            if is_new {
+                self.watches.changed(&key, change::NAME);
+            }
             key = next;
         }
         Ok((key, is_new))
@@ -155,6 +161,8 @@ impl Key {
         }
         state.keys.remove(&upcased);
         state.last_write = SystemTime::now();
+        drop(state);
+        self.watches.changed(self, change::NAME);
         Ok(())
     }
 
@@ -174,8 +182,13 @@ impl Key {
     /// `STATUS_KEY_DELETED`.
     pub fn set_value(&self, name: &str, value: Value) -> Result<(), NtStatus> {
         let mut state = self.live()?;
-        state.values.insert(upcase_str(name), (name.to_owned(), value));
+        let (_, before) = state.values.insert(upcase_str(name), (name.to_owned(), value.clone())).unzip();
         state.last_write = SystemTime::now();
+        drop(state);
+        // The same value once more is no change.
+        if before != Some(value) {
+            self.watches.changed(self, change::LAST_SET);
+        }
         Ok(())
     }
 
@@ -185,7 +198,9 @@ impl Key {
     /// `STATUS_OBJECT_NAME_NOT_FOUND`, `STATUS_KEY_DELETED`.
     pub fn delete_value(&self, name: &str) -> Result<(), NtStatus> {
         let removed = self.live()?.values.remove(&upcase_str(name));
-        removed.map(drop).ok_or(NtStatus::OBJECT_NAME_NOT_FOUND)
+        removed.map(drop).ok_or(NtStatus::OBJECT_NAME_NOT_FOUND)?;
+        self.watches.changed(self, change::LAST_SET);
+        Ok(())
     }
 
     /// Names of the subkeys, in the order of enumeration.
@@ -212,6 +227,17 @@ impl Key {
         Ok(self.live()?.last_write)
     }
 
+    /// Who waits for changes of this hive's keys.
+    pub(crate) fn watches(&self) -> &Arc<Watches> {
+        &self.watches
+    }
+
+    /// Whether `key` is this one or below it.
+    fn reaches(&self, key: &Self) -> bool {
+        let below: Vec<Arc<Self>> = self.lock().keys.values().cloned().collect();
+        std::ptr::eq(self, key) || below.iter().any(|child| child.reaches(key))
+    }
+
     fn live(&self) -> Result<MutexGuard<'_, State>, NtStatus> {
         let state = self.lock();
         if state.deleted { Err(NtStatus::KEY_DELETED) } else { Ok(state) }
@@ -219,6 +245,68 @@ impl Key {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What happens to a key, as `REG_NOTIFY_CHANGE_*` has it.
+pub(crate) mod change {
+    /// A subkey comes or goes.
+    pub(crate) const NAME: u32 = 1;
+    /// A value comes, goes, or is another.
+    pub(crate) const LAST_SET: u32 = 4;
+}
+
+/// Who waits for changes.
+#[derive(Debug, Default)]
+pub(crate) struct Watches(Mutex<Vec<Watch>>);
+
+/// One wait: for the next change of a key, and for that one only.
+pub(crate) struct Watch {
+    pub(crate) key: Weak<Key>,
+    /// The key object it was asked with.
+    pub(crate) object: usize,
+    /// Kinds of [`change`].
+    pub(crate) filter: u32,
+    /// Subkeys count too.
+    pub(crate) tree: bool,
+    /// Gets the status that ends the wait.
+    pub(crate) done: Box<dyn FnOnce(NtStatus) + Send>,
+}
+
+impl Watches {
+    /// Waits for a change.
+    pub(crate) fn add(&self, watch: Watch) {
+        self.lock().push(watch);
+    }
+
+    /// A key object goes, and its waits with it.
+    pub(crate) fn forget(&self, object: usize) {
+        let gone: Vec<_> = self.lock().extract_if(.., |watch| watch.object == object).collect();
+        for watch in gone {
+            (watch.done)(NtStatus::NOTIFY_CLEANUP);
+        }
+    }
+
+    fn changed(&self, key: &Key, kind: u32) {
+        let concerns = |watch: &mut Watch| {
+            let watched = watch.key.upgrade().filter(|_| watch.filter & kind != 0);
+            watched.is_some_and(|watched| if watch.tree { watched.reaches(key) } else { std::ptr::eq(&*watched, key) })
+        };
+        let fired: Vec<_> = self.lock().extract_if(.., concerns).collect();
+        // Without the lock: whoever is told may ask again at once.
+        for watch in fired {
+            (watch.done)(NtStatus::NOTIFY_ENUM_DIR);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Watch>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "watch of key object {:#x} for {:#x}", self.object, self.filter)
     }
 }
 

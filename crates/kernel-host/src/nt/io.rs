@@ -15,6 +15,7 @@ pub(crate) mod create_file;
 pub(crate) mod create_irp;
 pub(crate) mod csq;
 pub(crate) mod device;
+pub(crate) mod dos_names;
 pub(crate) mod driver_object;
 pub(crate) mod error_log;
 pub(crate) mod extension;
@@ -25,6 +26,7 @@ pub(crate) mod file_systems;
 pub(crate) mod forward;
 pub(crate) mod irp;
 pub(crate) mod kernel_client;
+pub(crate) mod loading;
 pub(crate) mod open;
 pub(crate) mod pending;
 pub(crate) mod program;
@@ -39,6 +41,7 @@ pub(crate) mod timer;
 pub(crate) mod transfer;
 pub(crate) mod zw_file;
 pub(crate) mod zw_file_information;
+pub(crate) mod zw_file_more;
 
 /// What the I/O manager knows beyond what is in the objects themselves.
 #[derive(Debug, Default)]

@@ -36,4 +36,8 @@ pub struct FileOpen {
     pub options: u32,
     /// Bytes to reserve for a new file.
     pub allocation_size: Option<i64>,
+    /// Address and bytes of a `FILE_FULL_EA_INFORMATION` list; 0 for none.
+    pub ea: (usize, u32),
+    /// `IO_*` options of `IoCreateFileEx`.
+    pub io_flags: u32,
 }

@@ -3,24 +3,29 @@
 //! All calls are at `PASSIVE_LEVEL`. They come from kernel mode, so the access that a handle was opened with is not checked.
 //! [`opening`] and [`operations`] are what drivers and [programs](program) have in common; both go past registry callbacks.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use nt_types::{HANDLE, KERNEL_MODE, NtStatus, OBJECT_ATTRIBUTES, ObjectFlags, UNICODE_STRING, USER_MODE};
+use nt_types::{
+    HANDLE, IO_STATUS_BLOCK, KERNEL_MODE, NtStatus, OBJECT_ATTRIBUTES, ObjectFlags, UNICODE_STRING, USER_MODE,
+};
 
 use super::current_process;
-use super::hive::Key;
+use super::dispatcher::state;
+use super::hive::{Key, Watch};
 use super::ob::{ObjectBody, ObjectRef};
 use super::ob_exports::{make_handle, open_entry};
 use super::raw::Raw;
 use super::registry_callbacks::{self, CountedName};
 use super::unicode;
+use super::work_items::plain::{QueueItem, queue};
 use crate::ddi::{Call, exports};
 use crate::finding::Rule;
 use crate::process::Process;
 
 mod opening;
 mod operations;
-pub mod program;
+pub(crate) mod program;
 mod query;
 mod rtl;
 
@@ -42,6 +47,7 @@ exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
     ZwSetValueKey(max 0, fails RESOURCES) = zw_set_value_key;
     ZwDeleteValueKey(max 0) = zw_delete_value_key;
     ZwFlushKey(max 0, fails IO) = zw_flush_key;
+    ZwNotifyChangeKey(max 0, fails RESOURCES) = zw_notify_change_key;
 }
 
 /// Bytes of a key's body, which drivers never look into.
@@ -85,6 +91,7 @@ impl ObjectBody for OpenKey {
 
     fn on_last_handle_close(&self, object: &ObjectRef, _process: &Arc<Process>) {
         registry_callbacks::closing(object);
+        self.key.watches().forget(object.body());
     }
 }
 
@@ -294,6 +301,62 @@ extern "efiapi" fn zw_delete_value_key(handle: HANDLE, name: Raw<UNICODE_STRING>
 extern "efiapi" fn zw_flush_key(handle: HANDLE) -> NtStatus {
     let call = Call::enter();
     with_key(&call, handle, |key| key.flush(call.thread()))
+}
+
+/// `REG_LEGAL_CHANGE_FILTER`.
+const ALL_CHANGES: u32 = 0x1000_000F;
+
+extern "efiapi" fn zw_notify_change_key(
+    handle: HANDLE,
+    event: HANDLE,
+    work_item: Raw<QueueItem>,
+    _queue: usize,
+    block: Raw<IO_STATUS_BLOCK>,
+    filter: u32,
+    tree: u8,
+    _buffer: usize,
+    _length: u32,
+    asynchronous: u8,
+) -> NtStatus {
+    let call = Call::enter();
+    if filter == 0 || filter & !ALL_CHANGES != 0 {
+        return NtStatus::INVALID_PARAMETER;
+    }
+    let event = match event.addr() {
+        0 => None,
+        handle => match open_entry(&call, handle, 0, Some("Event"), KERNEL_MODE) {
+            Ok(entry) => Some(entry.object),
+            Err(status) => return status,
+        },
+    };
+    let key = match key_of(&call, handle) {
+        Ok(key) => key,
+        Err(status) => return status,
+    };
+    let (machine, driver) = (Arc::downgrade(call.machine()), Arc::clone(call.driver()));
+    let ended = Arc::new(AtomicBool::new(false));
+    let is_ended = Arc::clone(&ended);
+    let (block_at, item_at) = (block.address(), work_item.address());
+    let done = Box::new(move |status| {
+        let Some(machine) = machine.upgrade() else { return };
+        Raw::at(block_at).write(IO_STATUS_BLOCK::new(status, 0));
+        if let Some(event) = &event {
+            state(Raw::at(event.body())).store(1, Ordering::Release);
+        }
+        // From kernel mode, what looks like an APC routine is a work item.
+        if let Some(item) = Raw::<QueueItem>::at(item_at).some() {
+            queue(&machine, &driver, item);
+        }
+        is_ended.store(true, Ordering::Release);
+        machine.nt.dispatcher().wake();
+    });
+    let watch = Watch { key: Arc::downgrade(&key.open.key), object: key.object.body(), filter, tree: tree != 0, done };
+    key.open.key.watches().add(watch);
+    if asynchronous != 0 {
+        return NtStatus::PENDING;
+    }
+    call.machine().nt.dispatcher().wait(&call, None, || ended.load(Ordering::Acquire));
+    block.read().Status
 }
 
 #[cfg(test)]

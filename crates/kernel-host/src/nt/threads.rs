@@ -223,6 +223,15 @@ fn priority_of(call: &Call, thread: usize, field: usize) -> Raw<u8> {
     priority
 }
 
+/// `ThreadPriority` of `ZwSetInformationThread`: the same by another way, with a status.
+pub(super) fn set_priority(call: &Call, thread: usize, new: i32) -> NtStatus {
+    if !(1..=HIGH_PRIORITY).contains(&new) {
+        return NtStatus::INVALID_PARAMETER;
+    }
+    priority_of(call, thread, PRIORITY).write(new.unsigned_abs() as u8);
+    NtStatus::SUCCESS
+}
+
 extern "efiapi" fn ke_set_priority_thread(thread: usize, new: i32) -> i32 {
     let call = Call::enter();
     if !(1..=HIGH_PRIORITY).contains(&new) {

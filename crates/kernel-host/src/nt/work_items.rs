@@ -12,7 +12,7 @@ use crate::machine::{Driver, Inner};
 use crate::origin::Origin;
 use crate::thread::Thread;
 
-mod plain;
+pub(crate) mod plain;
 
 pub(crate) use plain::EXPORTS as PLAIN_EXPORTS;
 

@@ -54,7 +54,7 @@ fn check_hint(call: &Call, hint: usize) {
     }
 }
 
-extern "efiapi" fn io_create_file(
+pub(super) extern "efiapi" fn io_create_file(
     handle: Raw<usize>,
     access: u32,
     attributes: Raw<OBJECT_ATTRIBUTES>,
@@ -64,8 +64,8 @@ extern "efiapi" fn io_create_file(
     share_access: u32,
     disposition: u32,
     options: u32,
-    _ea: usize,
-    _ea_length: u32,
+    ea: usize,
+    ea_length: u32,
     kind: i32,
     parameters: usize,
     manner: u32,
@@ -73,7 +73,7 @@ extern "efiapi" fn io_create_file(
     let call = Call::enter();
     let force = Manner { kind, parameters, options: manner }.check(&call);
     let allocation_size = size.some().map(Raw::read);
-    let file = FileOpen { file_attributes, share_access, disposition, options, allocation_size };
+    let file = FileOpen { file_attributes, share_access, disposition, options, allocation_size, ea: (ea, ea_length), io_flags: manner };
     create_file(&call, handle, access, attributes, block, file, force)
 }
 
@@ -87,8 +87,8 @@ extern "efiapi" fn io_create_file_ex(
     share_access: u32,
     disposition: u32,
     options: u32,
-    _ea: usize,
-    _ea_length: u32,
+    ea: usize,
+    ea_length: u32,
     kind: i32,
     parameters: usize,
     manner: u32,
@@ -110,11 +110,11 @@ extern "efiapi" fn io_create_file_ex(
         }
     }
     let allocation_size = size.some().map(Raw::read);
-    let file = FileOpen { file_attributes, share_access, disposition, options, allocation_size };
+    let file = FileOpen { file_attributes, share_access, disposition, options, allocation_size, ea: (ea, ea_length), io_flags: manner };
     create_file(&call, handle, access, attributes, block, file, force)
 }
 
-extern "efiapi" fn io_create_file_specify_device_object_hint(
+pub(super) extern "efiapi" fn io_create_file_specify_device_object_hint(
     handle: Raw<usize>,
     access: u32,
     attributes: Raw<OBJECT_ATTRIBUTES>,
@@ -124,8 +124,8 @@ extern "efiapi" fn io_create_file_specify_device_object_hint(
     share_access: u32,
     disposition: u32,
     options: u32,
-    _ea: usize,
-    _ea_length: u32,
+    ea: usize,
+    ea_length: u32,
     kind: i32,
     parameters: usize,
     manner: u32,
@@ -135,7 +135,7 @@ extern "efiapi" fn io_create_file_specify_device_object_hint(
     let force = Manner { kind, parameters, options: manner }.check(&call);
     check_hint(&call, hint);
     let allocation_size = size.some().map(Raw::read);
-    let file = FileOpen { file_attributes, share_access, disposition, options, allocation_size };
+    let file = FileOpen { file_attributes, share_access, disposition, options, allocation_size, ea: (ea, ea_length), io_flags: manner };
     create_file(&call, handle, access, attributes, block, file, force)
 }
 

@@ -22,6 +22,8 @@ use crate::thread::Thread;
 exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
     ZwCreateFile(max 0, fails IO) = zw_create_file;
     ZwOpenFile(max 0, fails IO) = zw_open_file;
+    NtCreateFile(max 0, fails IO) = zw_create_file;
+    NtOpenFile(max 0, fails IO) = zw_open_file;
     IoGetDeviceObjectPointer(max 0, fails RESOURCES) = io_get_device_object_pointer;
 }
 
@@ -69,12 +71,13 @@ pub(super) extern "efiapi" fn zw_create_file(
     share_access: u32,
     disposition: u32,
     options: u32,
-    _ea_buffer: usize,
-    _ea_length: u32,
+    ea_buffer: usize,
+    ea_length: u32,
 ) -> NtStatus {
     let call = Call::enter();
     let allocation_size = allocation_size.some().map(Raw::read);
-    let file = FileOpen { file_attributes, share_access, disposition, options, allocation_size };
+    let ea = (ea_buffer, ea_length);
+    let file = FileOpen { file_attributes, share_access, disposition, options, allocation_size, ea, io_flags: 0 };
     create_file(&call, handle, desired_access, attributes, status_block, file, false)
 }
 
@@ -160,7 +163,7 @@ fn open_checked(
 }
 
 /// The path that an `OBJECT_ATTRIBUTES` names, relative to its root directory if it has one.
-fn full_path(call: &Call, attributes: &OBJECT_ATTRIBUTES) -> Result<String, NtStatus> {
+pub(super) fn full_path(call: &Call, attributes: &OBJECT_ATTRIBUTES) -> Result<String, NtStatus> {
     if attributes.Length as usize != size_of::<OBJECT_ATTRIBUTES>() {
         return Err(NtStatus::INVALID_PARAMETER);
     }

@@ -22,6 +22,7 @@ use crate::nt::ob_exports::obf_dereference_object;
 use crate::nt::raw::{Raw, field};
 
 mod cancelling;
+mod more_files;
 pub(in crate::nt::io) mod programs;
 pub(in crate::nt::io) mod stacks;
 mod unloading;

@@ -181,3 +181,65 @@ fn a_handle_to_a_deleted_key_says_so() {
         assert_eq!(query(handle, "Number", 2, &mut [0; 16]).0, NtStatus::KEY_DELETED);
     });
 }
+
+#[test]
+fn a_change_of_a_watched_key_ends_the_wait_once() {
+    conforms!(
+        "ntifs/nf-ntifs-zwnotifychangekey.md",
+        "An asynchronous call is STATUS_PENDING, and its event is set when something of the filter changes."
+    );
+    conforms!(
+        "ntifs/nf-ntifs-zwnotifychangekey.md",
+        "Changes of subkeys count with WatchTree only; a value that is set to what it is does not count."
+    );
+    let bench = Bench::new();
+    let key = bench.machine().registry().create(SERVICE).unwrap();
+    let below = bench.machine().registry().create(&format!(r"{SERVICE}\Parameters")).unwrap();
+    key.set_value("Number", Value::dword(7)).unwrap();
+    let mut block = IO_STATUS_BLOCK::new(NtStatus::SUCCESS, 0);
+    let block = raw(&mut block);
+    bench
+        .run(|| {
+            let handle = open_path(SERVICE).unwrap();
+            let null = std::ptr::null_mut();
+            let watch = |filter, tree| {
+                block.write(IO_STATUS_BLOCK::new(NtStatus::PENDING, 0));
+                zw_notify_change_key(handle, null, Raw::NULL, 0, block, filter, tree, 0, 0, 1)
+            };
+            let status = || block.read().Status;
+            assert_eq!(watch(0, 0), NtStatus::INVALID_PARAMETER);
+            assert_eq!(watch(4, 0), NtStatus::PENDING);
+            below.set_value("a", Value::dword(1)).unwrap();
+            key.set_value("Number", Value::dword(7)).unwrap();
+            key.create("Other").unwrap();
+            assert_eq!(status(), NtStatus::PENDING);
+            key.set_value("Number", Value::dword(8)).unwrap();
+            assert_eq!(status(), NtStatus::NOTIFY_ENUM_DIR);
+            block.write(IO_STATUS_BLOCK::new(NtStatus::PENDING, 0));
+            key.set_value("Number", Value::dword(9)).unwrap();
+            assert_eq!(status(), NtStatus::PENDING, "once");
+            assert_eq!(watch(4, 1), NtStatus::PENDING);
+            below.delete_value("a").unwrap();
+            assert_eq!(status(), NtStatus::NOTIFY_ENUM_DIR);
+            assert_eq!(watch(1, 0), NtStatus::PENDING);
+            key.delete("Other").unwrap();
+            assert_eq!(status(), NtStatus::NOTIFY_ENUM_DIR);
+            assert_eq!(watch(4, 0), NtStatus::PENDING);
+            let closed = crate::nt::ob_exports::close(&Call::enter(), handle.addr(), KERNEL_MODE);
+            assert_eq!((closed, status()), (NtStatus::SUCCESS, NtStatus::NOTIFY_CLEANUP));
+        })
+        .unwrap();
+}
+
+#[test]
+fn a_key_tells_its_full_name() {
+    with_open_key(|handle| {
+        let (mut answer, mut length) = ([0_u8; 256], 0);
+        let status = zw_query_key(handle, 3, Raw::of(answer.as_mut_ptr()), 256, raw(&mut length));
+        assert_eq!(status, NtStatus::SUCCESS);
+        let units: Vec<u16> =
+            answer[4..length as usize].chunks(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).collect();
+        let expected = r"\REGISTRY\MACHINE\System\CurrentControlSet\Services\Test";
+        assert_eq!(String::from_utf16(&units).unwrap(), expected);
+    });
+}

@@ -1,4 +1,5 @@
 use std::cell::RefCell;
+use std::rc::Rc;
 
 use super::objects::{
     cm_callback_get_key_object_id as get, cm_callback_get_key_object_id_ex as lend,
@@ -18,10 +19,10 @@ const FULL: &str = r"\REGISTRY\MACHINE\Software\Test";
 const ALL: u32 = 0xF_003F;
 
 /// What a callback does: its number, the class, the structure.
-type Script = Box<dyn Fn(usize, u32, usize) -> NtStatus>;
+type Script = Rc<dyn Fn(usize, u32, usize) -> NtStatus>;
 
 thread_local! {
-    static SCRIPT: RefCell<Option<std::rc::Rc<Script>>> = const { RefCell::new(None) };
+    static SCRIPT: RefCell<Option<Script>> = const { RefCell::new(None) };
     static SEEN: RefCell<Vec<(usize, u32)>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -32,7 +33,7 @@ extern "efiapi" fn callback(context: usize, class: usize, information: usize) ->
 }
 
 fn script(script: impl Fn(usize, u32, usize) -> NtStatus + 'static) {
-    SCRIPT.set(Some(std::rc::Rc::new(Box::new(script))));
+    SCRIPT.set(Some(Rc::new(script)));
 }
 
 fn seen() -> Vec<(usize, u32)> {
@@ -290,8 +291,8 @@ fn contexts_come_back_and_are_cleaned_up_with_the_handle_and_with_the_callback()
             assert_eq!(set(0x1234, 0x21).0, NtStatus::INVALID_PARAMETER);
         })
         .unwrap();
-    let contexts = std::rc::Rc::new(RefCell::new(Vec::new()));
-    let log = std::rc::Rc::clone(&contexts);
+    let contexts = Rc::new(RefCell::new(Vec::new()));
+    let log = Rc::clone(&contexts);
     script(move |_, class, information| {
         let offset = match class {
             1 => std::mem::offset_of!(SetValue, object_context),

@@ -14,6 +14,7 @@ exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
     RtlSetOwnerSecurityDescriptor(max 1) = rtl_set_owner_security_descriptor;
     RtlSetGroupSecurityDescriptor(max 1) = rtl_set_group_security_descriptor;
     RtlGetDaclSecurityDescriptor(max 1) = rtl_get_dacl_security_descriptor;
+    RtlGetSaclSecurityDescriptor(max 1) = rtl_get_sacl_security_descriptor;
     RtlGetOwnerSecurityDescriptor(max 1) = rtl_get_owner_security_descriptor;
     RtlGetGroupSecurityDescriptor(max 1) = rtl_get_group_security_descriptor;
     RtlValidSecurityDescriptor(max 0) = rtl_valid_security_descriptor;
@@ -22,13 +23,18 @@ exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
 }
 
 /// `SECURITY_DESCRIPTOR_REVISION`.
-const REVISION: u8 = 1;
+pub(super) const REVISION: u8 = 1;
 /// Control bits: `SE_OWNER_DEFAULTED`, `SE_GROUP_DEFAULTED`, `SE_DACL_PRESENT`, `SE_DACL_DEFAULTED`, `SE_SELF_RELATIVE`.
 const OWNER_DEFAULTED: u16 = 0x0001;
 const GROUP_DEFAULTED: u16 = 0x0002;
 const DACL_PRESENT: u16 = 0x0004;
 const DACL_DEFAULTED: u16 = 0x0008;
-const SELF_RELATIVE: u16 = 0x8000;
+/// `SE_SACL_PRESENT`, `SE_SACL_DEFAULTED`.
+const SACL_PRESENT: u16 = 0x0010;
+const SACL_DEFAULTED: u16 = 0x0020;
+pub(super) const SELF_RELATIVE: u16 = 0x8000;
+/// `STATUS_BAD_DESCRIPTOR_FORMAT`.
+pub(super) const BAD_FORMAT: NtStatus = NtStatus::from_bits(0xC000_00E7);
 /// Bytes of the absolute form, and of the other one's header.
 const ABSOLUTE: usize = 40;
 const RELATIVE: usize = 20;
@@ -38,6 +44,7 @@ const RELATIVE: usize = 20;
 enum Part {
     Owner = 0,
     Group = 1,
+    Sacl = 2,
     Dacl = 3,
 }
 
@@ -175,14 +182,35 @@ pub(super) extern "efiapi" fn rtl_get_dacl_security_descriptor(
     defaulted: Raw<u8>,
 ) -> NtStatus {
     let _call = Call::enter();
+    get_list(descriptor, Part::Dacl, (DACL_PRESENT, DACL_DEFAULTED), present, dacl, defaulted)
+}
+
+pub(super) extern "efiapi" fn rtl_get_sacl_security_descriptor(
+    descriptor: Raw<u8>,
+    present: Raw<u8>,
+    sacl: Raw<usize>,
+    defaulted: Raw<u8>,
+) -> NtStatus {
+    let _call = Call::enter();
+    get_list(descriptor, Part::Sacl, (SACL_PRESENT, SACL_DEFAULTED), present, sacl, defaulted)
+}
+
+fn get_list(
+    descriptor: Raw<u8>,
+    part: Part,
+    (present_bit, defaulted_bit): (u16, u16),
+    present: Raw<u8>,
+    list: Raw<usize>,
+    defaulted: Raw<u8>,
+) -> NtStatus {
     if descriptor.read() != REVISION {
         return NtStatus::UNKNOWN_REVISION;
     }
     let bits = control(descriptor);
-    present.write(u8::from(bits & DACL_PRESENT != 0));
-    if bits & DACL_PRESENT != 0 {
-        dacl.write(part_of(descriptor, Part::Dacl).address());
-        defaulted.write(u8::from(bits & DACL_DEFAULTED != 0));
+    present.write(u8::from(bits & present_bit != 0));
+    if bits & present_bit != 0 {
+        list.write(part_of(descriptor, part).address());
+        defaulted.write(u8::from(bits & defaulted_bit != 0));
     }
     NtStatus::SUCCESS
 }
@@ -230,8 +258,6 @@ pub(super) extern "efiapi" fn rtl_absolute_to_self_relative_sd(
     relative: Raw<u8>,
     length: Raw<u32>,
 ) -> NtStatus {
-    /// `STATUS_BAD_DESCRIPTOR_FORMAT`.
-    const BAD_FORMAT: NtStatus = NtStatus::from_bits(0xC000_00E7);
     let _call = Call::enter();
     if check_absolute(absolute).is_err() {
         return BAD_FORMAT;

@@ -7,9 +7,11 @@ pub(crate) mod access;
 pub(crate) mod acl;
 pub(crate) mod client;
 pub(crate) mod descriptor;
+pub(crate) mod duplicate;
 pub(crate) mod impersonation;
 pub(crate) mod object;
 pub(crate) mod query;
+pub(crate) mod relative;
 pub(crate) mod seexports;
 pub(crate) mod sid;
 pub(crate) mod subject;
@@ -24,9 +26,11 @@ pub(crate) fn exports() -> impl Iterator<Item = &'static Export> {
         acl::EXPORTS,
         client::EXPORTS,
         descriptor::EXPORTS,
+        duplicate::EXPORTS,
         impersonation::EXPORTS,
         object::EXPORTS,
         query::EXPORTS,
+        relative::EXPORTS,
         seexports::EXPORTS,
         sid::EXPORTS,
         subject::EXPORTS,
@@ -38,3 +42,6 @@ pub(crate) fn exports() -> impl Iterator<Item = &'static Export> {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod tests_more;

@@ -7,7 +7,9 @@ use nt_types::{HANDLE, KERNEL_MODE, NtStatus};
 
 use super::descriptor::Descriptor;
 use crate::ddi::{Call, exports};
+use crate::fs::io::{self, Issue};
 use crate::nt::io::device::DeviceBody;
+use crate::nt::ob::ObjectRef;
 use crate::nt::ob_exports::open_entry;
 use crate::nt::pool::{PoolKind, Request};
 use crate::nt::raw::Raw;
@@ -16,14 +18,16 @@ use std::sync::Arc;
 exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
     ZwSetSecurityObject(max 0, fails RESOURCES) = zw_set_security_object;
     ZwQuerySecurityObject(max 0, fails RESOURCES) = zw_query_security_object;
+    NtSetSecurityObject(max 0, fails RESOURCES) = zw_set_security_object;
+    NtQuerySecurityObject(max 0, fails RESOURCES) = zw_query_security_object;
     ObGetObjectSecurity(max 0, fails RESOURCES) = ob_get_object_security;
     ObReleaseObjectSecurity(max 1) = ob_release_object_security;
 }
 
 /// `OWNER_SECURITY_INFORMATION`, `GROUP_SECURITY_INFORMATION`, `DACL_SECURITY_INFORMATION`.
-const OWNER: u32 = 1;
-const GROUP: u32 = 2;
-const DACL: u32 = 4;
+pub(super) const OWNER: u32 = 1;
+pub(super) const GROUP: u32 = 2;
+pub(super) const DACL: u32 = 4;
 
 /// The device behind a handle.
 fn device_of(call: &Call, handle: HANDLE) -> Result<Arc<DeviceBody>, NtStatus> {
@@ -32,32 +36,54 @@ fn device_of(call: &Call, handle: HANDLE) -> Result<Arc<DeviceBody>, NtStatus> {
     device.or_else(|| crate::nt::io::file::device_of(&entry.object)).ok_or(NtStatus::NO_SECURITY_ON_OBJECT)
 }
 
+/// The file of a volume behind a handle: its file system, and the filters above it, answer for its descriptor.
+fn file_of(call: &Call, handle: HANDLE) -> Option<ObjectRef> {
+    let object = open_entry(call, handle.addr(), 0, Some("File"), KERNEL_MODE).ok()?.object;
+    io::opened(&object).is_ok().then_some(object)
+}
+
+fn issue(call: &Call, file: &ObjectRef, request: impl FnOnce(&Issue<'_>) -> NtStatus) -> NtStatus {
+    Issue::on(call.machine(), file, None, KERNEL_MODE).map_or_else(|status| status, |issue| request(&issue))
+}
+
 pub(super) extern "efiapi" fn zw_set_security_object(
     handle: HANDLE,
     information: u32,
     descriptor: Raw<u8>,
 ) -> NtStatus {
     let call = Call::enter();
+    if let Some(file) = file_of(&call, handle) {
+        let status = match Descriptor::read(descriptor) {
+            Ok(new) => issue(&call, &file, |issue| issue.set_security(information, &new.bytes())),
+            Err(status) => status,
+        };
+        call.thread().leave_if_stopped();
+        return status;
+    }
     let changed = device_of(&call, handle).and_then(|device| {
-        let new = Descriptor::read(descriptor)?;
         let mut current = device.descriptor();
-        if information & OWNER != 0 {
-            current.owner = new.owner;
-        }
-        if information & GROUP != 0 {
-            current.group = new.group;
-        }
-        if information & DACL != 0 {
-            current.dacl = new.dacl;
-        }
+        change(&mut current, Descriptor::read(descriptor)?, information);
         device.set_descriptor(current);
         Ok(())
     });
     changed.map_or_else(|status| status, |()| NtStatus::SUCCESS)
 }
 
+/// Replaces the parts that are named.
+pub(super) fn change(current: &mut Descriptor, new: Descriptor, information: u32) {
+    if information & OWNER != 0 {
+        current.owner = new.owner;
+    }
+    if information & GROUP != 0 {
+        current.group = new.group;
+    }
+    if information & DACL != 0 {
+        current.dacl = new.dacl;
+    }
+}
+
 /// The parts of a descriptor that are asked for, self-relative.
-fn parts(descriptor: Descriptor, information: u32) -> Vec<u8> {
+pub(super) fn parts(descriptor: Descriptor, information: u32) -> Vec<u8> {
     let keep = |bit| information & bit != 0;
     Descriptor {
         owner: descriptor.owner.filter(|_| keep(OWNER)),
@@ -75,6 +101,15 @@ pub(super) extern "efiapi" fn zw_query_security_object(
     needed: Raw<u32>,
 ) -> NtStatus {
     let call = Call::enter();
+    if let Some(file) = file_of(&call, handle) {
+        let status = issue(&call, &file, |issue| {
+            let (status, answered) = issue.query_security(information, (buffer.address(), length));
+            needed.write(answered as u32);
+            status
+        });
+        call.thread().leave_if_stopped();
+        return status;
+    }
     match device_of(&call, handle) {
         Ok(device) => {
             let bytes = parts(device.descriptor(), information);

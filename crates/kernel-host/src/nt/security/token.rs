@@ -114,8 +114,16 @@ impl TokenBody {
 
     /// A copy for impersonation at `level`.
     pub(super) fn impersonation(&self, level: u32) -> Self {
-        let copy = Self::of(self.kind, Some(level));
+        self.duplicate(Some(level), false)
+    }
+
+    /// A copy at `level`, or a primary one; with its enabled privileges only, where nothing else is wanted.
+    pub(super) fn duplicate(&self, level: Option<u32>, effective_only: bool) -> Self {
+        let copy = Self::of(self.kind, level);
         copy.privileges().clone_from(&self.privileges());
+        if effective_only {
+            copy.privileges().retain(|(_, is_enabled)| *is_enabled);
+        }
         copy
     }
 

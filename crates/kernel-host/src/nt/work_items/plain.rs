@@ -7,7 +7,7 @@ use nt_types::LIST_ENTRY;
 use crate::ddi::{Call, exports};
 use crate::finding::Rule;
 use crate::leak::{Leak, LeakKind};
-use crate::machine::Driver;
+use crate::machine::{Driver, Inner};
 use crate::nt::raw::{Raw, field};
 use crate::origin::Origin;
 use crate::thread::Thread;
@@ -32,7 +32,7 @@ struct PlainItem {
 /// `WORK_QUEUE_ITEM`.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub(super) struct QueueItem {
+pub(crate) struct QueueItem {
     list: LIST_ENTRY,
     routine: usize,
     parameter: usize,
@@ -87,7 +87,6 @@ impl PlainItems {
 }
 
 pub(super) extern "efiapi" fn ex_queue_work_item(item: Raw<QueueItem>, _queue: i32) {
-    type Routine = unsafe extern "efiapi" fn(usize);
     let call = Call::enter();
     let content = item.read();
     // ExInitializeWorkItem sets the link to NULL; the queue sets it while the item is in there.
@@ -97,9 +96,16 @@ pub(super) extern "efiapi" fn ex_queue_work_item(item: Raw<QueueItem>, _queue: i
     if content.routine == 0 {
         call.stop(Rule::BadArgument, "the work item has no routine");
     }
+    queue(call.machine(), call.driver(), item);
+}
+
+/// Has a system thread run an item of a driver's.
+pub(crate) fn queue(machine: &Arc<Inner>, driver: &Arc<Driver>, item: Raw<QueueItem>) {
+    type Routine = unsafe extern "efiapi" fn(usize);
+    let content = item.read();
     let link = field!(item, QueueItem, list.Flink);
     link.write(item.cast().pointer());
-    let (machine, driver) = (Arc::clone(call.machine()), Arc::clone(call.driver()));
+    let (machine, driver) = (Arc::clone(machine), Arc::clone(driver));
     let address = item.address();
     machine.nt.work_items().plain.add(address, &driver, Origin::of(call.site()));
     std::thread::spawn(move || {
