@@ -13,7 +13,7 @@ use nt_types::{
 use super::dispatcher::{Kind, initialise, state};
 use super::ob::{ObjectBody, ObjectRef};
 use super::ob_exports::{make_handle, open_entry};
-use super::ob_named::{Permanence, flags_of, path_of};
+use super::ob_named::{Permanence, flags_of, name_or_open, open_named, path_of};
 use super::raw::Raw;
 use super::unicode;
 use super::wait::wait_for;
@@ -68,18 +68,7 @@ fn create(
     let body = EventBody { permanence: Permanence::of(flags) };
     let object = machine.nt.objects().create(EVENT_BYTES, Arc::new(body))?;
     initialise(Raw::at(object.body()), kind, EVENT_BYTES, signalled.into());
-    let Some(path) = path else { return Ok((object, false)) };
-    match machine.nt.objects().namespace().insert_object(path, &object) {
-        Err(NtStatus::OBJECT_NAME_COLLISION) if flags & ObjectFlags::OPENIF.bits() != 0 => {
-            Ok((open(machine, path)?, true))
-        }
-        inserted => inserted.map(|()| (object, false)),
-    }
-}
-
-fn open(machine: &Inner, path: &str) -> Result<ObjectRef, NtStatus> {
-    let found = machine.nt.objects().namespace().lookup(path)?;
-    if found.object.payload::<EventBody>().is_some() { Ok(found.object) } else { Err(NtStatus::OBJECT_TYPE_MISMATCH) }
+    name_or_open::<EventBody>(machine, object, path, flags)
 }
 
 fn kind_of(number: u32) -> Result<Kind, NtStatus> {
@@ -115,16 +104,7 @@ pub(super) extern "efiapi" fn zw_open_event(
     access: u32,
     attributes: Raw<OBJECT_ATTRIBUTES>,
 ) -> NtStatus {
-    let call = Call::enter();
-    let found = path_of(&call, attributes)
-        .and_then(|path| open(call.machine(), path.as_deref().ok_or(NtStatus::OBJECT_PATH_SYNTAX_BAD)?));
-    match found {
-        Ok(object) => {
-            handle.write(make_handle(&call, &object, access, flags_of(attributes)));
-            NtStatus::SUCCESS
-        }
-        Err(status) => status,
-    }
+    open_named::<EventBody>(&Call::enter(), handle, access, attributes)
 }
 
 /// Changes the state of the event behind a handle; the state before goes to the caller.

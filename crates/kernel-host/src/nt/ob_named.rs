@@ -17,6 +17,7 @@ use super::raw::{Raw, field};
 use super::unicode;
 use crate::ddi::{Call, exports};
 use crate::finding::Rule;
+use crate::machine::Inner;
 use crate::process::Process;
 
 exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
@@ -117,6 +118,47 @@ pub(super) fn path_of(call: &Call, attributes: Raw<OBJECT_ATTRIBUTES>) -> Result
 /// `OBJECT_ATTRIBUTES::Attributes`; 0 without.
 pub(super) fn flags_of(attributes: Raw<OBJECT_ATTRIBUTES>) -> u32 {
     attributes.some().map_or(0, |attributes| field!(attributes, OBJECT_ATTRIBUTES, Attributes).read())
+}
+
+/// The object of type `T` that has a name.
+///
+/// # Errors
+/// The namespace's; `STATUS_OBJECT_TYPE_MISMATCH` for an object of another type.
+pub(super) fn named<T: ObjectBody>(machine: &Inner, path: &str) -> Result<ObjectRef, NtStatus> {
+    let object = machine.nt.objects().namespace().lookup(path)?.object;
+    if object.payload::<T>().is_some() { Ok(object) } else { Err(NtStatus::OBJECT_TYPE_MISMATCH) }
+}
+
+/// Gives a new object its name, if it has one. With `OBJ_OPENIF`, the object of the same type that has the name already takes its
+/// place; whether it did.
+///
+/// # Errors
+/// The namespace's, `STATUS_OBJECT_NAME_COLLISION` among them.
+pub(super) fn name_or_open<T: ObjectBody>(
+    machine: &Inner,
+    object: ObjectRef,
+    path: Option<&str>,
+    flags: u32,
+) -> Result<(ObjectRef, bool), NtStatus> {
+    let Some(path) = path else { return Ok((object, false)) };
+    match machine.nt.objects().namespace().insert_object(path, &object) {
+        Err(NtStatus::OBJECT_NAME_COLLISION) if flags & ObjectFlags::OPENIF.bits() != 0 => {
+            Ok((named::<T>(machine, path)?, true))
+        }
+        inserted => inserted.map(|()| (object, false)),
+    }
+}
+
+/// Opens the object of type `T` that the attributes name.
+pub(super) fn open_named<T: ObjectBody>(
+    call: &Call,
+    handle: Raw<usize>,
+    access: u32,
+    attributes: Raw<OBJECT_ATTRIBUTES>,
+) -> NtStatus {
+    let found = path_of(call, attributes)
+        .and_then(|path| named::<T>(call.machine(), path.as_deref().ok_or(NtStatus::OBJECT_PATH_SYNTAX_BAD)?));
+    give(call, found, access, flags_of(attributes), handle)
 }
 
 fn give(call: &Call, made: Result<ObjectRef, NtStatus>, access: u32, flags: u32, handle: Raw<usize>) -> NtStatus {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use nt_types::{FILE_OBJECT, HANDLE, KERNEL_MODE, NtStatus, OBJECT_ATTRIBUTES, ObjectFlags};
+use nt_types::{FILE_OBJECT, HANDLE, KERNEL_MODE, NtStatus, OBJECT_ATTRIBUTES};
 
 use super::pages::{Pages, read_pages};
 use super::{Section, Sections, image};
@@ -14,7 +14,7 @@ use crate::machine::Inner;
 use crate::nt::arena::{PAGE, pages_for};
 use crate::nt::ob::ObjectRef;
 use crate::nt::ob_exports::{make_handle, open_entry};
-use crate::nt::ob_named::{Permanence, flags_of, path_of};
+use crate::nt::ob_named::{Permanence, flags_of, name_or_open, open_named, path_of};
 use crate::nt::physical::FRAMES;
 use crate::nt::raw::{Raw, field};
 
@@ -102,13 +102,7 @@ fn create(
         of_file(machine, &file, wanted)?
     };
     let object = machine.nt.objects().create(BODY_BYTES, Arc::new(section))?;
-    let Some(path) = path else { return Ok((object, false)) };
-    match machine.nt.objects().namespace().insert_object(&path, &object) {
-        Err(NtStatus::OBJECT_NAME_COLLISION) if flags & ObjectFlags::OPENIF.bits() != 0 => {
-            Ok((open(machine, &path)?, true))
-        }
-        inserted => inserted.map(|()| (object, false)),
-    }
+    name_or_open::<Section>(machine, object, path.as_deref(), flags)
 }
 
 fn of_paging_file(machine: &Arc<Inner>, wanted: Wanted) -> Result<Section, NtStatus> {
@@ -217,24 +211,10 @@ impl Sections {
     }
 }
 
-fn open(machine: &Inner, path: &str) -> Result<ObjectRef, NtStatus> {
-    let found = machine.nt.objects().namespace().lookup(path)?;
-    if found.object.payload::<Section>().is_some() { Ok(found.object) } else { Err(NtStatus::OBJECT_TYPE_MISMATCH) }
-}
-
 pub(super) extern "efiapi" fn zw_open_section(
     handle: Raw<usize>,
     access: u32,
     attributes: Raw<OBJECT_ATTRIBUTES>,
 ) -> NtStatus {
-    let call = Call::enter();
-    let found = path_of(&call, attributes)
-        .and_then(|path| open(call.machine(), path.as_deref().ok_or(NtStatus::OBJECT_PATH_SYNTAX_BAD)?));
-    match found {
-        Ok(object) => {
-            handle.write(make_handle(&call, &object, access, flags_of(attributes)));
-            NtStatus::SUCCESS
-        }
-        Err(status) => status,
-    }
+    open_named::<Section>(&Call::enter(), handle, access, attributes)
 }
