@@ -35,7 +35,6 @@ exports! { pub(crate) EXPORTS in "fltmgr.sys":
     FltSetTransactionContext(max 1) = flt_set_transaction_context;
     FltGetTransactionContext(max 1) = flt_get_transaction_context;
     FltDeleteTransactionContext(max 1) = flt_delete_transaction_context;
-    FltGetSectionContext(max 1) = flt_get_section_context;
     FltDeleteContext(max 1) = flt_delete_context;
 }
 
@@ -67,10 +66,16 @@ impl Target {
         let owner = match kind {
             Kind::File => Owner::File(open.volume.number, open.stream.key.file),
             Kind::Stream => Owner::Stream(Arc::as_ptr(&open.stream).addr()),
+            Kind::Section => Owner::Section(Arc::as_ptr(&open.stream).addr()),
             _ => Owner::Handle(file.address()),
         };
         let place = Place { owner, whose: instance.address };
         Ok(Self { kind, place, ending: instance.rundown.is_ending() })
+    }
+
+    /// Where its context is kept.
+    pub(super) fn place(&self) -> Place {
+        self.place
     }
 }
 
@@ -82,14 +87,14 @@ pub(super) fn open_of(call: &Call, file: Raw<FILE_OBJECT>) -> Option<Arc<Open>> 
 }
 
 /// All parameters of FltSetXxxContext but the object.
-struct Setting {
-    operation: i32,
-    new: usize,
-    old: Raw<usize>,
+pub(super) struct Setting {
+    pub(super) operation: i32,
+    pub(super) new: usize,
+    pub(super) old: Raw<usize>,
 }
 
 impl Setting {
-    fn carry_out(&self, call: &Call, target: &Target) -> NtStatus {
+    pub(super) fn carry_out(&self, call: &Call, target: &Target) -> NtStatus {
         call.detail(target.kind);
         self.old.write_if_some(0);
         if self.new == 0
@@ -163,7 +168,7 @@ pub(super) fn get(call: &Call, target: &Target) -> usize {
     address
 }
 
-fn get_into(call: &Call, target: Result<Target, NtStatus>, out: Raw<usize>) -> NtStatus {
+pub(super) fn get_into(call: &Call, target: Result<Target, NtStatus>, out: Raw<usize>) -> NtStatus {
     let found = target.map(|target| {
         call.detail(target.kind);
         get(call, &target)
@@ -349,13 +354,4 @@ fn no_transaction(call: &Call, transaction: usize, without: NtStatus) -> NtStatu
         return without;
     }
     call.stop(Rule::NotImplemented, format!("{transaction:#x}: kernel-host has no transactions"));
-}
-
-extern "efiapi" fn flt_get_section_context(instance: usize, file: Raw<FILE_OBJECT>, out: Raw<usize>) -> NtStatus {
-    let call = Call::enter();
-    let _instance = object::instance(&call, instance);
-    let _open = open_of(&call, file);
-    // Section contexts are for instances that called FltRegisterForDataScan, which does not exist here.
-    out.write(0);
-    NtStatus::NOT_SUPPORTED
 }

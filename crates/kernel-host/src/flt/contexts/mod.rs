@@ -4,7 +4,7 @@
 //! [`related`] does so for several at once. This module has the table of them all, and what happens to contexts
 //! when the object that they are set on goes.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,7 @@ use crate::thread::Thread;
 
 mod allocate;
 mod attach;
+mod data_scan;
 pub(crate) mod definition;
 mod related;
 
@@ -35,7 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What drivers can import from here.
 pub(super) fn exports() -> impl Iterator<Item = &'static Export> {
-    [allocate::EXPORTS, attach::EXPORTS, related::EXPORTS].into_iter().flatten()
+    [allocate::EXPORTS, attach::EXPORTS, data_scan::EXPORTS, related::EXPORTS].into_iter().flatten()
 }
 
 /// An object that a context is set on, and whose it is.
@@ -57,6 +58,8 @@ enum Owner {
     File(u32, FileKey),
     /// Address of the file system's stream control block.
     Stream(usize),
+    /// The same, while a data scan has a section of it.
+    Section(usize),
     /// Address of the file object.
     Handle(usize),
 }
@@ -125,6 +128,8 @@ pub(crate) struct Contexts(Mutex<State>);
 struct State {
     contexts: HashMap<usize, Context>,
     places: HashMap<Place, usize>,
+    /// Instances that scan data, by address.
+    scanning: HashSet<usize>,
     /// Contexts freed lately and how, in order.
     freed: VecDeque<(usize, String)>,
     /// File objects in IRP_MJ_CLOSE, which the object manager does not know any more.
@@ -183,7 +188,7 @@ impl State {
         let mut places: Vec<Place> = self.places.iter().filter_map(look).collect();
         places.sort_by_key(|place| match place.owner {
             Owner::Handle(_) => 0,
-            Owner::Stream(_) => 1,
+            Owner::Stream(_) | Owner::Section(_) => 1,
             Owner::File(..) => 2,
             Owner::Instance => 3,
             Owner::Volume(_) => 4,
@@ -230,7 +235,11 @@ fn with_context<R>(call: &Call, address: usize, look: impl FnOnce(&mut State) ->
 
 /// An instance is gone: its contexts are deleted, after InstanceTeardownCompleteCallback.
 pub(super) fn instance_gone(thread: &Thread, instance: &Instance) {
-    let gone = thread.machine().flt.contexts.lock().unset_all(|place, _| place.whose == instance.address);
+    let gone = {
+        let mut state = thread.machine().flt.contexts.lock();
+        state.scanning.remove(&instance.address);
+        state.unset_all(|place, _| place.whose == instance.address)
+    };
     allocate::free_all(thread, gone);
 }
 
@@ -293,7 +302,7 @@ pub(crate) fn closed(machine: &Arc<Inner>, body: usize, open: &Open) {
         let file_gone = stream_gone && !state.places.is_empty() && !open.volume.lock().live().iter().any(in_use);
         state.unset_all(|place, _| match place.owner {
             Owner::Handle(address) => address == body,
-            Owner::Stream(address) => stream_gone && address == Arc::as_ptr(stream).addr(),
+            Owner::Stream(address) | Owner::Section(address) => stream_gone && address == Arc::as_ptr(stream).addr(),
             Owner::File(volume, key) => file_gone && volume == open.volume.number && key == file,
             Owner::Instance | Owner::Volume(_) => false,
         })

@@ -41,10 +41,12 @@ fn get_all(call: &Call, related: Raw<FLT_RELATED_OBJECTS>, desired: u16, out: Ra
                 Some(Target::volume(&filter, &volume))
             }
             Kind::Instance => instance(Raw::of(related.Instance).address()).map(|instance| Target::instance(&instance)),
-            Kind::File | Kind::Stream | Kind::StreamHandle => instance(Raw::of(related.Instance).address())
-                .and_then(|instance| Target::file(call, kind, &instance, Raw::of(related.FileObject)).ok()),
-            // Neither transactions nor data-scan sections exist here.
-            Kind::Volume | Kind::Transaction | Kind::Section => None,
+            Kind::File | Kind::Stream | Kind::StreamHandle | Kind::Section => {
+                instance(Raw::of(related.Instance).address())
+                    .and_then(|instance| Target::file(call, kind, &instance, Raw::of(related.FileObject)).ok())
+            }
+            // There are no transactions here.
+            Kind::Volume | Kind::Transaction => None,
         };
         out.index(index).write(target.map_or(0, |target| get(call, &target)));
     }

@@ -16,6 +16,7 @@ mod deleting;
 mod ending;
 mod getting;
 mod registration;
+mod scanning;
 mod setting;
 
 /// `POOL_TYPE`.

@@ -422,7 +422,8 @@ fn programs_have_the_rights_that_their_tokens_have() {
     let reads = user.open_key(PATH, 0x2_0019).unwrap();
     assert_eq!(reads.value("Number").unwrap().as_dword(), Some(7));
     assert_eq!(reads.set_value("Number", &Value::dword(8)), Err(NtStatus::ACCESS_DENIED));
-    let (own, is_new) = user.create_key(r"\Registry\User\S-1-5-21", ALL).unwrap();
+    rig.bench.machine().registry().create(r"\Registry\User\S-1-5-21").unwrap();
+    let (own, is_new) = user.create_key(r"\Registry\User\S-1-5-21\Software", ALL).unwrap();
     assert!(is_new);
     assert_eq!(own.set_value("a", &Value::text("b")), Ok(()));
 }

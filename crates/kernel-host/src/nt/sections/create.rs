@@ -129,6 +129,23 @@ fn of_file(machine: &Arc<Inner>, file: &ObjectRef, wanted: Wanted) -> Result<Sec
     made
 }
 
+/// A section of an open file as long as it is, committed; for other subsystems' calls.
+///
+/// # Errors
+/// As for `ZwCreateSection`.
+pub(crate) fn of_open_file(call: &Call, file: &ObjectRef, protection: u32) -> Result<ObjectRef, NtStatus> {
+    let is_writable = writable(protection)?;
+    let wanted =
+        Wanted { maximum: 0, protection, attributes: SEC_COMMIT, is_writable, permanence: Permanence::default() };
+    let section = of_file(call.machine(), file, wanted)?;
+    call.machine().nt.objects().create(BODY_BYTES, Arc::new(section))
+}
+
+/// The handle to a section that such a call returns.
+pub(crate) fn handle_to(call: &Call, section: &ObjectRef, access: u32, attributes: Raw<OBJECT_ATTRIBUTES>) -> usize {
+    make_handle(call, section, access, flags_of(attributes))
+}
+
 /// Between the acquire and the release: nobody changes the file's size.
 fn in_acquired(
     machine: &Arc<Inner>,

@@ -29,6 +29,7 @@ mod pages;
 mod tests;
 mod view;
 
+pub(crate) use create::{handle_to, of_open_file};
 use pages::Pages;
 
 /// What drivers can import from here.

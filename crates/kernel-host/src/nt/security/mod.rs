@@ -42,6 +42,3 @@ pub(crate) fn exports() -> impl Iterator<Item = &'static Export> {
 
 #[cfg(test)]
 mod tests;
-
-#[cfg(test)]
-mod tests_more;

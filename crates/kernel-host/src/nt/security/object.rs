@@ -105,7 +105,8 @@ pub(super) extern "efiapi" fn zw_query_security_object(
         let status = issue(&call, &file, |issue| {
             let (status, answered) = issue.query_security(information, (buffer.address(), length));
             needed.write(answered as u32);
-            status
+            // What file systems call an overflow, the I/O manager calls too small.
+            if status == NtStatus::BUFFER_OVERFLOW { NtStatus::BUFFER_TOO_SMALL } else { status }
         });
         call.thread().leave_if_stopped();
         return status;

@@ -40,6 +40,8 @@ use crate::nt::raw::{Raw, field};
 use crate::process::{Process, Token};
 use crate::thread::Thread;
 
+mod relative;
+
 /// A token's number of references that drivers owe, for tests of balance.
 fn owed(bench: &Bench) -> usize {
     bench.machine().inner().nt.objects().references_of(bench.driver()).len()

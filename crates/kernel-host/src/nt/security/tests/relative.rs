@@ -2,21 +2,21 @@
 
 use nt_types::{HANDLE, KERNEL_MODE, NtStatus, OBJECT_ATTRIBUTES, ObjectFlags};
 
-use super::descriptor::{Descriptor, rtl_get_sacl_security_descriptor};
-use super::duplicate::{zw_allocate_locally_unique_id, zw_duplicate_token, zw_set_information_thread};
-use super::object::{DACL, GROUP, OWNER, zw_query_security_object, zw_set_security_object};
-use super::relative::{
-    rtl_self_relative_to_absolute_sd, rtl_valid_relative_security_descriptor, se_query_security_descriptor_info,
-    se_set_security_descriptor_info_ex, se_valid_security_descriptor,
-};
-use super::sid::Sid;
-use super::token::TokenBody;
 use crate::conformance::conforms;
 use crate::ddi::Call;
 use crate::ddi::testing::Bench;
 use crate::machine::Machine;
 use crate::nt::ob_exports::{close, make_handle};
 use crate::nt::raw::Raw;
+use crate::nt::security::descriptor::{Descriptor, rtl_get_sacl_security_descriptor};
+use crate::nt::security::duplicate::{zw_allocate_locally_unique_id, zw_duplicate_token, zw_set_information_thread};
+use crate::nt::security::object::{DACL, GROUP, OWNER, zw_query_security_object, zw_set_security_object};
+use crate::nt::security::relative::{
+    rtl_self_relative_to_absolute_sd, rtl_valid_relative_security_descriptor, se_query_security_descriptor_info,
+    se_set_security_descriptor_info_ex, se_valid_security_descriptor,
+};
+use crate::nt::security::sid::Sid;
+use crate::nt::security::token::TokenBody;
 
 fn example() -> Vec<u8> {
     Descriptor::open_to_world(1).bytes()
@@ -74,7 +74,7 @@ fn an_absolute_copy_says_what_it_needs_and_has_the_same_parts() {
                 rtl_self_relative_to_absolute_sd(
                     at[0], at[0], size[0], at[1], size[1], at[2], size[2], at[3], size[3], at[4], size[4],
                 ),
-                super::descriptor::BAD_FORMAT
+                crate::nt::security::descriptor::BAD_FORMAT
             );
         })
         .unwrap();
@@ -133,7 +133,7 @@ fn a_copied_token_has_the_level_asked_for_and_never_a_higher_one() {
     bench
         .run(|| {
             let call = Call::enter();
-            let token = super::token::primary(call.machine(), &program).unwrap();
+            let token = crate::nt::security::token::primary(call.machine(), &program).unwrap();
             let flags = ObjectFlags::KERNEL_HANDLE;
             let as_handle = |handle: usize| -> HANDLE { std::ptr::without_provenance_mut(handle) };
             let first = as_handle(make_handle(&call, &token, 0xF_01FF, flags.bits()));
