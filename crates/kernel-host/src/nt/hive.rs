@@ -290,7 +290,9 @@ impl Watches {
     fn changed(&self, key: &Key, kind: u32) {
         let concerns = |watch: &mut Watch| {
             let watched = watch.key.upgrade().filter(|_| watch.filter & kind != 0);
-            watched.is_some_and(|watched| if watch.tree { watched.reaches(key) } else { std::ptr::eq(&*watched, key) })
+            watched.is_some_and(|watched| {
+                if watch.tree { watched.reaches(key) } else { std::ptr::eq(Arc::as_ptr(&watched), key) }
+            })
         };
         let fired: Vec<_> = self.lock().extract_if(.., concerns).collect();
         // Without the lock: whoever is told may ask again at once.

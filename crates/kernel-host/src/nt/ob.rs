@@ -175,8 +175,9 @@ impl ObjectManager {
             let mut state = object.0.state();
             let holder = state.holders.iter_mut().find(|holder| holder.count > 0)?;
             holder.count -= 1;
-            state.references -= 1;
         }
+        // Never the last one: `object` is another.
+        object.0.references.fetch_sub(1, Ordering::AcqRel);
         Some(object)
     }
 

@@ -21,6 +21,7 @@ use super::unicode;
 use super::work_items::plain::{QueueItem, queue};
 use crate::ddi::{Call, exports};
 use crate::finding::Rule;
+use crate::origin::Origin;
 use crate::process::Process;
 
 mod opening;
@@ -103,7 +104,7 @@ struct KeyObject {
 
 extern "efiapi" fn zw_open_key(handle: Raw<usize>, access: u32, attributes: Raw<OBJECT_ATTRIBUTES>) -> NtStatus {
     let call = Call::enter();
-    open(&call, handle, attributes, Wanted { access, ..Wanted::default() })
+    open(&call, handle, attributes, &Wanted { access, ..Wanted::default() })
 }
 
 extern "efiapi" fn zw_open_key_ex(
@@ -113,7 +114,7 @@ extern "efiapi" fn zw_open_key_ex(
     options: u32,
 ) -> NtStatus {
     let call = Call::enter();
-    open(&call, handle, attributes, Wanted { access, options, ..Wanted::default() })
+    open(&call, handle, attributes, &Wanted { access, options, ..Wanted::default() })
 }
 
 extern "efiapi" fn zw_create_key(
@@ -126,7 +127,7 @@ extern "efiapi" fn zw_create_key(
     disposition: Raw<u32>,
 ) -> NtStatus {
     let call = Call::enter();
-    open(&call, handle, attributes, Wanted { access, options, class, disposition, creates: true })
+    open(&call, handle, attributes, &Wanted { access, options, class, disposition, creates: true })
 }
 
 /// What an open asks for beside its name.
@@ -144,7 +145,7 @@ impl Default for Wanted {
     }
 }
 
-fn open(call: &Call, handle: Raw<usize>, attributes: Raw<OBJECT_ATTRIBUTES>, wanted: Wanted) -> NtStatus {
+fn open(call: &Call, handle: Raw<usize>, attributes: Raw<OBJECT_ATTRIBUTES>, wanted: &Wanted) -> NtStatus {
     if attributes.is_null() {
         call.stop(Rule::BadArgument, "ObjectAttributes is NULL");
     }
@@ -160,7 +161,7 @@ fn open(call: &Call, handle: Raw<usize>, attributes: Raw<OBJECT_ATTRIBUTES>, wan
     }
 }
 
-fn opening(call: &Call, attributes: &OBJECT_ATTRIBUTES, wanted: Wanted) -> Result<Opening, NtStatus> {
+fn opening(call: &Call, attributes: &OBJECT_ATTRIBUTES, wanted: &Wanted) -> Result<Opening, NtStatus> {
     if attributes.Length as usize != size_of::<OBJECT_ATTRIBUTES>() {
         return Err(NtStatus::INVALID_PARAMETER);
     }
@@ -334,6 +335,7 @@ extern "efiapi" fn zw_notify_change_key(
         Err(status) => return status,
     };
     let (machine, driver) = (Arc::downgrade(call.machine()), Arc::clone(call.driver()));
+    let origin = Origin::of(call.site());
     let ended = Arc::new(AtomicBool::new(false));
     let is_ended = Arc::clone(&ended);
     let (block_at, item_at) = (block.address(), work_item.address());
@@ -345,7 +347,7 @@ extern "efiapi" fn zw_notify_change_key(
         }
         // From kernel mode, what looks like an APC routine is a work item.
         if let Some(item) = Raw::<QueueItem>::at(item_at).some() {
-            queue(&machine, &driver, item);
+            queue(&machine, &driver, origin, item);
         }
         is_ended.store(true, Ordering::Release);
         machine.nt.dispatcher().wake();

@@ -46,7 +46,7 @@ pub(super) fn value_record(name: &str, value: &Value, class: i32) -> Result<Reco
 /// `KeyNameInformation`, which only the open key knows.
 pub(super) const KEY_NAME: i32 = 3;
 
-/// `KEY_NAME_INFORMATION`: NameLength, Name.
+/// `KEY_NAME_INFORMATION`: the name's length, and the name.
 pub(super) fn name_record(path: &str) -> Record {
     let name = bytes_of(path);
     record(&[name.len() as u32], &[&name])

@@ -120,14 +120,13 @@ fn register(call: &Call, routine: usize, altitude: Option<Altitude>, context: us
         call.stop(Rule::BadArgument, "the RegistryCallback routine is NULL");
     }
     let mut state = call.machine().nt.registry_callbacks().lock();
-    let altitude = match altitude {
-        Some(altitude) => altitude,
-        None => {
-            // Near the top, in the order in which they come: each right below the one before.
-            state.without_altitude += 1;
-            let text = format!("424999.{:06}", 999_999 - state.without_altitude);
-            Altitude::parse(&text).ok_or(NtStatus::INSUFFICIENT_RESOURCES)?
-        }
+    let altitude = if let Some(altitude) = altitude {
+        altitude
+    } else {
+        // Near the top, in the order in which they come: each right below the one before.
+        state.without_altitude += 1;
+        let text = format!("424999.{:06}", 999_999 - state.without_altitude);
+        Altitude::parse(&text).ok_or(NtStatus::INSUFFICIENT_RESOURCES)?
     };
     if state.registrations.iter().any(|entry| entry.altitude.collides(&altitude)) {
         return Err(NtStatus::FLT_INSTANCE_ALTITUDE_COLLISION);

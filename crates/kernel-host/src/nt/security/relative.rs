@@ -46,7 +46,8 @@ fn contents(bytes: &[u8]) -> Option<u32> {
             continue;
         }
         let part = bytes.get(offset..)?;
-        let is_sound = offset % 4 == 0 && if bit == OWNER || bit == GROUP { is_sid(part) } else { is_acl(part)? };
+        let is_sound =
+            offset.is_multiple_of(4) && if bit == OWNER || bit == GROUP { is_sid(part) } else { is_acl(part)? };
         if !is_sound {
             return None;
         }

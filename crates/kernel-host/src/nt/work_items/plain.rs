@@ -96,18 +96,18 @@ pub(super) extern "efiapi" fn ex_queue_work_item(item: Raw<QueueItem>, _queue: i
     if content.routine == 0 {
         call.stop(Rule::BadArgument, "the work item has no routine");
     }
-    queue(call.machine(), call.driver(), item);
+    queue(call.machine(), call.driver(), Origin::of(call.site()), item);
 }
 
 /// Has a system thread run an item of a driver's.
-pub(crate) fn queue(machine: &Arc<Inner>, driver: &Arc<Driver>, item: Raw<QueueItem>) {
+pub(crate) fn queue(machine: &Arc<Inner>, driver: &Arc<Driver>, origin: Origin, item: Raw<QueueItem>) {
     type Routine = unsafe extern "efiapi" fn(usize);
     let content = item.read();
     let link = field!(item, QueueItem, list.Flink);
     link.write(item.cast().pointer());
     let (machine, driver) = (Arc::clone(machine), Arc::clone(driver));
     let address = item.address();
-    machine.nt.work_items().plain.add(address, &driver, Origin::of(call.site()));
+    machine.nt.work_items().plain.add(address, &driver, origin);
     std::thread::spawn(move || {
         // SAFETY: the address of the driver's WORKER_THREAD_ROUTINE.
         let routine = unsafe { std::mem::transmute::<usize, Routine>(content.routine) };
