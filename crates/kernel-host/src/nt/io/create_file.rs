@@ -73,7 +73,15 @@ pub(super) extern "efiapi" fn io_create_file(
     let call = Call::enter();
     let force = Manner { kind, parameters, options: manner }.check(&call);
     let allocation_size = size.some().map(Raw::read);
-    let file = FileOpen { file_attributes, share_access, disposition, options, allocation_size, ea: (ea, ea_length), io_flags: manner };
+    let file = FileOpen {
+        file_attributes,
+        share_access,
+        disposition,
+        options,
+        allocation_size,
+        ea: (ea, ea_length),
+        io_flags: manner,
+    };
     create_file(&call, handle, access, attributes, block, file, force)
 }
 
@@ -110,7 +118,15 @@ extern "efiapi" fn io_create_file_ex(
         }
     }
     let allocation_size = size.some().map(Raw::read);
-    let file = FileOpen { file_attributes, share_access, disposition, options, allocation_size, ea: (ea, ea_length), io_flags: manner };
+    let file = FileOpen {
+        file_attributes,
+        share_access,
+        disposition,
+        options,
+        allocation_size,
+        ea: (ea, ea_length),
+        io_flags: manner,
+    };
     create_file(&call, handle, access, attributes, block, file, force)
 }
 
@@ -135,7 +151,15 @@ pub(super) extern "efiapi" fn io_create_file_specify_device_object_hint(
     let force = Manner { kind, parameters, options: manner }.check(&call);
     check_hint(&call, hint);
     let allocation_size = size.some().map(Raw::read);
-    let file = FileOpen { file_attributes, share_access, disposition, options, allocation_size, ea: (ea, ea_length), io_flags: manner };
+    let file = FileOpen {
+        file_attributes,
+        share_access,
+        disposition,
+        options,
+        allocation_size,
+        ea: (ea, ea_length),
+        io_flags: manner,
+    };
     create_file(&call, handle, access, attributes, block, file, force)
 }
 

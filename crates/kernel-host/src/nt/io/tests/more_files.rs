@@ -7,8 +7,8 @@ use crate::ddi::Call;
 use crate::ddi::testing::Bench;
 use crate::finding::Rule;
 use crate::machine::Machine;
-use crate::nt::io::dos_names::{io_query_file_dos_device_name, io_volume_device_to_dos_name};
 use crate::nt::io::create_file::{io_create_file, io_create_file_specify_device_object_hint};
+use crate::nt::io::dos_names::{io_query_file_dos_device_name, io_volume_device_to_dos_name};
 use crate::nt::io::loading::{zw_load_driver, zw_unload_driver};
 use crate::nt::io::zw_file_more::{
     io_query_file_information, io_query_volume_information, zw_lock_file, zw_query_ea_file,
