@@ -103,6 +103,8 @@ statuses! {
     REPARSE = 0x0000_0104;
     /// An open succeeded while an oplock break is under way. Success severity!
     OPLOCK_BREAK_IN_PROGRESS = 0x0000_0108;
+    /// The oplock is another handle's now, which has the same key. Success severity!
+    OPLOCK_SWITCHED_TO_NEW_HANDLE = 0x0000_0215;
     /// An object of that name existed and was opened.
     OBJECT_NAME_EXISTS = 0x4000_0000;
     /// First touch of a guard page.
@@ -323,6 +325,10 @@ statuses! {
     FILE_TOO_LARGE = 0xC000_0904;
     /// An oplock cannot be broken.
     CANNOT_BREAK_OPLOCK = 0xC000_0909;
+    /// An oplock break was acknowledged that is not in progress.
+    INVALID_OPLOCK_PROTOCOL = 0xC000_00E3;
+    /// The oplock cannot be granted now, for another reason than other oplocks: a mapped section, for one.
+    CANNOT_GRANT_REQUESTED_OPLOCK = 0x8000_002E;
     /// The operation is blocked because the other side is shutting down.
     SHUTDOWN_IN_PROGRESS = 0xC000_02FE;
     /// A completion routine keeps the request; its driver completes it later.

@@ -1,7 +1,7 @@
 //! One I/O operation, as callbacks see it.
 
 use super::{FLT_PARAMETERS, PFLT_FILTER, PFLT_INSTANCE, PFLT_VOLUME};
-use nt_types::{FILE_OBJECT, IO_STATUS_BLOCK, KPROCESSOR_MODE, PVOID, assert_layout};
+use nt_types::{FILE_OBJECT, IO_STATUS_BLOCK, KPROCESSOR_MODE, NtStatus, PVOID, assert_layout};
 
 /// `FLT_CALLBACK_DATA`. Page: `ns-fltkernel-_flt_callback_data`.
 #[repr(C)]
@@ -144,6 +144,17 @@ pub mod fs_filter_major {
 
 /// `PFLT_COMPLETE_CANCELED_CALLBACK`, called without any lock. Page: `nf-fltkernel-fltsetcancelcompletion`.
 pub type PFLT_COMPLETE_CANCELED_CALLBACK = Option<unsafe extern "efiapi" fn(CallbackData: *mut FLT_CALLBACK_DATA)>;
+
+/// `PFLT_GET_OPERATION_STATUS_CALLBACK`, IRQL <= APC_LEVEL in the thread that started the operation. Page:
+/// `nc-fltkernel-pflt_get_operation_status_callback`.
+pub type PFLT_GET_OPERATION_STATUS_CALLBACK = Option<
+    unsafe extern "efiapi" fn(
+        FltObjects: *const FLT_RELATED_OBJECTS,
+        IopbSnapshot: *const FLT_IO_PARAMETER_BLOCK,
+        OperationStatus: NtStatus,
+        RequesterContext: PVOID,
+    ),
+>;
 
 /// `PFLT_COMPLETED_ASYNC_IO_CALLBACK`, IRQL <= DISPATCH_LEVEL in any thread. Page:
 /// `nc-fltkernel-pflt_completed_async_io_callback`.

@@ -37,6 +37,13 @@ enum Routine {
     Queue(Queued),
 }
 
+impl Cancellation {
+    /// Whether a filter wants to be told.
+    pub(super) fn has_routine(&self) -> bool {
+        self.routine.is_some()
+    }
+}
+
 impl Flight {
     /// Asks for the end of the operation. True when whoever keeps it was told; false when nobody can be, or it was asked before.
     pub(crate) fn cancel(self: &Arc<Self>, thread: &Thread) -> bool {
@@ -54,7 +61,11 @@ impl Flight {
                 queued.cancelled(thread, self.data());
                 return true;
             }
-            None => return crate::fs::serve::cancel(thread.machine(), self),
+            None => {
+                return crate::fs::serve::cancel(thread.machine(), self)
+                    || super::file_lock::cancel(thread.machine(), thread, self)
+                    || super::oplock::cancel(thread.machine(), thread, self);
+            }
         };
         // A stop reaches whoever drives the machine.
         let _stopped = thread.call_driver(&driver, "CanceledCallback", thread.irql(), || {

@@ -8,6 +8,7 @@ use nt_types::{
 };
 
 use super::Instance;
+use super::ecp::Attached;
 use super::flight::Stage;
 use super::object;
 use crate::ddi::{Call, exports};
@@ -45,6 +46,8 @@ struct Arguments {
     flags: u32,
     allocation_size: Raw<i64>,
     ea: (usize, u32),
+    /// An ECP_LIST of the caller's.
+    ecps: usize,
 }
 
 extern "efiapi" fn flt_create_file(
@@ -65,7 +68,7 @@ extern "efiapi" fn flt_create_file(
 ) -> NtStatus {
     let file_object = Raw::NULL;
     create(
-        &Arguments {
+        Arguments {
             filter,
             instance,
             handle,
@@ -80,6 +83,7 @@ extern "efiapi" fn flt_create_file(
             flags,
             allocation_size,
             ea: (ea_buffer, ea_length),
+            ecps: 0,
         },
         0,
     )
@@ -103,7 +107,7 @@ extern "efiapi" fn flt_create_file_ex(
     flags: u32,
 ) -> NtStatus {
     create(
-        &Arguments {
+        Arguments {
             filter,
             instance,
             handle,
@@ -118,6 +122,7 @@ extern "efiapi" fn flt_create_file_ex(
             flags,
             allocation_size,
             ea: (ea_buffer, ea_length),
+            ecps: 0,
         },
         0,
     )
@@ -142,7 +147,7 @@ extern "efiapi" fn flt_create_file_ex2(
     driver_context: usize,
 ) -> NtStatus {
     create(
-        &Arguments {
+        Arguments {
             filter,
             instance,
             handle,
@@ -157,19 +162,23 @@ extern "efiapi" fn flt_create_file_ex2(
             flags,
             allocation_size,
             ea: (ea_buffer, ea_length),
+            ecps: 0,
         },
         driver_context,
     )
 }
 
-fn create(arguments: &Arguments, driver_context: usize) -> NtStatus {
+fn create(mut arguments: Arguments, driver_context: usize) -> NtStatus {
     let call = Call::enter();
-    if driver_context != 0 && !check_context(&call, Raw::at(driver_context)) {
-        let status = NtStatus::INVALID_PARAMETER;
-        arguments.io_status.write(IO_STATUS_BLOCK::new(status, 0));
-        return status;
+    if driver_context != 0 {
+        let Some(ecps) = check_context(&call, Raw::at(driver_context)) else {
+            let status = NtStatus::INVALID_PARAMETER;
+            arguments.io_status.write(IO_STATUS_BLOCK::new(status, 0));
+            return status;
+        };
+        arguments.ecps = ecps;
     }
-    let (status, information) = match open(&call, arguments) {
+    let (status, information) = match open(&call, &arguments) {
         Ok(information) => (NtStatus::SUCCESS, information),
         Err(status) => (status, 0),
     };
@@ -187,24 +196,22 @@ struct DriverCreateContext {
     transaction_parameters: usize,
 }
 
-/// Whether a driver context is one; stops where it asks for what is not there.
-fn check_context(call: &Call, context: Raw<DriverCreateContext>) -> bool {
+/// The ECP_LIST of a driver context, `None` when it is no driver context; stops where it asks for what is not there.
+fn check_context(call: &Call, context: Raw<DriverCreateContext>) -> Option<usize> {
     let size = context.cast::<u16>().read();
     if usize::from(size) < size_of::<DriverCreateContext>() {
         // IoInitializeDriverCreateContext was forgotten.
-        return false;
+        return None;
     }
     let context = context.read();
-    for (given, what) in [
-        (context.extra_create_parameter, "extra create parameters"),
-        (context.device_object_hint, "a device object hint"),
-        (context.transaction_parameters, "transactions"),
-    ] {
+    for (given, what) in
+        [(context.device_object_hint, "a device object hint"), (context.transaction_parameters, "transactions")]
+    {
         if given != 0 {
             call.stop(Rule::NotImplemented, format!("kernel-host does not support {what} in creates yet"));
         }
     }
-    true
+    Some(context.extra_create_parameter)
 }
 
 fn open(call: &Call, arguments: &Arguments) -> Result<usize, NtStatus> {
@@ -235,6 +242,7 @@ fn open(call: &Call, arguments: &Arguments) -> Result<usize, NtStatus> {
         io_flags: arguments.flags,
         allocation_size: arguments.allocation_size.some().map(Raw::read),
         ea: if arguments.ea.1 == 0 { (0, 0) } else { arguments.ea },
+        ecps: if arguments.ecps == 0 { Arc::default() } else { Arc::new(Attached::given(machine, arguments.ecps)?) },
         ..OpenParameters::new(&process, KERNEL_MODE, arguments.access)
     };
     let (object, information) = if arguments.options & option::OPEN_BY_FILE_ID != 0 {
@@ -281,7 +289,7 @@ fn check_volume(instance: Option<&Arc<Instance>>, related: &ObjectRef) -> Result
 }
 
 /// The whole path, from the root directory where there is one.
-fn full_path(call: &Call, attributes: &OBJECT_ATTRIBUTES) -> Result<String, NtStatus> {
+pub(super) fn full_path(call: &Call, attributes: &OBJECT_ATTRIBUTES) -> Result<String, NtStatus> {
     let name = unicode::name(Raw::<UNICODE_STRING>::of(attributes.ObjectName))?;
     let root = attributes.RootDirectory.addr();
     if root == 0 {

@@ -18,6 +18,7 @@ use super::cancel::Cancellation;
 use super::instance::VolumeStack;
 use super::major;
 use super::operation::{Kind, Operation};
+use super::operation_status::Inquiries;
 use super::stack::Walk;
 use crate::ddi::Call;
 use crate::finding::Rule;
@@ -105,6 +106,7 @@ pub(crate) struct Flight {
     open: Option<(usize, Arc<Open>)>,
     /// Keeps the file object alive where nobody waits.
     _file: Option<ObjectRef>,
+    _buffer: Option<Arc<[AtomicU8]>>,
     /// Who allocated it, with FltAllocateCallbackData, and for which instance.
     pub(super) allocated: Option<(Arc<Driver>, Arc<Instance>)>,
     stage: AtomicU8,
@@ -125,6 +127,11 @@ pub(crate) struct Flight {
     /// FltCancelFileOpen undid the create.
     pub(super) open_cancelled: AtomicBool,
     pub(super) cancellation: Mutex<Cancellation>,
+    pub(super) inquiries: Mutex<Inquiries>,
+    /// The `IO_PRIORITY_HINT` that a filter gave the packet.
+    pub(super) priority: Mutex<Option<u32>>,
+    /// The activity that the packet belongs to.
+    pub(super) activity: Mutex<Option<[u8; 16]>>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -180,6 +187,7 @@ impl Flight {
             issuer: thread.object().addr(),
             open: operation.open.as_ref().map(|open| (file, Arc::clone(open))),
             _file: operation.file.clone(),
+            _buffer: operation.buffer.clone(),
             allocated,
             stage: AtomicU8::new(Stage::Between as u8),
             at: AtomicUsize::new(0),
@@ -191,6 +199,9 @@ impl Flight {
             offered: Mutex::default(),
             open_cancelled: AtomicBool::new(false),
             cancellation: Mutex::default(),
+            inquiries: Mutex::default(),
+            priority: Mutex::default(),
+            activity: Mutex::default(),
             state: Mutex::default(),
             changed: Condvar::new(),
         });

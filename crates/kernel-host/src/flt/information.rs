@@ -13,6 +13,7 @@ use super::instance::{FSTYPE_NTFS, Instance, VolumeStack};
 use super::object;
 use super::volumes::find_volume;
 use crate::ddi::{Call, exports};
+use crate::fs::device::VolumeDevice;
 use crate::machine::Inner;
 use crate::nt::raw::Raw;
 use crate::nt::unicode;
@@ -26,6 +27,7 @@ exports! { pub(crate) EXPORTS in "fltmgr.sys":
     FltEnumerateInstanceInformationByFilter(max 1) = flt_enumerate_instance_information_by_filter;
     FltEnumerateInstanceInformationByVolume(max 1) = flt_enumerate_instance_information_by_volume;
     FltEnumerateInstanceInformationByVolumeName(max 1) = flt_enumerate_instance_information_by_volume_name;
+    FltEnumerateInstanceInformationByDeviceObject(max 1) = flt_enumerate_instance_information_by_device_object;
 }
 
 /// A structure in the making: numbers at their places, strings behind them.
@@ -311,6 +313,26 @@ extern "efiapi" fn flt_enumerate_instance_information_by_volume_name(
     let instances = volume.instances();
     if instances.is_empty() {
         return NtStatus::FLT_VOLUME_NOT_FOUND;
+    }
+    instance_at(&call, &instances, index, class, &Buffer { bytes, size, returned })
+}
+
+extern "efiapi" fn flt_enumerate_instance_information_by_device_object(
+    device: usize,
+    index: u32,
+    class: i32,
+    bytes: Raw<u8>,
+    size: u32,
+    returned: Raw<u32>,
+) -> NtStatus {
+    let call = Call::enter();
+    let Some(device) = call.machine().nt.objects().payload::<VolumeDevice>(device) else {
+        return NtStatus::FLT_INTERNAL_ERROR;
+    };
+    let Some(volume) = call.machine().flt.stack_of(&device.volume) else { return NtStatus::FLT_VOLUME_NOT_FOUND };
+    let instances = volume.instances();
+    if instances.is_empty() {
+        return NtStatus::FLT_INTERNAL_ERROR;
     }
     instance_at(&call, &instances, index, class, &Buffer { bytes, size, returned })
 }

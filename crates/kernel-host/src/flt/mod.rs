@@ -19,6 +19,7 @@ use crate::leak::{Leak, LeakKind, LeakSource};
 use crate::machine::{Driver, Inner};
 use crate::thread::Thread;
 
+mod activity;
 pub(crate) mod altitude;
 mod answer;
 mod attachment;
@@ -28,7 +29,9 @@ mod cancel;
 pub(crate) mod contexts;
 mod create;
 mod drain;
+pub(crate) mod ecp;
 mod file_io;
+mod file_lock;
 pub(crate) mod filter;
 mod flight;
 mod information;
@@ -40,18 +43,25 @@ pub(crate) mod message;
 mod names;
 pub(crate) mod object;
 pub(crate) mod operation;
+mod operation_status;
+mod oplock;
 mod pended;
+mod pipes;
 pub(crate) mod port;
+mod priority;
 pub(crate) mod program;
 mod query_io;
 mod queue;
+mod redirection;
 mod registration;
 mod requestor;
 mod security;
 mod service;
 mod stack;
 mod volume_device;
+mod volume_io;
 mod volumes;
+mod waits;
 mod work_item;
 
 use filter::Filter;
@@ -82,6 +92,9 @@ pub(crate) struct Flt {
     irp_names: Mutex<std::collections::BTreeMap<u8, Arc<[u8]>>>,
     pub(crate) names: names::NameTable,
     pub(crate) descriptors: security::Descriptors,
+    pub(crate) file_locks: file_lock::FileLocks,
+    pub(crate) oplocks: oplock::Oplocks,
+    ecps: ecp::Ecps,
 }
 
 impl Flt {
@@ -122,6 +135,9 @@ impl LeakSource for Flt {
         leaks.extend(self.names.leaks(driver));
         leaks.extend(self.allocated.leaks(driver));
         leaks.extend(self.descriptors.leaks(driver));
+        leaks.extend(self.file_locks.leaks(driver));
+        leaks.extend(self.oplocks.leaks(driver));
+        leaks.extend(self.ecps.leaks(driver));
         let mine = |owner: &Arc<Driver>| std::ptr::eq(Arc::as_ptr(owner), driver);
         for (object, origin) in self.objects.all() {
             let (kind, owned) = match &object {
@@ -186,25 +202,37 @@ fn record(machine: &Inner, driver: &Driver, callback: &str, rule: Rule, message:
 /// What drivers can import from here.
 pub(crate) fn exports() -> impl Iterator<Item = &'static Export> {
     [
+        activity::EXPORTS,
         attachment::EXPORTS,
         buffers::EXPORTS,
         callback_data::EXPORTS,
         cancel::EXPORTS,
         create::EXPORTS,
+        ecp::EXPORTS,
+        ecp::LOOKASIDE_EXPORTS,
+        ecp::NT_EXPORTS,
         file_io::EXPORTS,
+        file_lock::EXPORTS,
         filter::EXPORTS,
         information::EXPORTS,
         instances::EXPORTS,
         message::EXPORTS,
+        operation_status::EXPORTS,
+        oplock::EXPORTS,
         pended::EXPORTS,
+        pipes::EXPORTS,
         port::EXPORTS,
+        priority::EXPORTS,
         query_io::EXPORTS,
         queue::EXPORTS,
+        redirection::EXPORTS,
         requestor::EXPORTS,
         security::EXPORTS,
         service::EXPORTS,
         volume_device::EXPORTS,
+        volume_io::EXPORTS,
         volumes::EXPORTS,
+        waits::EXPORTS,
         work_item::EXPORTS,
     ]
     .into_iter()

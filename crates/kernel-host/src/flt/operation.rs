@@ -1,6 +1,7 @@
 //! An operation before any filter has seen it: what kind, on which file, with which parameters.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
 
 use fltmgr::raw::{FLT_CALLBACK_DATA, FLT_IO_PARAMETER_BLOCK, FLT_PARAMETERS, FltCallbackDataFlags};
 use nt_types::{FILE_OBJECT, IO_STATUS_BLOCK, IrpFlags, KERNEL_MODE, KPROCESSOR_MODE, NtStatus};
@@ -36,6 +37,8 @@ pub(crate) struct Operation {
     pub(crate) open: Option<Arc<Open>>,
     /// A reference that lives as long as the operation, where its issuer does not wait.
     pub(crate) file: Option<ObjectRef>,
+    /// The I/O manager's buffer, where the issuer does not wait: there as long as the operation.
+    pub(crate) buffer: Option<Arc<[AtomicU8]>>,
     /// Who asks, when that is not the current process.
     pub(crate) process: Option<Arc<Process>>,
     /// What a create has beyond the parameters that filters see.
@@ -67,6 +70,7 @@ impl Operation {
             flags: FltCallbackDataFlags::empty(),
             open: None,
             file: None,
+            buffer: None,
             process: None,
             create: None,
         }

@@ -9,9 +9,10 @@ use super::file_io::{require_apcs, target_until_close};
 use super::major;
 use super::object;
 use crate::ddi::{Call, exports};
-use crate::finding::Rule;
 use crate::fs::io::{Issue, Outcome};
 use crate::fs::issue::Listing;
+use crate::fs::security::captured;
+use crate::fs::stream::Kind as StreamKind;
 use crate::nt::raw::Raw;
 
 exports! { pub(crate) EXPORTS in "fltmgr.sys":
@@ -24,6 +25,7 @@ exports! { pub(crate) EXPORTS in "fltmgr.sys":
     FltSetEaFile(max 0, fails IO) = flt_set_ea_file;
     FltQuerySecurityObject(max 0, fails IO) = flt_query_security_object;
     FltSetSecurityObject(max 0, fails IO) = flt_set_security_object;
+    FltIsDirectory(max 1) = flt_is_directory;
     FltFlushBuffers(max 0, fails IO) = flt_flush_buffers;
     FltFlushBuffers2(max 0, fails IO) = flt_flush_buffers2;
     FltFsControlFile(max 0, fails IO) = flt_fs_control_file;
@@ -192,12 +194,19 @@ extern "efiapi" fn flt_set_security_object(
     descriptor: usize,
 ) -> NtStatus {
     let call = Call::enter();
-    if descriptor == 0 {
-        call.stop(Rule::BadArgument, "the security descriptor is NULL");
-    }
-    on(&call, instance, file, |issue| {
-        issue.run(&issue.synchronous_irp(major::SET_SECURITY).set(0, parts).set(8, descriptor)).0
-    })
+    let captured = match captured(Raw::at(descriptor)) {
+        Ok(captured) => captured,
+        Err(status) => return status,
+    };
+    on(&call, instance, file, |issue| issue.set_security(parts, &captured))
+}
+
+extern "efiapi" fn flt_is_directory(file: Raw<FILE_OBJECT>, instance: usize, is: Raw<BOOLEAN>) -> NtStatus {
+    let call = Call::enter();
+    let instance = object::instance(&call, instance);
+    let (_, open) = target(&call, &instance, file);
+    is.write((open.stream.kind == StreamKind::Directory).into());
+    NtStatus::SUCCESS
 }
 
 extern "efiapi" fn flt_flush_buffers(instance: usize, file: Raw<FILE_OBJECT>) -> NtStatus {

@@ -155,7 +155,15 @@ pub(super) fn resume(thread: &Thread, flight: &Arc<Flight>, resume: Resume) -> R
     Ok(())
 }
 
-fn drive(thread: &Thread, flight: &Arc<Flight>, mut walk: Walk, mut step: Step) -> Flown {
+fn drive(thread: &Thread, flight: &Arc<Flight>, walk: Walk, step: Step) -> Flown {
+    let flown = drive_on(thread, flight, walk, step);
+    if !matches!(flown, Flown::Broken) {
+        super::operation_status::tell(thread, flight);
+    }
+    flown
+}
+
+fn drive_on(thread: &Thread, flight: &Arc<Flight>, mut walk: Walk, mut step: Step) -> Flown {
     let me = thread.object().addr();
     loop {
         step = match step {
@@ -284,13 +292,17 @@ fn down(thread: &Thread, flight: &Arc<Flight>, walk: &mut Walk) -> Step {
     }
     match serve::serve(flight) {
         Served::Done(outcome) => {
+            flight.note_sent(thread, outcome.0);
             flight.set_outcome(outcome);
             if serve::completes_at_dispatch(flight) {
                 walk.irql = DISPATCH_LEVEL;
             }
             Step::Up
         }
-        Served::Pending => Step::Park(Place::FileSystem),
+        Served::Pending => {
+            flight.note_sent(thread, NtStatus::PENDING);
+            Step::Park(Place::FileSystem)
+        }
     }
 }
 

@@ -20,6 +20,7 @@ use crate::nt::raw::Raw;
 use crate::process::Process;
 use crate::thread::Thread;
 
+mod asking;
 mod attaching;
 mod callbacks;
 mod contexts;
@@ -27,6 +28,7 @@ mod files;
 mod levels;
 mod listing;
 mod names;
+mod opens;
 mod operations;
 mod ports;
 mod registering;

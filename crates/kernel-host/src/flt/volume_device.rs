@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use fltmgr::raw::FLT_VOLUME_PROPERTIES;
-use nt_types::{DEVICE_OBJECT, NtStatus, UNICODE_STRING};
+use nt_types::{BOOLEAN, DEVICE_OBJECT, NtStatus, UNICODE_STRING};
 
 use super::instance::{FSTYPE_NTFS, VolumeStack};
 use super::object::{self, FltObject};
@@ -20,6 +20,8 @@ exports! { pub(crate) EXPORTS in "fltmgr.sys":
     FltGetFileSystemType(max 1) = flt_get_file_system_type;
     FltGetDeviceObject(max 2) = flt_get_device_object;
     FltGetDiskDeviceObject(max 2) = flt_get_disk_device_object;
+    FltIsFltMgrVolumeDeviceObject(max 1) = flt_is_flt_mgr_volume_device_object;
+    FltIsVolumeSnapshot(max 0, fails RESOURCES) = flt_is_volume_snapshot;
     FltGetVolumeFromDeviceObject(max 1, fails BUSY) = flt_get_volume_from_device_object;
 }
 
@@ -171,4 +173,20 @@ extern "efiapi" fn flt_get_volume_from_device_object(filter: usize, device: usiz
         Some(volume) => give(&call, &volume.rundown, volume.address, out),
         None => NtStatus::INVALID_PARAMETER,
     }
+}
+
+extern "efiapi" fn flt_is_flt_mgr_volume_device_object(device: usize) -> BOOLEAN {
+    let call = Call::enter();
+    // The one device of a volume stands for the whole stack, and it is what FltGetDeviceObject gives.
+    call.machine().nt.objects().payload::<VolumeDevice>(device).is_some().into()
+}
+
+extern "efiapi" fn flt_is_volume_snapshot(object: usize, snapshot: Raw<BOOLEAN>) -> NtStatus {
+    let call = Call::enter();
+    if volume_of(&call, object).is_none() {
+        return NtStatus::INVALID_PARAMETER;
+    }
+    // Folders of the host have no snapshots.
+    snapshot.write(0);
+    NtStatus::SUCCESS
 }

@@ -54,7 +54,18 @@ pub(crate) fn open_by_name(
     parameters: &OpenParameters,
     below: Option<&Arc<Instance>>,
 ) -> Result<(ObjectRef, usize), NtStatus> {
-    let mut path = path.to_owned();
+    let result = follow(machine, path.to_owned(), parameters, below);
+    parameters.ecps.end(machine);
+    result
+}
+
+/// Opens by a path, and by those that filters put in its place.
+fn follow(
+    machine: &Arc<Inner>,
+    mut path: String,
+    parameters: &OpenParameters,
+    below: Option<&Arc<Instance>>,
+) -> Result<(ObjectRef, usize), NtStatus> {
     for _ in 0..=MAX_REPARSES {
         let found = machine.nt.objects().namespace().lookup(&path)?;
         if volume_device(&found.object).is_err() {
@@ -107,10 +118,23 @@ pub(crate) fn create(
     parameters: &OpenParameters,
     below: Option<&Arc<Instance>>,
 ) -> Result<(ObjectRef, usize), NtStatus> {
-    match create_once(machine, device, &wide(rest), parameters, below)? {
-        Made::Opened(object, information) => Ok((object, information)),
-        Made::Renamed(path) => open_by_name(machine, &path, parameters, below),
-    }
+    settle(machine, create_once(machine, device, &wide(rest), parameters, below), parameters, below)
+}
+
+/// The end of a create, or its other name.
+fn settle(
+    machine: &Arc<Inner>,
+    made: Result<Made, NtStatus>,
+    parameters: &OpenParameters,
+    below: Option<&Arc<Instance>>,
+) -> Result<(ObjectRef, usize), NtStatus> {
+    let result = match made {
+        Ok(Made::Opened(object, information)) => Ok((object, information)),
+        Ok(Made::Renamed(path)) => follow(machine, path, parameters, below),
+        Err(status) => Err(status),
+    };
+    parameters.ecps.end(machine);
+    result
 }
 
 /// IRP_MJ_CREATE with FILE_OPEN_BY_FILE_ID: `id` is what stands in the name's place, `related` any open file of the volume.
@@ -126,10 +150,7 @@ pub(crate) fn create_by_id(
 ) -> Result<(ObjectRef, usize), NtStatus> {
     let file = related.payload::<File>().ok_or(NtStatus::OBJECT_TYPE_MISMATCH)?;
     let parameters = OpenParameters { related: Some(related.clone()), ..parameters.clone() };
-    match create_once(machine, file.device(), id, &parameters, below)? {
-        Made::Opened(object, information) => Ok((object, information)),
-        Made::Renamed(path) => open_by_name(machine, &path, &parameters, below),
-    }
+    settle(machine, create_once(machine, file.device(), id, &parameters, below), &parameters, below)
 }
 
 /// How a create ended.

@@ -1,6 +1,6 @@
 //! Volumes and files as kernel objects: the device that a name leads to, and the file object of each open.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use nt_types::{DEVICE_OBJECT, FILE_OBJECT, FileObjectFlags, NtStatus, UNICODE_STRING};
@@ -61,6 +61,8 @@ pub(crate) struct File {
     /// The name that a driver put in its place, and that `FILE_OBJECT::FileName` leads to since.
     replaced: Mutex<Option<Box<[u16]>>>,
     information: AtomicUsize,
+    /// One more than the `IO_PRIORITY_HINT` that a filter gave the file object; 0 for none.
+    pub(crate) io_priority: AtomicU8,
 }
 
 impl File {
@@ -75,6 +77,7 @@ impl File {
             name,
             replaced: Mutex::default(),
             information: AtomicUsize::new(0),
+            io_priority: AtomicU8::new(0),
         });
         let object = machine.nt.objects().create(size_of::<FILE_OBJECT>(), payload)?;
         let body = Raw::<FILE_OBJECT>::at(object.body());

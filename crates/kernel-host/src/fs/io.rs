@@ -12,6 +12,7 @@ use super::device::{File, VolumeDevice};
 use super::information::class;
 use super::open::Open;
 use super::options::io_flag;
+use crate::flt::ecp::Attached;
 use crate::flt::{self, Instance, Kind, Operation, major};
 use crate::machine::Inner;
 use crate::nt::ob::ObjectRef;
@@ -47,6 +48,8 @@ pub(crate) struct OpenParameters {
     pub(crate) of_volume: bool,
     /// The file or folder that the name is relative to, where the name is a file id.
     pub(crate) related: Option<ObjectRef>,
+    /// Extra create parameters; the same for all creates that a reparse leads to.
+    pub(crate) ecps: Arc<Attached>,
 }
 
 impl OpenParameters {
@@ -66,6 +69,7 @@ impl OpenParameters {
             allocation_size: None,
             of_volume: false,
             related: None,
+            ecps: Arc::default(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Requests of programs that may be pending: overlapped reads and writes, watches, locks that wait.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use nt_types::{AccessMask, IrpFlags, NtStatus};
@@ -18,6 +19,8 @@ pub struct Overlapped {
     process: Arc<Process>,
     flight: Arc<Flight>,
     buffer: UserBuffer,
+    /// The I/O manager's buffer of a control request, in place of the program's.
+    system: Option<Arc<[AtomicU8]>>,
 }
 
 impl Overlapped {
@@ -36,7 +39,16 @@ impl Overlapped {
         if status != NtStatus::SUCCESS {
             return Err(status);
         }
+        if let Some(system) = &self.system {
+            return Ok(system.iter().take(count).map(|byte| byte.load(Ordering::Acquire)).collect());
+        }
         self.process.memory().read_vec(self.buffer.address(), count.min(self.buffer.len()))
+    }
+
+    /// `Information` of the end: for most requests a count of bytes. `None` while the request is pending.
+    #[must_use]
+    pub fn information(&self) -> Option<usize> {
+        self.flight.outcome_within(Duration::ZERO).map(|(_, information)| information)
     }
 
     /// CancelIoEx: asks for the end of the request. Whoever keeps it decides when it ends.
@@ -93,6 +105,29 @@ impl ProgramFile {
         self.launch(&object, buffer, |issue, (address, _)| issue.lock_at(offset, address, exclusive, key, false))
     }
 
+    /// FSCTL_* with an OVERLAPPED: pending for as long as the file system (or a filter) keeps it, as an oplock is. The answer has at
+    /// most `output_length` bytes. For codes with `METHOD_BUFFERED` only.
+    ///
+    /// # Errors
+    /// `INVALID_PARAMETER` for a code with another method.
+    pub fn fs_control_overlapped(&self, code: u32, input: &[u8], output_length: u32) -> Result<Overlapped, NtStatus> {
+        if code & 3 != 0 {
+            return Err(NtStatus::INVALID_PARAMETER);
+        }
+        let object = self.object(AccessMask::empty())?;
+        let length = input.len().max(output_length as usize);
+        let byte = |at| AtomicU8::new(input.get(at).copied().unwrap_or(0));
+        let system: Arc<[AtomicU8]> = (0..length).map(byte).collect();
+        let address = if system.is_empty() { 0 } else { system.as_ptr().expose_provenance() };
+        let input = (address, input.len() as u32);
+        let overlapped = self.launch(&object, self.buffer(output_length.max(1))?, |issue, _| {
+            let irp = issue.irp(major::FILE_SYSTEM_CONTROL).irp_flags(IrpFlags::BUFFERED_IO).system_buffer();
+            let operation = irp.control(code, input, (0, output_length));
+            Operation { buffer: Some(Arc::clone(&system)), ..operation }
+        })?;
+        Ok(Overlapped { system: Some(system), ..overlapped })
+    }
+
     fn launch(
         &self,
         object: &ObjectRef,
@@ -104,6 +139,6 @@ impl ProgramFile {
             let operation = operation(issue, range).kept(object, Some(&self.process));
             flt::launch(issue.machine, &issue.open.volume, &operation)
         })?;
-        Ok(Overlapped { process: Arc::clone(&self.process), flight, buffer })
+        Ok(Overlapped { process: Arc::clone(&self.process), flight, buffer, system: None })
     }
 }

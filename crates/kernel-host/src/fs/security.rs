@@ -10,6 +10,8 @@ use super::buffer::Buffer;
 use super::io::Outcome;
 use super::open::Open;
 use crate::flt::{Flight, operation};
+use crate::nt;
+use crate::nt::raw::Raw;
 use crate::nt::security::acl::{Ace, Acl};
 use crate::nt::security::sid::Sid;
 
@@ -22,6 +24,18 @@ const SACL: u32 = 8;
 const DACL_PRESENT: u16 = 0x0004;
 const SACL_PRESENT: u16 = 0x0010;
 const SELF_RELATIVE: u16 = 0x8000;
+
+/// `S-1-5-18`: LocalSystem.
+pub(crate) const SYSTEM_SID: &[u8] = &[1, 1, 0, 0, 0, 0, 0, 5, 18, 0, 0, 0];
+
+/// A self-relative descriptor that lets SYSTEM do everything in a folder and what will be below it, and nobody else anything.
+pub(crate) const SYSTEM_ONLY: &[u8] = &[
+    // Revision, SE_DACL_PRESENT and SE_SELF_RELATIVE; only the discretionary list is there, at 20.
+    1, 0, 4, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 20, 0, 0, 0, // ACL_REVISION, 28 bytes, one entry.
+    2, 0, 28, 0, 1, 0, 0, 0,
+    // ACCESS_ALLOWED_ACE, OBJECT_INHERIT_ACE and CONTAINER_INHERIT_ACE, 20 bytes, FILE_ALL_ACCESS, S-1-5-18.
+    0, 3, 20, 0, 0xFF, 1, 0x1F, 0, 1, 1, 0, 0, 0, 0, 0, 5, 18, 0, 0, 0,
+];
 
 /// A descriptor in parts, each in its binary form: what a filter or program set comes back byte for byte.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,7 +100,8 @@ impl Descriptor {
         }
         let offset = |slot: usize| u32::from_le_bytes([head[slot], head[slot + 1], head[slot + 2], head[slot + 3]]);
         let sid = |slot: usize| -> Result<Vec<u8>, NtStatus> {
-            let start = bytes.get(offset(slot) as usize..).ok_or(bad)?;
+            let at = offset(slot) as usize;
+            let start = bytes.get(at..).filter(|_| at != 0).ok_or(bad)?;
             let count = usize::from(*start.get(1).ok_or(bad)?);
             Ok(start.get(..8 + 4 * count).ok_or(bad)?.to_vec())
         };
@@ -113,6 +128,42 @@ impl Descriptor {
         }
         Ok(())
     }
+}
+
+/// Copies a caller's descriptor of either form, as SeCaptureSecurityDescriptor does: the copy is self-relative.
+///
+/// # Errors
+/// `ACCESS_VIOLATION` for NULL, `UNKNOWN_REVISION`, `INVALID_SID`, `INVALID_ACL`.
+pub(crate) fn captured(descriptor: Raw<u8>) -> Result<Vec<u8>, NtStatus> {
+    const HEADER: usize = 20;
+    let descriptor = descriptor.some().ok_or(NtStatus::ACCESS_VIOLATION)?;
+    // Whether its parts are what they should be.
+    nt::security::descriptor::Descriptor::read(descriptor)?;
+    let control = descriptor.field::<u16>(2).read();
+    let mut bytes = vec![0_u8; HEADER];
+    bytes[0] = descriptor.read();
+    bytes[2..4].copy_from_slice(&(control | SELF_RELATIVE).to_le_bytes());
+    // Owner, group, system list, discretionary list; the lists count only when they are said to be there.
+    for (index, needed) in [0, 0, SACL_PRESENT, DACL_PRESENT].into_iter().enumerate() {
+        let part = if control & SELF_RELATIVE == 0 {
+            Raw::<u8>::at(descriptor.field::<usize>(8).index(index).read())
+        } else {
+            match descriptor.field::<u32>(4).index(index).read() {
+                0 => Raw::NULL,
+                offset => descriptor.field(offset as usize),
+            }
+        };
+        let Some(part) = part.some().filter(|_| needed == 0 || control & needed != 0) else { continue };
+        let length = match needed {
+            0 => 8 + 4 * usize::from(part.field::<u8>(1).read()),
+            _ => usize::from(part.field::<u16>(2).read()),
+        };
+        let (at, slot) = (bytes.len(), 4 + 4 * index);
+        bytes[slot..slot + 4].copy_from_slice(&(at as u32).to_le_bytes());
+        bytes.extend(part.read_bytes(length));
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+    }
+    Ok(bytes)
 }
 
 pub(super) fn query(flight: &Flight, open: &Arc<Open>) -> Outcome {

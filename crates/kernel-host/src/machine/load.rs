@@ -254,6 +254,8 @@ fn forget(inner: &Inner, driver: &Arc<Driver>) {
         object.remove(inner);
     }
     inner.nt.objects().forget_driver(driver);
+    inner.flt.file_locks.forget(driver);
+    inner.flt.oplocks.forget(driver);
     let mut drivers = inner.drivers();
     drivers.retain(|other| !Arc::ptr_eq(other, driver));
     // Under the lock: who adds up over all drivers finds it in one of the two lists.

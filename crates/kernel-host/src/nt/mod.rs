@@ -37,6 +37,7 @@ mod formatted;
 mod fsrtl_names;
 mod fsrtl_status;
 mod generic_tables;
+pub(crate) mod fsrtl;
 pub(crate) mod handles;
 pub mod hive;
 pub(crate) mod hive_file;
@@ -421,6 +422,7 @@ pub(crate) fn exports() -> impl Iterator<Item = &'static Export> {
         debug::EXPORTS,
         etw::EXPORTS,
         etw::WPP_EXPORTS,
+        etw::activity::EXPORTS,
         events::EXPORTS,
         io::attach::EXPORTS,
         io::build::EXPORTS,
@@ -483,6 +485,7 @@ pub(crate) fn exports() -> impl Iterator<Item = &'static Export> {
         c_strings::EXPORTS,
         convert::EXPORTS,
         formatted::EXPORTS,
+        fsrtl::EXPORTS,
         time_fields::EXPORTS,
         unicode_exports::EXPORTS,
         virtual_memory::EXPORTS,

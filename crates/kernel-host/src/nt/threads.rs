@@ -213,6 +213,54 @@ const BASE_PRIORITY: usize = 0xC4;
 const NORMAL_PRIORITY: u8 = 8;
 const HIGH_PRIORITY: i32 = 31;
 
+/// `MEMORY_PRIORITY_NORMAL` and `IoPriorityNormal`.
+const NORMAL_PAGE_PRIORITY: u8 = 5;
+const NORMAL_IO_PRIORITY: u8 = 2;
+
+/// The priorities of a thread. The host's threads all run alike: they are remembered, and nothing else.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Priority {
+    Thread,
+    /// `MEMORY_PRIORITY_*`.
+    Page,
+    /// `IO_PRIORITY_HINT`.
+    Io,
+}
+
+impl Priority {
+    /// Where the body keeps it, and what an ordinary thread has.
+    fn place(self) -> (usize, u8) {
+        match self {
+            Self::Thread => (PRIORITY, NORMAL_PRIORITY),
+            Self::Page => (0xC5, NORMAL_PAGE_PRIORITY),
+            Self::Io => (0xC6, NORMAL_IO_PRIORITY),
+        }
+    }
+}
+
+/// A priority of the thread that a driver passes; stops when it is none.
+pub(crate) fn priority(call: &Call, thread: usize, which: Priority) -> u8 {
+    let (place, normal) = which.place();
+    if let Priority::Thread = which {
+        return priority_of(call, thread, place).read();
+    }
+    thread_at(call, thread);
+    // Zero is the lowest of both kinds, and what a new thread has here: so it is kept one higher.
+    Raw::<u8>::at(thread).field::<u8>(place).read().checked_sub(1).unwrap_or(normal)
+}
+
+/// Changes one; the caller has checked the value.
+pub(crate) fn set_priority(call: &Call, thread: usize, which: Priority, value: u8) {
+    let (place, _) = which.place();
+    match which {
+        Priority::Thread => priority_of(call, thread, place).write(value),
+        Priority::Page | Priority::Io => {
+            thread_at(call, thread);
+            Raw::<u8>::at(thread).field::<u8>(place).write(value.saturating_add(1));
+        }
+    }
+}
+
 /// The priority byte of a thread; the host's threads all run alike, so it is remembered and nothing else.
 fn priority_of(call: &Call, thread: usize, field: usize) -> Raw<u8> {
     thread_at(call, thread);

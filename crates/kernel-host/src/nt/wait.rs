@@ -95,22 +95,38 @@ pub(super) fn check_mode(call: &Call, mode: i8, object: Raw<DISPATCHER_HEADER>) 
 
 /// Waits for one object in the name of a driver; the status that the page documents.
 pub(crate) fn wait_for(call: &Call, object: Raw<DISPATCHER_HEADER>, timeout: Raw<i64>) -> NtStatus {
+    wait_unless(call, object, timeout, || false)
+}
+
+/// As [`wait_for`], until `cancelled` says otherwise: `CANCELLED`, unless the object is signalled.
+pub(crate) fn wait_unless(
+    call: &Call,
+    object: Raw<DISPATCHER_HEADER>,
+    timeout: Raw<i64>,
+    cancelled: impl Fn() -> bool,
+) -> NtStatus {
     let limit = Limit::of(timeout);
     check_irql(call, limit);
     let kind = Kind::of(call, object);
-    let satisfied = || try_take(call, object, kind);
+    let mut taken = false;
+    let satisfied = || {
+        taken = try_take(call, object, kind);
+        taken || cancelled()
+    };
     let hold = Hold::of(call, object.address(), LockKind::Mutex, false);
     if kind == Kind::Mutant && limit == Limit::None && !owns(call, object) {
         call.machine().nt.lock_order().waiting(call, hold);
     }
-    if call.machine().nt.dispatcher().wait(call, limit.deadline(), satisfied) {
-        if kind == Kind::Mutant {
-            call.machine().nt.lock_order().acquired(call, hold);
-        }
-        NtStatus::SUCCESS
-    } else {
-        NtStatus::TIMEOUT
+    if !call.machine().nt.dispatcher().wait(call, limit.deadline(), satisfied) {
+        return NtStatus::TIMEOUT;
     }
+    if !taken {
+        return NtStatus::CANCELLED;
+    }
+    if kind == Kind::Mutant {
+        call.machine().nt.lock_order().acquired(call, hold);
+    }
+    NtStatus::SUCCESS
 }
 
 extern "efiapi" fn ke_wait_for_multiple_objects(
@@ -124,32 +140,47 @@ extern "efiapi" fn ke_wait_for_multiple_objects(
     wait_blocks: Raw<u8>,
 ) -> NtStatus {
     let call = Call::enter();
+    wait_for_several(&call, &Several { count, objects, wait_type, timeout, wait_blocks }, mode, || false)
+}
+
+/// What a wait for several objects is told.
+pub(crate) struct Several {
+    pub(crate) count: u32,
+    pub(crate) objects: Raw<Raw<DISPATCHER_HEADER>>,
+    /// `WaitAll` or `WaitAny`.
+    pub(crate) wait_type: i32,
+    pub(crate) timeout: Raw<i64>,
+    pub(crate) wait_blocks: Raw<u8>,
+}
+
+/// Waits for several objects in the name of a driver, until `cancelled` says otherwise; the status that the pages document.
+pub(crate) fn wait_for_several(call: &Call, several: &Several, mode: i8, cancelled: impl Fn() -> bool) -> NtStatus {
+    let &Several { count, objects, wait_type, timeout, wait_blocks } = several;
     let limit = Limit::of(timeout);
-    check_irql(&call, limit);
+    check_irql(call, limit);
     let most = if wait_blocks.is_null() { THREAD_WAIT_OBJECTS } else { MAXIMUM_WAIT_OBJECTS };
     if count == 0 || count > most {
         call.stop(Rule::BadArgument, format!("a wait for {count} objects; {most} are allowed here"));
     }
     let objects: Vec<_> = objects.read_slice(count as usize);
     for object in &objects {
-        check_mode(&call, mode, *object);
+        check_mode(call, mode, *object);
     }
-    let objects: Vec<_> = objects.into_iter().map(|object| (object, Kind::of(&call, object))).collect();
-    let mut index = 0;
+    let objects: Vec<_> = objects.into_iter().map(|object| (object, Kind::of(call, object))).collect();
+    // STATUS_WAIT_0 + index; index 0 when all were waited for.
+    let mut index = None;
     let satisfied = || {
-        if wait_type == WAIT_ALL {
-            return try_take_all(&call, &objects);
-        }
-        let taken = objects.iter().position(|(object, kind)| try_take(&call, *object, *kind));
-        index = taken.unwrap_or(0);
-        taken.is_some()
+        index = if wait_type == WAIT_ALL {
+            try_take_all(call, &objects).then_some(0)
+        } else {
+            objects.iter().position(|(object, kind)| try_take(call, *object, *kind))
+        };
+        index.is_some() || cancelled()
     };
-    if call.machine().nt.dispatcher().wait(&call, limit.deadline(), satisfied) {
-        // STATUS_WAIT_0 + index; index 0 when all were waited for.
-        NtStatus(i32::from(index as u8))
-    } else {
-        NtStatus::TIMEOUT
+    if !call.machine().nt.dispatcher().wait(call, limit.deadline(), satisfied) {
+        return NtStatus::TIMEOUT;
     }
+    index.map_or(NtStatus::CANCELLED, |index| NtStatus(i32::from(index as u8)))
 }
 
 /// Takes all objects or none.

@@ -33,43 +33,72 @@ pub(super) fn open_with(
     flags: ObjectFlags,
     options: u32,
 ) -> Result<Opened, Rule> {
-    let text = wide(path);
-    let name = UNICODE_STRING::from_utf16(&text).unwrap();
-    let attributes = OBJECT_ATTRIBUTES::new(&raw const name, flags);
-    let access = AccessMask::FILE_READ_DATA | AccessMask::FILE_READ_ATTRIBUTES | AccessMask::SYNCHRONIZE;
-    let (mut handle, mut object, mut status_block) = (0usize, 0usize, IO_STATUS_BLOCK::default());
-    let at = |pointer: *mut u8| pointer.expose_provenance();
-    let (handle_at, object_at) = (at((&raw mut handle).cast()), at((&raw mut object).cast()));
-    let (block_at, attributes_at) = (at((&raw mut status_block).cast()), at((&raw const attributes).cast_mut().cast()));
-    let create = ddi!(FltCreateFileEx: fn(
-        usize, usize, usize, usize, u32, usize, usize, usize, u32, u32, u32, u32, usize, u32, u32
-    ) -> NtStatus);
-    let status = setup.call("FltCreateFileEx", || {
-        create(
-            filter,
-            instance,
-            handle_at,
-            object_at,
-            access.bits(),
-            attributes_at,
-            block_at,
-            0,
-            0x80,
-            7,
-            1,
-            options,
-            0,
-            0,
-            0,
-        )
-    })?;
-    let read = |address| Raw::<usize>::at(address).read();
-    Ok(Opened {
-        status,
-        information: Raw::<IO_STATUS_BLOCK>::at(block_at).read().Information,
-        handle: read(handle_at),
-        object: read(object_at),
-    })
+    let name = wide(path);
+    Create { flags, options, ..Create::new(&name) }.run(setup, filter, instance)
+}
+
+/// What a call of FltCreateFileEx is told.
+pub(super) struct Create<'a> {
+    pub(super) name: &'a [u16],
+    /// Handle of the root directory.
+    pub(super) root: usize,
+    pub(super) flags: ObjectFlags,
+    pub(super) access: AccessMask,
+    pub(super) disposition: u32,
+    pub(super) options: u32,
+    /// FILE_FULL_EA_INFORMATION list.
+    pub(super) ea: &'a [u8],
+}
+
+impl<'a> Create<'a> {
+    /// Opens a file to read it.
+    pub(super) fn new(name: &'a [u16]) -> Self {
+        let access = AccessMask::FILE_READ_DATA | AccessMask::FILE_READ_ATTRIBUTES | AccessMask::SYNCHRONIZE;
+        Self { name, root: 0, flags: ObjectFlags::KERNEL_HANDLE, access, disposition: 1, options: 0x60, ea: &[] }
+    }
+
+    pub(super) fn run(&self, setup: &Setup, filter: usize, instance: usize) -> Result<Opened, Rule> {
+        let name = UNICODE_STRING::from_utf16(self.name).unwrap();
+        let mut attributes = OBJECT_ATTRIBUTES::new(&raw const name, self.flags);
+        attributes.RootDirectory = Raw::<u8>::at(self.root).pointer().cast();
+        let (mut handle, mut object, mut status_block) = (0usize, 0usize, IO_STATUS_BLOCK::default());
+        let at = |pointer: *mut u8| pointer.expose_provenance();
+        let (handle_at, object_at) = (at((&raw mut handle).cast()), at((&raw mut object).cast()));
+        let (block_at, attributes_at) =
+            (at((&raw mut status_block).cast()), at((&raw const attributes).cast_mut().cast()));
+        let ea_at = if self.ea.is_empty() { 0 } else { self.ea.as_ptr().expose_provenance() };
+        let (access, ea_length) = (self.access.bits(), self.ea.len() as u32);
+        let (disposition, options) = (self.disposition, self.options);
+        let create = ddi!(FltCreateFileEx: fn(
+            usize, usize, usize, usize, u32, usize, usize, usize, u32, u32, u32, u32, usize, u32, u32
+        ) -> NtStatus);
+        let status = setup.call("FltCreateFileEx", || {
+            create(
+                filter,
+                instance,
+                handle_at,
+                object_at,
+                access,
+                attributes_at,
+                block_at,
+                0,
+                0x80,
+                7,
+                disposition,
+                options,
+                ea_at,
+                ea_length,
+                0,
+            )
+        })?;
+        let read = |address| Raw::<usize>::at(address).read();
+        Ok(Opened {
+            status,
+            information: Raw::<IO_STATUS_BLOCK>::at(block_at).read().Information,
+            handle: read(handle_at),
+            object: read(object_at),
+        })
+    }
 }
 
 fn close(setup: &Setup, handle: usize) -> Result<NtStatus, Rule> {

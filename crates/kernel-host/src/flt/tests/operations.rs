@@ -14,14 +14,20 @@ mod answers;
 mod buffers;
 mod cancelling;
 mod closing;
+mod extra;
 mod fast_io;
+mod inquiring;
 mod kinds;
+mod locking;
+mod oplocks;
 mod own;
 mod parameters;
 mod pended;
 mod posts;
 mod queues;
 mod sections;
+mod tracing;
+mod urgency;
 
 pub(super) const BOOT: &str = r"\??\C:\boot.rom";
 

@@ -18,6 +18,7 @@ use crate::machine::{Driver, Machine};
 use crate::origin::Origin;
 use crate::process::HIGHEST_USER_ADDRESS;
 
+pub(crate) mod activity;
 mod metadata;
 mod wpp;
 
