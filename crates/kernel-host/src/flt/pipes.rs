@@ -10,11 +10,12 @@ use crate::fs::device::VolumeDevice;
 use crate::nt::raw::Raw;
 
 exports! { pub(crate) EXPORTS in "fltmgr.sys":
-    FltCreateNamedPipeFile(max 0, fails RESOURCES) = flt_create_named_pipe_file;
-    FltCreateMailslotFile(max 0, fails RESOURCES) = flt_create_mailslot_file;
+    FltCreateNamedPipeFile(max 0, fails RESOURCES) = flt_create_elsewhere;
+    FltCreateMailslotFile(max 0, fails RESOURCES) = flt_create_elsewhere;
 }
 
-extern "efiapi" fn flt_create_named_pipe_file(
+/// Both, since they differ behind the status block only.
+extern "efiapi" fn flt_create_elsewhere(
     filter: usize,
     instance: usize,
     _handle: Raw<usize>,
@@ -24,49 +25,26 @@ extern "efiapi" fn flt_create_named_pipe_file(
     io_status: Raw<IO_STATUS_BLOCK>,
 ) -> NtStatus {
     let call = Call::enter();
-    nowhere(&call, (filter, instance), attributes, io_status)
-}
-
-extern "efiapi" fn flt_create_mailslot_file(
-    filter: usize,
-    instance: usize,
-    _handle: Raw<usize>,
-    _file_object: Raw<usize>,
-    _access: u32,
-    attributes: Raw<OBJECT_ATTRIBUTES>,
-    io_status: Raw<IO_STATUS_BLOCK>,
-) -> NtStatus {
-    let call = Call::enter();
-    nowhere(&call, (filter, instance), attributes, io_status)
+    let _filter = object::filter(&call, filter);
+    let instance = (instance != 0).then(|| object::instance(&call, instance));
+    let status = nowhere(&call, instance.is_some(), attributes);
+    io_status.write(IO_STATUS_BLOCK::new(status, 0));
+    status
 }
 
 /// Why a pipe or a mailslot cannot be made.
-fn nowhere(
-    call: &Call,
-    (filter, instance): (usize, usize),
-    attributes: Raw<OBJECT_ATTRIBUTES>,
-    io_status: Raw<IO_STATUS_BLOCK>,
-) -> NtStatus {
-    let _filter = object::filter(call, filter);
-    let instance = (instance != 0).then(|| object::instance(call, instance));
-    let status = attributes
-        .some()
-        .ok_or(NtStatus::OBJECT_PATH_SYNTAX_BAD)
-        .and_then(|attributes| full_path(call, &attributes.read()))
-        .and_then(|path| {
-            call.detail(&path);
-            call.machine().nt.objects().namespace().lookup(&path)
-        })
-        .map_or_else(
-            |status| status,
-            |found| match (instance, found.object.payload::<VolumeDevice>()) {
-                // NTFS knows no such request.
-                (None, Some(_)) => NtStatus::INVALID_DEVICE_REQUEST,
-                // An instance is attached to a disk, whatever the name leads to.
-                (Some(_), _) => NtStatus::INVALID_DEVICE_OBJECT_PARAMETER,
-                (None, None) => NtStatus::OBJECT_TYPE_MISMATCH,
-            },
-        );
-    io_status.write(IO_STATUS_BLOCK::new(status, 0));
-    status
+fn nowhere(call: &Call, below_instance: bool, attributes: Raw<OBJECT_ATTRIBUTES>) -> NtStatus {
+    let Some(attributes) = attributes.some() else { return NtStatus::OBJECT_PATH_SYNTAX_BAD };
+    let found = full_path(call, &attributes.read()).and_then(|path| {
+        call.detail(&path);
+        call.machine().nt.objects().namespace().lookup(&path)
+    });
+    match found {
+        Err(status) => status,
+        // An instance is attached to a disk, whatever the name leads to.
+        Ok(_) if below_instance => NtStatus::INVALID_DEVICE_OBJECT_PARAMETER,
+        // NTFS knows no such request.
+        Ok(found) if found.object.payload::<VolumeDevice>().is_some() => NtStatus::INVALID_DEVICE_REQUEST,
+        Ok(_) => NtStatus::OBJECT_TYPE_MISMATCH,
+    }
 }

@@ -155,7 +155,7 @@ extern "efiapi" fn flt_apply_priority_info_thread(
     let call = Call::enter();
     let new = input.read();
     let valid = new.size as usize == size_of::<PriorityInfo>()
-        && (1..=HIGHEST).contains(&new.thread_priority) | (new.thread_priority == KEEP_THREAD)
+        && ((1..=HIGHEST).contains(&new.thread_priority) || new.thread_priority == KEEP_THREAD)
         && new.page_priority <= HIGHEST_PAGE
         && new.io_priority < HINTS;
     if !valid {

@@ -100,9 +100,13 @@ impl ProgramFile {
     /// As for [`read_overlapped`](Self::read_overlapped).
     pub fn lock_overlapped(&self, offset: i64, length: i64, exclusive: bool, key: u32) -> Result<Overlapped, NtStatus> {
         let object = self.object(AccessMask::FILE_READ_DATA).or_else(|_| self.writable_object())?;
-        // The length has to be there until the request ends: it is in the request's buffer.
-        let buffer = self.process.buffer(&length.to_le_bytes())?;
-        self.launch(&object, buffer, |issue, (address, _)| issue.lock_at(offset, address, exclusive, key, false))
+        // The I/O manager's copy of the length has to be there until the request ends.
+        let system: Arc<[AtomicU8]> = length.to_le_bytes().into_iter().map(AtomicU8::new).collect();
+        let address = system.as_ptr().expose_provenance();
+        self.launch(&object, self.buffer(1)?, |issue, _| {
+            let operation = issue.lock_at(offset, address, exclusive, key, false);
+            Operation { buffer: Some(system), ..operation }
+        })
     }
 
     /// FSCTL_* with an OVERLAPPED: pending for as long as the file system (or a filter) keeps it, as an oplock is. The answer has at

@@ -25,7 +25,7 @@ mod rules;
 mod state;
 
 use rules::{Grant, Trigger};
-use state::{Ended, State, Waiting};
+use state::{Cancelled, Ended, State, Waiting};
 
 exports! { pub(crate) EXPORTS in "fltmgr.sys":
     FltInitializeOplock(max 1) = flt_initialize_oplock;
@@ -307,10 +307,10 @@ fn check(
 pub(super) fn cancel(machine: &Arc<Inner>, thread: &Thread, flight: &Arc<Flight>) -> bool {
     let all: Vec<_> = machine.flt.oplocks.lock().values().cloned().collect();
     let mut found = all.iter().filter_map(|oplock| Some((oplock, oplock.state().cancel(flight)?)));
-    let Some((oplock, waiting)) = found.next() else { return false };
-    match waiting {
-        Some(waiting) => go_on(thread, &oplock.driver, waiting, NtStatus::CANCELLED),
-        None => complete(thread, flight, (NtStatus::CANCELLED, 0)),
+    let Some((oplock, cancelled)) = found.next() else { return false };
+    match cancelled {
+        Cancelled::Wait(waiting) => go_on(thread, &oplock.driver, waiting, NtStatus::CANCELLED),
+        Cancelled::Oplock => complete(thread, flight, (NtStatus::CANCELLED, 0)),
     }
     true
 }
@@ -383,7 +383,7 @@ extern "efiapi" fn flt_oplock_is_fast_io_possible(oplock: Raw<usize>) -> BOOLEAN
 extern "efiapi" fn flt_oplock_is_shared_request(data: Raw<FLT_CALLBACK_DATA>) -> BOOLEAN {
     let call = Call::enter();
     let flight = Flight::of(&call, data);
-    request::wanted(&flight).is_some_and(|wanted| wanted.is_some_and(Grant::is_shared)).into()
+    request::wanted(&flight).is_some_and(|wanted| wanted.is_ok_and(Grant::is_shared)).into()
 }
 
 extern "efiapi" fn flt_oplock_keys_equal(one: Raw<FILE_OBJECT>, other: Raw<FILE_OBJECT>) -> BOOLEAN {

@@ -84,16 +84,16 @@ fn of_level(level: u32) -> Result<Option<Grant>, NtStatus> {
     }
 }
 
-/// The oplock that an operation asks for: `None` when it asks for none, `Some(None)` for a level that there is not.
-pub(super) fn wanted(flight: &Flight) -> Option<Option<Grant>> {
+/// The oplock that an operation asks for, if it asks for one; `INVALID_PARAMETER` for a level that there is not.
+pub(super) fn wanted(flight: &Flight) -> Option<Result<Grant, NtStatus>> {
     match code_of(flight)? {
-        code::REQUEST_OPLOCK_LEVEL_1 => Some(Some(Grant::Level1)),
-        code::REQUEST_OPLOCK_LEVEL_2 => Some(Some(Grant::Level2)),
-        code::REQUEST_BATCH_OPLOCK => Some(Some(Grant::Batch)),
-        code::REQUEST_FILTER_OPLOCK => Some(Some(Grant::Filter)),
+        code::REQUEST_OPLOCK_LEVEL_1 => Some(Ok(Grant::Level1)),
+        code::REQUEST_OPLOCK_LEVEL_2 => Some(Ok(Grant::Level2)),
+        code::REQUEST_BATCH_OPLOCK => Some(Ok(Grant::Batch)),
+        code::REQUEST_FILTER_OPLOCK => Some(Ok(Grant::Filter)),
         code::REQUEST_OPLOCK => {
             let input = input(flight).ok().filter(|input| input.flags & FLAG_REQUEST != 0)?;
-            Some(of_level(input.level).ok().flatten())
+            Some(of_level(input.level).and_then(|grant| grant.ok_or(NtStatus::INVALID_PARAMETER)))
         }
         _ => None,
     }
@@ -141,7 +141,7 @@ pub(super) fn control(
         Ok(how) => known.state().acknowledge(how, &flight).map(|kept| (kept, Vec::new())),
         // It is a request.
         Err(NtStatus::PENDING) => wanted(&flight).ok_or(NtStatus::INVALID_DEVICE_REQUEST).and_then(|wanted| {
-            let wanted = wanted.ok_or(NtStatus::INVALID_PARAMETER)?;
+            let wanted = wanted?;
             conditions(&flight, wanted, open_count, all_keys_match)?;
             known.state().grant(wanted, &flight, same).map(|ended| (Some(wanted), ended))
         }),

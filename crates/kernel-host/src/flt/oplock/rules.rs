@@ -101,12 +101,10 @@ pub(super) fn beside(wanted: Grant, held: Grant, same: bool) -> Result<Beside, N
     use Grant::{Batch, Cache, Filter, Level1, Level2};
     match (wanted, held) {
         (Level1 | Batch | Filter, Level2) => Ok(Beside::BrokenToNone),
-        (Level2, Level2 | Cache(R)) => Ok(Beside::Stays),
-        (Cache(R), Cache(R)) if same => Ok(Beside::Switched),
-        (Cache(R), Level2 | Cache(R)) => Ok(Beside::Stays),
+        (Cache(R), Cache(R)) | (Cache(RW), Cache(R | RW)) | (Cache(RWH), Cache(_)) if same => Ok(Beside::Switched),
+        (Level2 | Cache(R), Level2 | Cache(R)) => Ok(Beside::Stays),
         (Cache(R), Cache(RH)) if !same => Ok(Beside::Stays),
         (Cache(RH), Cache(R | RH)) => Ok(if same { Beside::Switched } else { Beside::Stays }),
-        (Cache(RW), Cache(R | RW)) | (Cache(RWH), Cache(_)) if same => Ok(Beside::Switched),
         _ => Err(NtStatus::OPLOCK_NOT_GRANTED),
     }
 }
@@ -132,8 +130,7 @@ pub(super) fn broken_by(trigger: Trigger, held: Grant, same: bool) -> Option<Bro
         (Trigger::Create { .. } | Trigger::Read, Cache(RWH)) => Some((to(RH), first)),
         (Trigger::Create { .. } | Trigger::Read, _) | (Trigger::Lock, Filter) => None,
         (Trigger::Lock, Cache(RH | RWH)) => Some((None, Ack::Later)),
-        (Trigger::Lock, _) => Some((None, first)),
-        (Trigger::Rename, Batch | Filter) => Some((None, first)),
+        (Trigger::Lock, _) | (Trigger::Rename, Batch | Filter) => Some((None, first)),
         (Trigger::Rename | Trigger::Delete | Trigger::Handles, Cache(RH)) => Some((to(R), Ack::First)),
         (Trigger::Rename | Trigger::Delete | Trigger::Handles, Cache(RWH)) => Some((to(RW), Ack::First)),
         (Trigger::Rename | Trigger::Delete | Trigger::Handles, _) => None,

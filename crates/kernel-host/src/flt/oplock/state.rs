@@ -32,6 +32,14 @@ pub(super) struct Waiting<T> {
     pub(super) then: T,
 }
 
+/// What a cancellation has ended.
+pub(super) enum Cancelled<T> {
+    /// The wait of an operation for the end of a break.
+    Wait(Waiting<T>),
+    /// The oplock that the request had got.
+    Oplock,
+}
+
 /// How the request of an oplock ends.
 pub(super) struct Ended {
     pub(super) request: Arc<Flight>,
@@ -161,10 +169,8 @@ impl<T> State<T> {
         let breaking = self.breaking.get(index).ok_or(protocol)?;
         let kept = match how {
             Acknowledging::Accept => breaking.to,
-            Acknowledging::Relinquish => None,
             Acknowledging::ClosePending if breaking.from.is_batch_or_filter() => return Ok(None),
-            Acknowledging::ClosePending => None,
-            Acknowledging::Keep(None) => None,
+            Acknowledging::Relinquish | Acknowledging::ClosePending | Acknowledging::Keep(None) => None,
             Acknowledging::Keep(Some(wanted)) => {
                 let left = breaking.to.map_or_else(rules::Caching::empty, Grant::caching);
                 if !left.contains(wanted.caching()) {
@@ -209,12 +215,12 @@ impl<T> State<T> {
     }
 
     /// Somebody cancels an operation: what has waited, or the request of an oplock, which is over with that.
-    pub(super) fn cancel(&mut self, flight: &Arc<Flight>) -> Option<Option<Waiting<T>>> {
+    pub(super) fn cancel(&mut self, flight: &Arc<Flight>) -> Option<Cancelled<T>> {
         if let Some(index) = self.waiting.iter().position(|waiting| Arc::ptr_eq(&waiting.flight, flight)) {
-            return Some(Some(self.waiting.remove(index)));
+            return Some(Cancelled::Wait(self.waiting.remove(index)));
         }
         let index = self.held.iter().position(|held| Arc::ptr_eq(&held.request, flight))?;
         self.held.remove(index);
-        Some(None)
+        Some(Cancelled::Oplock)
     }
 }

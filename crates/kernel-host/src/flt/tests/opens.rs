@@ -9,6 +9,10 @@ use crate::fs::io::open_at;
 /// FILE_DIRECTORY_FILE and FILE_SYNCHRONOUS_IO_NONALERT.
 const FOLDER: u32 = 0x21;
 
+/// OWNER_SECURITY_INFORMATION and DACL_SECURITY_INFORMATION.
+const OWNER: u32 = 1;
+const DACL: u32 = 4;
+
 fn opened(rig: &Rig, create: &Create<'_>) -> Opened {
     let opened = create.run(&rig.setup, rig.filter, rig.instance).unwrap();
     assert_eq!(opened.status, NtStatus::SUCCESS);
@@ -205,8 +209,6 @@ fn a_descriptor_of_either_form_is_captured_when_it_is_valid() {
         "A revision other than 1 is STATUS_UNKNOWN_REVISION, a bad list STATUS_INVALID_ACL."
     );
     conforms!("fltkernel/nf-fltkernel-fltsetsecurityobject.md", "The owner can be set with WRITE_OWNER access only.");
-    const OWNER: u32 = 1;
-    const DACL: u32 = 4;
     let rig = Rig::new(&[]);
     let name = wide(BOOT);
     let file = opened(&rig, &Create { access: everything(), ..Create::new(&name) });

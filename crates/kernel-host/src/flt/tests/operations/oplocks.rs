@@ -20,6 +20,14 @@ const NOTIFY: u32 = 0x0009_0014;
 const ACK_NO_2: u32 = 0x0009_0050;
 const REQUEST: u32 = 0x0009_0240;
 
+/// `OPLOCK_LEVEL_CACHE_*` together.
+const R: u32 = 1;
+const RH: u32 = 3;
+const RW: u32 = 5;
+const RWH: u32 = 7;
+
+type Routine = unsafe extern "efiapi" fn(*mut FLT_CALLBACK_DATA, PVOID);
+
 const TO_LEVEL_2: Option<usize> = Some(7);
 const TO_NONE: Option<usize> = Some(8);
 
@@ -59,7 +67,6 @@ impl Keeper {
             if op.major() == CONTROL {
                 return ddi!(FltOplockFsctrl: fn(usize, usize, u32) -> i32)(oplock, data, count);
             }
-            type Routine = unsafe extern "efiapi" fn(*mut FLT_CALLBACK_DATA, PVOID);
             let routines: [Routine; 2] = [waited, prepost];
             let [wait, before] = if pends { routines.map(|routine| routine as usize) } else { [0, 0] };
             let check = ddi!(FltCheckOplock: fn(usize, usize, usize, usize, usize) -> i32);
@@ -235,8 +242,6 @@ fn caching_oplocks_tell_their_levels_in_the_output() {
         "docs:ifs/acknowledging-oplock-breaks.md",
         "FSCTL_REQUEST_OPLOCK with REQUEST_OPLOCK_INPUT_FLAG_ACK acknowledges, and keeps what is left."
     );
-    const RWH: u32 = 7;
-    const RH: u32 = 3;
     let keeper = Keeper::new(1, true);
     let (owner, other) = (keeper.overlapped(), keeper.overlapped());
     let oplock = caching(&owner, RWH, 1);
@@ -263,7 +268,6 @@ fn a_new_handle_s_read_oplock_goes_beside_the_others_and_malformed_requests_nowh
         "docs:ifs/granting-oplocks.md",
         "A second Read oplock on a handle ends the first with STATUS_OPLOCK_SWITCHED_TO_NEW_HANDLE."
     );
-    const R: u32 = 1;
     let keeper = Keeper::new(0, true);
     let (one, two) = (keeper.overlapped(), keeper.overlapped());
     let (first, second) = (caching(&one, R, 1), caching(&two, R, 1));
@@ -330,15 +334,15 @@ fn all_oplocks_can_be_broken_and_those_that_cache_handles() {
         "fltkernel/nf-fltkernel-fltoplockbreakh.md",
         "With OPLOCK_FLAG_COMPLETE_IF_OPLOCKED the operation goes on: STATUS_OPLOCK_BREAK_IN_PROGRESS in its IoStatus."
     );
-    const RW: u32 = 5;
-    const RWH: u32 = 7;
     let keeper = Keeper::new(1, true);
     let (owner, oplock, seen) = (keeper.overlapped(), keeper.oplock, log());
-    for (level, handles, left) in [(RW, true, None), (RWH, true, Some([RWH, RW, 1])), (RW, false, Some([RW, 0, 1]))] {
+    for (level, handles, left, altitude) in
+        [(RW, true, None, "360001"), (RWH, true, Some([RWH, RW, 1]), "360002"), (RW, false, Some([RW, 0, 1]), "360003")]
+    {
         let held = caching(&owner, level, 1);
         assert!(held.is_pending());
         let up = Arc::clone(&seen);
-        let (_, second) = keeper.rig.add(&format!("Second{level}{handles}"), "360000", &[READ]);
+        let (_, second) = keeper.rig.add(&format!("Second {altitude}"), altitude, &[READ]);
         Rig::pre_of(second, move |op| {
             let data = op.data.address();
             let call = if handles {
