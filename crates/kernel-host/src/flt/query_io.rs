@@ -204,7 +204,7 @@ extern "efiapi" fn flt_set_security_object(
 extern "efiapi" fn flt_is_directory(file: Raw<FILE_OBJECT>, instance: usize, is: Raw<BOOLEAN>) -> NtStatus {
     let call = Call::enter();
     let instance = object::instance(&call, instance);
-    let (_, open) = target(&call, &instance, file);
+    let (_, open) = target_until_close(&call, &instance, file);
     is.write((open.stream.kind == StreamKind::Directory).into());
     NtStatus::SUCCESS
 }
