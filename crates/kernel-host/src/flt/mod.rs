@@ -58,7 +58,7 @@ mod requestor;
 mod security;
 mod service;
 mod stack;
-mod volume_device;
+pub(crate) mod volume_device;
 mod volume_io;
 mod volumes;
 mod waits;

@@ -10,6 +10,7 @@ use super::object::{self, FltObject};
 use super::volumes::give;
 use crate::ddi::{Call, exports};
 use crate::fs::device::VolumeDevice;
+use crate::fs::volume::Volume;
 use crate::nt::ob::{ObjectBody, ObjectRef};
 use crate::nt::raw::{Raw, field};
 use crate::nt::unicode;
@@ -36,7 +37,9 @@ const SECTOR: u16 = 512;
 
 /// Payload of the device object of the disk below a volume.
 #[derive(Debug)]
-struct Disk;
+pub(crate) struct Disk {
+    pub(crate) volume: Arc<Volume>,
+}
 
 impl ObjectBody for Disk {
     fn type_name(&self) -> &'static str {
@@ -144,14 +147,13 @@ extern "efiapi" fn flt_get_device_object(volume: usize, out: Raw<usize>) -> NtSt
     give_device(&call, device, out)
 }
 
-extern "efiapi" fn flt_get_disk_device_object(volume: usize, out: Raw<usize>) -> NtStatus {
-    let call = Call::enter();
-    let volume = object::volume(&call, volume);
+/// The device object of the disk below a volume, made with its first use; none once the volume is dismounted.
+pub(crate) fn disk_of(call: &Call, volume: &VolumeStack) -> Option<ObjectRef> {
     let mut disk = volume.disk();
-    if disk.is_none()
-        && file_system_device(&call, &volume).is_some()
-        && let Ok(made) = call.machine().nt.objects().create(size_of::<DEVICE_OBJECT>(), Arc::new(Disk))
-    {
+    if disk.is_none() {
+        file_system_device(call, volume)?;
+        let payload = Arc::new(Disk { volume: Arc::clone(&volume.volume) });
+        let made = call.machine().nt.objects().create(size_of::<DEVICE_OBJECT>(), payload).ok()?;
         let device = Raw::<DEVICE_OBJECT>::at(made.body());
         field!(device, DEVICE_OBJECT, Type).write(3);
         field!(device, DEVICE_OBJECT, Size).write(size_of::<DEVICE_OBJECT>() as u16);
@@ -162,7 +164,13 @@ extern "efiapi" fn flt_get_disk_device_object(volume: usize, out: Raw<usize>) ->
         field!(device, DEVICE_OBJECT, SectorSize).write(SECTOR);
         disk.replace(made);
     }
-    give_device(&call, disk.clone(), out)
+    disk.clone()
+}
+
+extern "efiapi" fn flt_get_disk_device_object(volume: usize, out: Raw<usize>) -> NtStatus {
+    let call = Call::enter();
+    let volume = object::volume(&call, volume);
+    give_device(&call, disk_of(&call, &volume), out)
 }
 
 extern "efiapi" fn flt_get_volume_from_device_object(filter: usize, device: usize, out: Raw<usize>) -> NtStatus {

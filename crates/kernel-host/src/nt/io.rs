@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::ob::ObjectRef;
+use crate::ddi::Export;
 use crate::leak::{Leak, LeakKind};
 use crate::machine::Driver;
 
@@ -29,6 +30,7 @@ pub(crate) mod kernel_client;
 pub(crate) mod loading;
 pub(crate) mod open;
 pub(crate) mod pending;
+pub(crate) mod plug_play;
 pub(crate) mod program;
 pub(crate) mod queue_routines;
 pub(crate) mod remove_lock;
@@ -39,6 +41,7 @@ pub(crate) mod stack_limits;
 pub(crate) mod start_io;
 pub(crate) mod timer;
 pub(crate) mod transfer;
+pub(crate) mod volume_names;
 pub(crate) mod zw_file;
 pub(crate) mod zw_file_information;
 pub(crate) mod zw_file_more;
@@ -118,6 +121,43 @@ impl Io {
         let packets = state.error_packets.iter().filter_map(|packet| packet.leak(driver));
         devices.chain(links).chain(irps).chain(timers).chain(shutdown).chain(packets).collect()
     }
+}
+
+/// What drivers can import from here.
+pub(crate) fn exports() -> impl Iterator<Item = &'static Export> {
+    [
+        attach::EXPORTS,
+        build::EXPORTS,
+        cancel::EXPORTS,
+        checks::EXPORTS,
+        create_file::EXPORTS,
+        csq::EXPORTS,
+        device::EXPORTS,
+        dos_names::EXPORTS,
+        error_log::EXPORTS,
+        extension::EXPORTS,
+        file_facts::EXPORTS,
+        file_name::EXPORTS,
+        file_systems::EXPORTS,
+        forward::EXPORTS,
+        irp::EXPORTS,
+        loading::EXPORTS,
+        open::EXPORTS,
+        plug_play::EXPORTS,
+        remove_lock::EXPORTS,
+        request::EXPORTS,
+        share_access::EXPORTS,
+        shutdown::EXPORTS,
+        stack_limits::EXPORTS,
+        start_io::EXPORTS,
+        timer::EXPORTS,
+        volume_names::EXPORTS,
+        zw_file::EXPORTS,
+        zw_file_information::EXPORTS,
+        zw_file_more::EXPORTS,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 #[cfg(test)]

@@ -34,10 +34,10 @@ pub(crate) mod etw;
 pub(crate) mod events;
 mod ex_timers;
 mod formatted;
+pub(crate) mod fsrtl;
 mod fsrtl_names;
 mod fsrtl_status;
 mod generic_tables;
-pub(crate) mod fsrtl;
 pub(crate) mod handles;
 pub mod hive;
 pub(crate) mod hive_file;
@@ -424,33 +424,6 @@ pub(crate) fn exports() -> impl Iterator<Item = &'static Export> {
         etw::WPP_EXPORTS,
         etw::activity::EXPORTS,
         events::EXPORTS,
-        io::attach::EXPORTS,
-        io::build::EXPORTS,
-        io::cancel::EXPORTS,
-        io::create_file::EXPORTS,
-        io::csq::EXPORTS,
-        io::checks::EXPORTS,
-        io::device::EXPORTS,
-        io::error_log::EXPORTS,
-        io::share_access::EXPORTS,
-        io::extension::EXPORTS,
-        io::file_facts::EXPORTS,
-        io::file_systems::EXPORTS,
-        io::forward::EXPORTS,
-        io::stack_limits::EXPORTS,
-        io::start_io::EXPORTS,
-        io::file_name::EXPORTS,
-        io::irp::EXPORTS,
-        io::open::EXPORTS,
-        io::remove_lock::EXPORTS,
-        io::request::EXPORTS,
-        io::shutdown::EXPORTS,
-        io::timer::EXPORTS,
-        io::zw_file::EXPORTS,
-        io::zw_file_information::EXPORTS,
-        io::zw_file_more::EXPORTS,
-        io::dos_names::EXPORTS,
-        io::loading::EXPORTS,
         irql::EXPORTS,
         lookaside::EXPORTS,
         mdl::EXPORTS,
@@ -517,6 +490,7 @@ pub(crate) fn exports() -> impl Iterator<Item = &'static Export> {
     ]
     .into_iter()
     .flatten()
+    .chain(io::exports())
     .chain(security::exports())
     .chain(sections::exports())
     .chain(registry_callbacks::exports())

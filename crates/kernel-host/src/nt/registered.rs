@@ -24,6 +24,8 @@ pub(crate) enum Kind {
     FileSystem,
     /// `IoRegisterFsRegistrationChange`; the key is the routine.
     FileSystemChange,
+    /// `IoRegisterPlugPlayNotification`; the key is the entry.
+    PlugPlay,
     /// `ExSetTimerResolution`; the key is the driver, the context the resolution.
     TimerResolution,
 }
@@ -38,6 +40,7 @@ impl Kind {
             Self::PowerSetting => ("PoRegisterPowerSettingCallback", "PoUnregisterPowerSettingCallback"),
             Self::FileSystem => ("IoRegisterFileSystem", "IoUnregisterFileSystem"),
             Self::FileSystemChange => ("IoRegisterFsRegistrationChange", "IoUnregisterFsRegistrationChange"),
+            Self::PlugPlay => ("IoRegisterPlugPlayNotification", "IoUnregisterPlugPlayNotificationEx"),
             Self::TimerResolution => ("ExSetTimerResolution with TRUE", "ExSetTimerResolution with FALSE"),
         }
     }

@@ -272,7 +272,7 @@ fn priority_of(call: &Call, thread: usize, field: usize) -> Raw<u8> {
 }
 
 /// `ThreadPriority` of `ZwSetInformationThread`: the same by another way, with a status.
-pub(super) fn set_priority(call: &Call, thread: usize, new: i32) -> NtStatus {
+pub(super) fn try_set_priority(call: &Call, thread: usize, new: i32) -> NtStatus {
     if !(1..=HIGH_PRIORITY).contains(&new) {
         return NtStatus::INVALID_PARAMETER;
     }

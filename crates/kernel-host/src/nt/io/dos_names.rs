@@ -1,22 +1,18 @@
-//! Drive letters: `IoVolumeDeviceToDosName`, `IoQueryFileDosDeviceName`; and where a driver's image lies.
+//! A file's name with its drive letter: `IoQueryFileDosDeviceName`; and where a driver's image lies.
 //!
-//! Pages: `ntddk/nf-ntddk-iovolumedevicetodosname`, `ntifs/nf-ntifs-ioqueryfiledosdevicename`,
-//! `ntddk/nf-ntddk-ioqueryfulldriverpath`.
+//! Pages: `ntifs/nf-ntifs-ioqueryfiledosdevicename`, `ntddk/nf-ntddk-ioqueryfulldriverpath`.
 
 use nt_types::{DRIVER_OBJECT, FILE_OBJECT, NtStatus, UNICODE_STRING};
 
 use super::driver_object::DriverBody;
 use crate::ddi::{Call, exports};
 use crate::finding::Rule;
-use crate::fs::device::VolumeDevice;
 use crate::fs::io;
 use crate::nt::pool::{PoolKind, Request};
 use crate::nt::raw::Raw;
 use crate::nt::unicode;
 
 exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
-    IoVolumeDeviceToDosName(max 0, fails RESOURCES) = io_volume_device_to_dos_name;
-    RtlVolumeDeviceToDosName(max 0, fails RESOURCES) = io_volume_device_to_dos_name;
     IoQueryFileDosDeviceName(max 0, fails RESOURCES) = io_query_file_dos_device_name;
     IoQueryFullDriverPath(max 1, fails RESOURCES) = io_query_full_driver_path;
 }
@@ -38,21 +34,6 @@ fn named_block(call: &Call, before: usize, name: &str) -> Option<(usize, UNICODE
     characters.write_bytes(&bytes);
     let length = bytes.len() as u16;
     Some((block, UNICODE_STRING { Length: length, MaximumLength: length + 2, Buffer: characters.cast().pointer() }))
-}
-
-pub(super) extern "efiapi" fn io_volume_device_to_dos_name(device: usize, name: Raw<UNICODE_STRING>) -> NtStatus {
-    let call = Call::enter();
-    let Some(volume) = call.machine().nt.objects().payload::<VolumeDevice>(device) else {
-        // A device of a driver: no mount manager knows it.
-        return NtStatus::INVALID_DEVICE_REQUEST;
-    };
-    match named_block(&call, 0, &format!("{}:", volume.volume.letter)) {
-        Some((_, string)) => {
-            name.write(string);
-            NtStatus::SUCCESS
-        }
-        None => NtStatus::INSUFFICIENT_RESOURCES,
-    }
 }
 
 /// `OBJECT_NAME_INFORMATION` is a string; its characters are in the same block.

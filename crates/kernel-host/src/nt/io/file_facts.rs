@@ -12,6 +12,7 @@ exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
     FsRtlIsPagingFile(max 1) = fs_rtl_is_paging_file;
     FsRtlGetFileSize(max 0, fails RESOURCES) = fs_rtl_get_file_size;
     IoGetTransactionParameterBlock(max 31) = io_get_transaction_parameter_block;
+    IoGetFileObjectGenericMapping(max 31) = io_get_file_object_generic_mapping;
     IoIsFileOriginRemote(max 31) = io_is_file_origin_remote;
     IoSetFileOrigin(max 31) = io_set_file_origin;
     IoGetIoPriorityHint(max 31) = io_get_io_priority_hint;
@@ -30,6 +31,9 @@ const PRIORITY_MASK: u32 = 7 << PRIORITY_SHIFT;
 const PRIORITIES: u32 = 5;
 /// `IoPriorityNormal`.
 const NORMAL_PRIORITY: u32 = 2;
+
+/// `FILE_GENERIC_READ`, `_WRITE`, `_EXECUTE` and `FILE_ALL_ACCESS`.
+static GENERIC_MAPPING: [u32; 4] = [0x0012_0089, 0x0012_0116, 0x0012_00A0, 0x001F_01FF];
 
 /// The file object at an address; stops when there is none.
 fn file_at(call: &Call, file: Raw<FILE_OBJECT>) -> ObjectRef {
@@ -64,6 +68,12 @@ extern "efiapi" fn fs_rtl_get_file_size(file: Raw<FILE_OBJECT>, size: Raw<i64>) 
 extern "efiapi" fn io_get_transaction_parameter_block(file: Raw<FILE_OBJECT>) -> usize {
     file_at(&Call::enter(), file);
     0
+}
+
+/// The `GENERIC_MAPPING` of files.
+extern "efiapi" fn io_get_file_object_generic_mapping() -> usize {
+    let _call = Call::enter();
+    (&raw const GENERIC_MAPPING).expose_provenance()
 }
 
 fn is_remote(file: Raw<FILE_OBJECT>) -> bool {
@@ -157,6 +167,18 @@ mod tests {
             assert_eq!(io_set_io_priority_hint(irp, 5), NtStatus::INVALID_PARAMETER);
             assert_eq!(io_get_io_priority_hint(irp), 0);
             io_free_irp(irp);
+        });
+    }
+
+    #[test]
+    fn generic_rights_to_files_are_mapped_as_for_every_file() {
+        conforms!(
+            "ntddk/nf-ntddk-iogetfileobjectgenericmapping.md",
+            "The generic mapping of file objects is returned."
+        );
+        World::new().run(|| {
+            let mapping = Raw::<[u32; 4]>::at(io_get_file_object_generic_mapping()).read();
+            assert_eq!(mapping, [0x0012_0089, 0x0012_0116, 0x0012_00A0, 0x001F_01FF]);
         });
     }
 }

@@ -12,7 +12,7 @@ use crate::ddi::{Call, exports};
 use crate::nt::ob_exports::{make_handle, open_entry};
 use crate::nt::ob_named::flags_of;
 use crate::nt::raw::{Raw, field};
-use crate::nt::threads::{set_priority, thread_at};
+use crate::nt::threads::{thread_at, try_set_priority};
 
 exports! { pub(crate) EXPORTS in "ntoskrnl.exe":
     ZwDuplicateToken(max 0, fails RESOURCES) = zw_duplicate_token;
@@ -113,7 +113,7 @@ pub(super) extern "efiapi" fn zw_set_information_thread(
     }
     let number = information.cast::<i32>().read();
     match class {
-        THREAD_PRIORITY => set_priority(&call, object.body(), number),
+        THREAD_PRIORITY => try_set_priority(&call, object.body(), number),
         // It is remembered nowhere: the host's threads and pages are all alike.
         THREAD_BASE_PRIORITY => NtStatus::SUCCESS,
         THREAD_PAGE_PRIORITY if (1..=HIGHEST_PAGE_PRIORITY).contains(&number.cast_unsigned()) => NtStatus::SUCCESS,

@@ -400,10 +400,6 @@ fn a_request_that_outlives_its_process_is_found() {
 
 #[test]
 fn direct_i_o_is_to_the_pages_of_the_program() {
-    conforms!(
-        "docs:kernel/using-direct-i-o.md",
-        "For direct I/O the I/O manager locks the user's buffer and describes its pages in an MDL: nothing is copied."
-    );
     /// Writes through the MDL and looks with the program's eyes, and the other way round.
     extern "efiapi" fn converse(_: *mut DEVICE_OBJECT, irp: *mut IRP) -> NtStatus {
         let irp = Raw::of(irp);
@@ -418,6 +414,10 @@ fn direct_i_o_is_to_the_pages_of_the_program() {
         shared.index(4096).write(7);
         complete(irp, if good { NtStatus::SUCCESS } else { NtStatus::UNSUCCESSFUL }, 5000)
     }
+    conforms!(
+        "docs:kernel/using-direct-i-o.md",
+        "For direct I/O the I/O manager locks the user's buffer and describes its pages in an MDL: nothing is copied."
+    );
     let world = World::serving(IRP_MJ_READ, converse);
     world.set_flags(DO_DIRECT_IO);
     let answer = world.program().open_device(DEVICE_NAME).unwrap().read(0, 5000).unwrap();
