@@ -16,7 +16,7 @@ use crate::thread::Thread;
 
 /// Exceptions may leave these exports: on Windows their frames hold nothing, and unwind like a driver's. They call
 /// their callbacks through [`call_out`], so that no host frame owns anything meanwhile.
-const TRANSPARENT: [&str; 23] = [
+const TRANSPARENT: [&str; 24] = [
     "ExAllocateFromLookasideListEx",
     "ExAllocateFromNPagedLookasideList",
     "ExAllocateFromPagedLookasideList",
@@ -24,6 +24,7 @@ const TRANSPARENT: [&str; 23] = [
     "IofCallDriver",
     "KeExpandKernelStackAndCallout",
     "KeExpandKernelStackAndCalloutEx",
+    "PoCallDriver",
     "RtlDeleteElementGenericTable",
     "RtlDeleteElementGenericTableAvl",
     "RtlInsertElementGenericTable",

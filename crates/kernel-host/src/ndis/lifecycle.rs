@@ -244,10 +244,12 @@ impl Port {
         call.stop(Rule::BadState, format!("adapter {} is {now:?}: there is nothing to complete", self.name));
     }
 
-    /// The whole way out: the stack is paused, the protocols unbind, the filters are detached, the miniport is halted.
+    /// The whole way out: the stack is paused, the protocols unbind, the filters are detached, the miniport is halted. Nothing,
+    /// when a mandatory filter's failure has halted it already.
     pub(super) fn remove(self: &Arc<Self>, thread: &Arc<Thread>, action: u32) -> Result<(), AdapterError> {
         self.gate.enter(thread.machine())?;
-        let removed = self.tear_down(thread, action);
+        let is_there = self.state() != AdapterState::Halted;
+        let removed = if is_there { self.tear_down(thread, action) } else { Ok(()) };
         self.gate.leave();
         removed
     }

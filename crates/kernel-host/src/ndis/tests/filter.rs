@@ -414,6 +414,21 @@ fn a_mandatory_filter_that_does_not_attach_takes_the_stack_with_it() {
 }
 
 #[test]
+fn an_adapter_that_a_mandatory_filter_took_down_is_halted_once() {
+    let nic = Nic::new();
+    nic.run_type(1);
+    let sieve = nic.sieve();
+    assert_eq!(nic.register_filter(), NdisStatus::SUCCESS);
+    let (adapter, machine) = (nic.add().unwrap(), nic.bench.machine());
+    machine.detach_ndis_filter("testlwf", "Ethernet").unwrap();
+    on(&sieve.attach, |_| NdisStatus::RESOURCES);
+    assert_eq!(status(machine.attach_ndis_filter("testlwf", "Ethernet")), NdisStatus::RESOURCES);
+    assert_eq!(adapter.state(), super::super::adapter::AdapterState::Halted);
+    adapter.remove().unwrap();
+    assert_eq!(callbacks().iter().filter(|callback| **callback == "halt").count(), 1);
+}
+
+#[test]
 fn an_optional_filter_that_does_not_attach_is_not_missed() {
     conforms!(
         "docs:network/attaching-a-filter-module.md",
