@@ -1,7 +1,7 @@
 //! `Zw*Key`: how drivers reach the registry. Pages: `wdm/nf-wdm-zwopenkey` and its neighbours.
 //!
 //! All calls are at `PASSIVE_LEVEL`. They come from kernel mode, so the access that a handle was opened with is not checked.
-//! [`opening`] and [`operations`] are what drivers and [programs](program) have in common; both go past registry callbacks.
+//! [`opening`](mod@opening) and [`operations`] are what drivers and [programs](program) have in common; both go past registry callbacks.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};

@@ -37,7 +37,7 @@ static NT_BUILD_NUMBER: u32 = 0xF000_0000 | BUILD;
 /// A normal start.
 static INIT_SAFE_BOOT_MODE: u32 = 0;
 static KE_NUMBER_PROCESSORS: u8 = 1;
-/// One for each answer: a machine without a debugger, and one that has it ([`MachineBuilder::with_debugger`]).
+/// One for each answer: a machine without a debugger, and one that has it ([`with_debugger`](crate::MachineBuilder::with_debugger)).
 static FALSE_AND_TRUE: [u8; 2] = [0, 1];
 /// One byte per character.
 static NLS_MB_CODE_PAGE_TAG: u8 = 0;

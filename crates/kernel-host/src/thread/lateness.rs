@@ -1,4 +1,4 @@
-//! Callbacks that call exports and never return: see [`watchdog`](crate::watchdog).
+//! Callbacks that call exports and never return: see [`crate::watchdog`].
 
 use super::Thread;
 use crate::ddi::CallSite;
